@@ -1,0 +1,78 @@
+//! Flows (RFC 5626 §1): transport, local and remote address of a signalling
+//! association; and what is to be sent over one.
+
+use std::net::SocketAddr;
+
+use serde::{Deserialize, Serialize};
+
+/// SIP transports (RFC 3261 §18, RFC 7118).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Transport {
+    /// Datagrams, unreliable.
+    Udp,
+    /// Stream.
+    Tcp,
+    /// Stream inside TLS.
+    Tls,
+    /// WebSocket.
+    Ws,
+    /// WebSocket inside TLS.
+    Wss,
+}
+
+impl Transport {
+    /// True when the transport retransmits by itself (RFC 3261 §17).
+    pub fn reliable(self) -> bool {
+        self != Self::Udp
+    }
+
+    /// The token written in a Via (RFC 3261 §20.42, RFC 7118 §5.2.1).
+    pub fn via(self) -> &'static str {
+        match self {
+            Self::Udp => "UDP",
+            Self::Tcp => "TCP",
+            Self::Tls => "TLS",
+            Self::Ws => "WS",
+            Self::Wss => "WSS",
+        }
+    }
+
+    /// The port that applies when none is written (RFC 3261 §18.2.2).
+    pub fn default_port(self) -> u16 {
+        match self {
+            Self::Udp | Self::Tcp => 5060,
+            Self::Tls => 5061,
+            Self::Ws => 80,
+            Self::Wss => 443,
+        }
+    }
+}
+
+/// Which configured listener a flow belongs to; its side follows from it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct ListenerId(pub u16);
+
+/// One signalling association (RFC 5626).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Flow {
+    /// What carries the octets.
+    pub transport: Transport,
+    /// The listener it came in on or goes out of.
+    pub listener: ListenerId,
+    /// Which connection, for streams; 0 for UDP.
+    pub connection: u32,
+    /// Our end, never a wildcard: the address this packet was sent to.
+    pub local: SocketAddr,
+    /// The far end, as the kernel saw it.
+    pub remote: SocketAddr,
+}
+
+/// One message to send.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Transmit {
+    /// The way out.
+    pub flow: Flow,
+    /// The whole message.
+    pub bytes: Vec<u8>,
+}

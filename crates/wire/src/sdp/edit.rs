@@ -1,0 +1,250 @@
+//! Edits of an SDP body inside a message. `whole` is the message that the
+//! body's slices belong to, so that splices land in one [`Edit`] with the rest.
+//!
+//! Decides how a line is written (RFC 8866 §5, RFC 3605 §2.1), never what
+//! belongs in it. Where a section gets both a `c=` line and attributes, call
+//! [`add_connection`] first: insertions at one place keep their order.
+
+use std::fmt::Write as _;
+use std::net::{IpAddr, SocketAddr};
+
+use super::body::content;
+use super::{Attribute, Body, Connection, Direction, Media, Origin};
+use crate::{Edit, Rule, Span};
+
+/// Writes `address` into `c=`, with the right address type; TTL and count go.
+pub fn connection(whole: &[u8], edit: &mut Edit, connection: &Connection<'_>, address: IpAddr) {
+    edit.replace(Span::of(connection.address, whole), Rule::Sdp, &[Text::ip(address).get()]);
+}
+
+/// Writes `address` as the host of `o=`, with the right address type, nothing else.
+pub fn origin(whole: &[u8], edit: &mut Edit, origin: &Origin<'_>, address: IpAddr) {
+    edit.replace(Span::of(origin.address, whole), Rule::Sdp, &[Text::ip(address).get()]);
+}
+
+/// Writes the version of `o=` (RFC 3264 §8: one more than before when, and
+/// only when, the content changed).
+pub fn version(whole: &[u8], edit: &mut Edit, origin: &Origin<'_>, version: u64) {
+    edit.replace(Span::of(origin.version, whole), Rule::Sdp, &[Text::number(version).get()]);
+}
+
+/// Writes `port` into the `m=` line (the `/count` goes).
+pub fn port(whole: &[u8], edit: &mut Edit, media: &Media<'_>, port: u16) {
+    let mut span = Span::of(media.port_text, whole);
+    let rest = whole.get(span.end as usize..).unwrap_or_default();
+    span.end += rest.iter().take_while(|b| matches!(b, b'/' | b'0'..=b'9')).count() as u32;
+    edit.replace(span, Rule::Sdp, &[Text::number(port.into()).get()]);
+}
+
+/// Inserts a `c=` line right after the section's `m=` (and `i=`) line, with
+/// the line end that the `m=` line uses.
+pub fn add_connection(whole: &[u8], edit: &mut Edit, media: &Media<'_>, address: IpAddr) {
+    let mut line = Span::of(media.line, whole);
+    let rest = media.section.get(line.len()..).unwrap_or_default();
+    if rest.starts_with(b"i=") {
+        line.end += memchr::memchr(b'\n', rest).map_or(rest.len(), |end| end + 1) as u32;
+    }
+    let eol = line_end(media.line, whole);
+    // Before the line end, so that attributes added at the next line's start come after it.
+    let at = line.end - ending(line.in_(whole)).len() as u32;
+    edit.insert(at, Rule::Sdp, &[eol, b"c=IN ", Text::ip(address).get()]);
+}
+
+/// Writes `a=rtcp` with port and address: replaced where it stands, else
+/// added as the first attribute of the section. Should the section have
+/// several, the others go.
+pub fn rtcp(whole: &[u8], edit: &mut Edit, media: &Media<'_>, address: SocketAddr) {
+    let (port, ip) = (Text::number(address.port().into()), Text::ip(address.ip()));
+    let text: [&[u8]; 4] = [b"rtcp:", port.get(), b" IN ", ip.get()];
+    let at = media
+        .attributes
+        .first()
+        .map_or(media.section.len(), |first| Span::of(first.line, media.section).start as usize);
+    let section = Level { attributes: &media.attributes, text: media.section, sample: media.line };
+    section.write(whole, edit, at, &text, |attribute| attribute.name == b"rtcp");
+}
+
+/// Writes the direction of one stream (RFC 8866 §6.7): replaced where it
+/// stands in the section, else added as its last line.
+pub fn direction(whole: &[u8], edit: &mut Edit, media: &Media<'_>, direction: Direction) {
+    let section = Level { attributes: &media.attributes, text: media.section, sample: media.line };
+    section.write(whole, edit, media.section.len(), &[direction.as_str().as_bytes()], is_direction);
+}
+
+/// Writes the direction at session level, the default for all streams that
+/// have none of their own: replaced where it stands, else added as the last
+/// line before the first `m=`.
+pub fn session_direction(whole: &[u8], edit: &mut Edit, body: &Body<'_>, direction: Direction) {
+    let text = body.session();
+    let section = Level { attributes: &body.attributes, text, sample: first_line(text) };
+    section.write(whole, edit, text.len(), &[direction.as_str().as_bytes()], is_direction);
+}
+
+/// Removes every line of these attribute names, at session and media level.
+pub fn remove_attributes(whole: &[u8], edit: &mut Edit, body: &Body<'_>, names: &[&str]) {
+    remove(whole, edit, &body.attributes, names);
+    for media in &body.media {
+        remove(whole, edit, &media.attributes, names);
+    }
+}
+
+/// Removes every line of these attribute names from one section.
+pub fn remove_media_attributes(whole: &[u8], edit: &mut Edit, media: &Media<'_>, names: &[&str]) {
+    remove(whole, edit, &media.attributes, names);
+}
+
+fn remove(whole: &[u8], edit: &mut Edit, attributes: &[Attribute<'_>], names: &[&str]) {
+    for attribute in attributes {
+        if names.iter().any(|name| name.as_bytes() == attribute.name) {
+            edit.delete(Span::of(attribute.line, whole), Rule::Sdp);
+        }
+    }
+}
+
+fn is_direction(attribute: &Attribute<'_>) -> bool {
+    Direction::from_name(attribute.name).is_some()
+}
+
+/// A session level or media section, as far as its attributes go.
+struct Level<'a> {
+    attributes: &'a [Attribute<'a>],
+    text: &'a [u8],
+    /// A line whose line end new lines take over.
+    sample: &'a [u8],
+}
+
+impl Level<'_> {
+    /// Replaces the first attribute that fits and drops the others that do;
+    /// none: adds one at offset `at` of the section.
+    fn write(&self, whole: &[u8], edit: &mut Edit, at: usize, text: &[&[u8]], fits: impl Fn(&Attribute<'_>) -> bool) {
+        let mut fitting = self.attributes.iter().filter(|attribute| fits(attribute));
+        if let Some(attribute) = fitting.next() {
+            edit.replace(Span::of(content(attribute.line), whole), Rule::Sdp, text);
+            for other in fitting {
+                edit.delete(Span::of(other.line, whole), Rule::Sdp);
+            }
+            return;
+        }
+        let eol = line_end(self.sample, whole);
+        let at = self.before_unfinished(at);
+        let place = Span::of(self.text, whole).start + at as u32;
+        let unfinished = at == self.text.len() && at > 0 && ending(self.text).is_empty();
+        let (before, after): (&[u8], &[u8]) = if unfinished { (eol, b"") } else { (b"", eol) };
+        let mut pieces: [&[u8]; 7] = [b""; 7];
+        pieces[0] = before;
+        pieces[1] = b"a=";
+        for (slot, piece) in pieces[2..6].iter_mut().zip(text) {
+            *slot = piece;
+        }
+        pieces[6] = after;
+        edit.insert(place, Rule::Sdp, &pieces);
+    }
+
+    /// At the end of a section whose last line is an attribute without a line
+    /// end, a new one goes before it: should that line be removed by another
+    /// edit, no blank line stays behind.
+    fn before_unfinished(&self, at: usize) -> usize {
+        match self.attributes.last() {
+            Some(last) if at == self.text.len() && ending(last.line).is_empty() => {
+                Span::of(last.line, self.text).start as usize
+            }
+            _ => at,
+        }
+    }
+}
+
+/// The line end of `line`; when it has none, that of the line before it.
+fn line_end<'a>(line: &[u8], whole: &'a [u8]) -> &'a [u8] {
+    let span = Span::of(line, whole);
+    match ending(span.in_(whole)) {
+        b"" => match ending(whole.get(..span.start as usize).unwrap_or_default()) {
+            b"" => b"\r\n",
+            found => found,
+        },
+        found => found,
+    }
+}
+
+/// The line end that `text` ends with, empty if none.
+fn ending(text: &[u8]) -> &[u8] {
+    let length = match text {
+        [.., b'\r', b'\n'] => 2,
+        [.., b'\n'] => 1,
+        _ => 0,
+    };
+    &text[text.len() - length..]
+}
+
+fn first_line(text: &[u8]) -> &[u8] {
+    &text[..memchr::memchr(b'\n', text).map_or(text.len(), |end| end + 1)]
+}
+
+/// Numbers and addresses written without an allocation; the frequent ones
+/// without the formatting machinery too, which costs more than all the rest.
+struct Text {
+    bytes: [u8; 64],
+    length: usize,
+}
+
+impl Text {
+    fn empty() -> Self {
+        Self { bytes: [0; 64], length: 0 }
+    }
+
+    fn number(number: u64) -> Self {
+        let mut text = Self::empty();
+        text.decimal(number);
+        text
+    }
+
+    /// `IP4 host` or `IP6 host`; an IPv4-mapped IPv6 address is written as IPv4.
+    fn ip(address: IpAddr) -> Self {
+        let mut text = Self::empty();
+        match address.to_canonical() {
+            IpAddr::V4(ip) => {
+                text.push(b"IP4");
+                for (separator, octet) in [b" ", b".", b".", b"."].into_iter().zip(ip.octets()) {
+                    text.push(separator);
+                    text.decimal(octet.into());
+                }
+            }
+            // An address type and an address need 43 octets at most.
+            IpAddr::V6(ip) => {
+                let _ = write!(text, "IP6 {ip}");
+            }
+        }
+        text
+    }
+
+    fn decimal(&mut self, mut number: u64) {
+        let mut digits = [0; 20];
+        let mut first = digits.len();
+        loop {
+            first -= 1;
+            digits[first] = b'0' + (number % 10) as u8;
+            number /= 10;
+            if number == 0 {
+                break;
+            }
+        }
+        self.push(&digits[first..]);
+    }
+
+    fn push(&mut self, piece: &[u8]) {
+        if let Some(slot) = self.bytes.get_mut(self.length..self.length + piece.len()) {
+            slot.copy_from_slice(piece);
+            self.length += piece.len();
+        }
+    }
+
+    fn get(&self) -> &[u8] {
+        &self.bytes[..self.length]
+    }
+}
+
+impl std::fmt::Write for Text {
+    fn write_str(&mut self, piece: &str) -> std::fmt::Result {
+        self.push(piece.as_bytes());
+        Ok(())
+    }
+}

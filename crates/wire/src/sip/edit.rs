@@ -1,0 +1,223 @@
+//! Common edits of SIP messages, in terms of header fields and values. Each
+//! adds splices to an [`Edit`]; none touches bytes. [`Name::Other`] has no
+//! spelling of its own, so an edit that would write it does nothing.
+
+use std::io::Write;
+use std::net::SocketAddr;
+
+use super::{Message, Name, Param, Via, field::comma_list, lex};
+use crate::{Edit, Rule, Span};
+
+/// Adds `Name: value` above all header fields.
+pub fn push_top(message: Message<'_>, edit: &mut Edit, rule: Rule, name: Name, value: &[&[u8]]) {
+    line(message.head(), edit, rule, name, value);
+}
+
+/// Adds a field above the first field of the same name, or below all fields
+/// when there is none. For Record-Route, Path, Via.
+pub fn push(message: Message<'_>, edit: &mut Edit, rule: Rule, name: Name, value: &[&[u8]]) {
+    let at = message.field(name).map_or(message.head_end(), |first| first.line.start);
+    line(at, edit, rule, name, value);
+}
+
+/// Adds a field below all fields.
+pub fn append(message: Message<'_>, edit: &mut Edit, rule: Rule, name: Name, value: &[&[u8]]) {
+    line(message.head_end(), edit, rule, name, value);
+}
+
+/// Replaces the value of the first field of that name, or appends the field.
+pub fn set(message: Message<'_>, edit: &mut Edit, rule: Rule, name: Name, value: &[&[u8]]) {
+    match message.field(name) {
+        Some(field) => edit.replace(field.value, rule, value),
+        None => append(message, edit, rule, name, value),
+    }
+}
+
+/// Removes the first `count` values of a comma-list field (over several
+/// lines if need be): whole lines where all of a line's values go.
+pub fn pop(message: Message<'_>, edit: &mut Edit, rule: Rule, name: Name, count: usize) {
+    let mut left = count;
+    for field in message.fields_of(name) {
+        if left == 0 {
+            return;
+        }
+        let mut gone = 0;
+        let kept = comma_list(message.slice(field.value)).find(|_| {
+            gone += 1;
+            gone > left
+        });
+        match kept {
+            Some(kept) => {
+                edit.delete(Span { start: field.value.start, end: message.span(kept).start }, rule);
+                return;
+            }
+            None => edit.delete(field.line, rule),
+        }
+        left -= gone;
+    }
+}
+
+/// Removes every field of that name.
+pub fn remove(message: Message<'_>, edit: &mut Edit, rule: Rule, name: Name) {
+    for field in message.fields_of(name) {
+        edit.delete(field.line, rule);
+    }
+}
+
+/// Sets Content-Length to the body's length after the splices made so far
+/// within the body; adds the field when the message had none and a body.
+/// Does nothing when the length stays the same.
+pub fn content_length(message: Message<'_>, edit: &mut Edit) {
+    let body = message.body_span();
+    let length = (body.len() as i64 + edit.growth(body)).max(0) as u64;
+    let buffer = &mut [0; 20];
+    let digits = lex::digits(length, buffer);
+    let mut fields = message.fields_of(Name::ContentLength).peekable();
+    if fields.peek().is_none() && length > 0 {
+        append(message, edit, Rule::ContentLength, Name::ContentLength, &[digits]);
+    }
+    for field in fields {
+        if lex::decimal(message.slice(field.value)) != Some(length) {
+            edit.replace(field.value, Rule::ContentLength, &[digits]);
+        }
+    }
+}
+
+/// Writes into the top Via where the request came from: `received` when its
+/// host is not the source address (RFC 3261 §18.2.1), `rport` and `received`
+/// when it asks for `rport` (RFC 3581 §4). Values that were there give way.
+/// A Via that cannot be read stays as it is.
+pub fn received(message: Message<'_>, edit: &mut Edit, source: SocketAddr) {
+    let Ok(via) = message.top_via() else { return };
+    let ip = source.ip().to_canonical();
+    let differs = via.host.ip().is_none_or(|host| host.to_canonical() != ip);
+    let (received, rport) = (via.params.find("received"), via.params.find("rport"));
+    if received.is_some() || rport.is_some() || differs {
+        stamp(message, edit, via, received, b"received", &ip);
+    }
+    if rport.is_some() {
+        stamp(message, edit, via, rport, b"rport", &source.port());
+    }
+}
+
+/// Replaces a Via parameter, or adds it behind the others.
+fn stamp(
+    message: Message<'_>,
+    edit: &mut Edit,
+    via: Via<'_>,
+    there: Option<Param<'_>>,
+    name: &[u8],
+    value: &dyn std::fmt::Display,
+) {
+    let span = match there {
+        Some(param) => message.span(param.raw),
+        None => Span { start: message.span(via.raw).end, ..message.span(via.raw) },
+    };
+    let mut text = [0; 48];
+    let mut rest = &mut text[..];
+    let fits = write!(rest, "{value}").is_ok();
+    let left = rest.len();
+    debug_assert!(fits, "no address is longer than 45 characters");
+    let value = lex::before(&text, text.len() - left);
+    edit.replace(span, Rule::ViaReceived, &[b";", name, b"=", value]);
+}
+
+fn line(at: u32, edit: &mut Edit, rule: Rule, name: Name, value: &[&[u8]]) {
+    if name != Name::Other {
+        let start = [name.as_str().as_bytes(), b": "];
+        let pieces = start.into_iter().chain(value.iter().copied()).chain([&b"\r\n"[..]]);
+        edit.replace_with(Span { start: at, end: at }, rule, pieces);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sip::{Limits, Stored};
+
+    const HEAD: &str = "INVITE sip:b SIP/2.0\r\n";
+
+    /// Applies `change` to a message of these header lines and gives back the lines.
+    fn lines(lines: &str, change: impl Fn(Message<'_>, &mut Edit)) -> String {
+        let text = format!("{HEAD}{lines}\r\n");
+        let stored = Stored::parse(text.into_bytes(), &Limits::default()).expect(lines);
+        let mut edit = Edit::new();
+        change(stored.message(), &mut edit);
+        let out = String::from_utf8(stored.message().edited(&edit)).expect("ASCII");
+        out.strip_prefix(HEAD).and_then(|l| l.strip_suffix("\r\n")).expect("frame kept").to_owned()
+    }
+
+    #[test]
+    fn where_lines_go() {
+        let base = "To: t\r\nv: a\r\nVia: b\r\n";
+        let add = |m: Message<'_>, e: &mut Edit, how: fn(Message<'_>, &mut Edit, Rule, Name, &[&[u8]]), name| {
+            how(m, e, Rule::Via, name, &[b"x", b"y"]);
+        };
+        assert_eq!(lines(base, |m, e| add(m, e, push_top, Name::Via)), format!("Via: xy\r\n{base}"));
+        assert_eq!(lines(base, |m, e| add(m, e, push, Name::Via)), "To: t\r\nVia: xy\r\nv: a\r\nVia: b\r\n");
+        assert_eq!(lines(base, |m, e| add(m, e, push, Name::Path)), format!("{base}Path: xy\r\n"));
+        assert_eq!(lines(base, |m, e| add(m, e, append, Name::Via)), format!("{base}Via: xy\r\n"));
+        assert_eq!(lines(base, |m, e| add(m, e, set, Name::Via)), "To: t\r\nv: xy\r\nVia: b\r\n");
+        assert_eq!(lines(base, |m, e| add(m, e, set, Name::Expires)), format!("{base}Expires: xy\r\n"));
+        assert_eq!(lines(base, |m, e| add(m, e, append, Name::Other)), base);
+        assert_eq!(lines(base, |m, e| remove(m, e, Rule::Via, Name::Via)), "To: t\r\n");
+        assert_eq!(lines("", |m, e| add(m, e, push_top, Name::To)), "To: xy\r\n");
+        assert_eq!(lines("Expires:  \r\n", |m, e| add(m, e, set, Name::Expires)), "Expires:xy  \r\n");
+    }
+
+    #[test]
+    fn popping_values() {
+        let base = "Route: <sip:a,1>, <sip:b>\r\nTo: t\r\nRoute:\r\nroute: <sip:c> ,,\r\n <sip:d>;x\r\n";
+        let rest = "To: t\r\nRoute:\r\nroute: <sip:c> ,,\r\n <sip:d>;x\r\n";
+        for (count, expected) in [
+            (0, base.to_owned()),
+            (1, format!("Route: <sip:b>\r\n{rest}")),
+            (2, rest.to_owned()),
+            (3, "To: t\r\nroute: <sip:d>;x\r\n".to_owned()),
+            (4, "To: t\r\n".to_owned()),
+            (9, "To: t\r\n".to_owned()),
+        ] {
+            assert_eq!(lines(base, |m, e| pop(m, e, Rule::Route, Name::Route, count)), expected, "{count}");
+        }
+    }
+
+    #[test]
+    fn content_length_follows_the_body() {
+        let change = |text: &str, grow: &[u8]| {
+            let stored = Stored::parse(text.as_bytes().to_vec(), &Limits::default()).expect(text);
+            let message = stored.message();
+            let mut edit = Edit::new();
+            edit.replace(Span { end: message.body_span().start + 1, ..message.body_span() }, Rule::Sdp, &[grow]);
+            content_length(message, &mut edit);
+            String::from_utf8(message.edited(&edit)).expect("ASCII")
+        };
+        assert_eq!(change("A b SIP/2.0\r\nl: 04\r\n\r\nbody", b"B"), "A b SIP/2.0\r\nl: 04\r\n\r\nBody");
+        assert_eq!(
+            change("A b SIP/2.0\r\nl: 4\r\nContent-Length: 4\r\n\r\nbody", b"bosom b"),
+            "A b SIP/2.0\r\nl: 10\r\nContent-Length: 10\r\n\r\nbosom body"
+        );
+        assert_eq!(change("A b SIP/2.0\r\n\r\nbody", b""), "A b SIP/2.0\r\nContent-Length: 3\r\n\r\nody");
+        assert_eq!(lines("", content_length), "");
+        assert_eq!(lines("l: 0\r\n", content_length), "l: 0\r\n");
+    }
+
+    #[test]
+    fn where_the_request_came_from() {
+        let source: SocketAddr = "[::ffff:192.0.2.7]:4321".parse().expect("address");
+        for (value, expected) in [
+            ("SIP/2.0/UDP 192.0.2.7;branch=1", "SIP/2.0/UDP 192.0.2.7;branch=1"),
+            ("SIP/2.0/UDP 10.0.0.1;branch=1, x", "SIP/2.0/UDP 10.0.0.1;branch=1;received=192.0.2.7, x"),
+            ("SIP/2.0/UDP host", "SIP/2.0/UDP host;received=192.0.2.7"),
+            ("SIP/2.0/UDP 192.0.2.7;rport;b", "SIP/2.0/UDP 192.0.2.7;rport=4321;b;received=192.0.2.7"),
+            ("SIP/2.0/UDP h;rport=9 ;received=1.1.1.1", "SIP/2.0/UDP h;rport=4321 ;received=192.0.2.7"),
+            ("SIP/2.0/UDP 192.0.2.7;received=1.1.1.1", "SIP/2.0/UDP 192.0.2.7;received=192.0.2.7"),
+            ("broken", "broken"),
+        ] {
+            let via = |value| format!("Via: {value}\r\n");
+            assert_eq!(lines(&via(value), |m, e| received(m, e, source)), via(expected));
+        }
+        let source: SocketAddr = "[2001:db8::9]:5060".parse().expect("address");
+        let v6 = lines("v: SIP/2.0/UDP [2001:db8::1];rport\r\n", |m, e| received(m, e, source));
+        assert_eq!(v6, "v: SIP/2.0/UDP [2001:db8::1];rport=5060;received=2001:db8::9\r\n");
+    }
+}

@@ -1,0 +1,334 @@
+//! The index over one SIP message, and views through it.
+
+use super::{CSeq, Contact, Field, Framing, Method, Name, NameAddr, Status, Via, field::comma_list, lex};
+use crate::{Edit, Malformed, Span};
+
+/// Limits that are checked before work is done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Largest message in octets.
+    pub message_bytes: usize,
+    /// Most header fields.
+    pub header_fields: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { message_bytes: 65_536, header_fields: 256 }
+    }
+}
+
+/// First line of a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Start {
+    /// `Method SP Request-URI SP SIP/2.0`
+    Request {
+        /// Method token.
+        method: Span,
+        /// Request-URI.
+        uri: Span,
+    },
+    /// `SIP/2.0 SP code SP reason`
+    Response {
+        /// Status code.
+        status: Status,
+        /// Reason phrase, may be empty.
+        reason: Span,
+    },
+}
+
+/// Ranges of one message. Holds no lifetime, so it can be kept and reused:
+/// parsing into it again allocates nothing once it has grown.
+#[derive(Debug, Clone, Default)]
+pub struct Index {
+    pub(super) start: Option<Start>,
+    pub(super) fields: Vec<Field>,
+    /// Offset of the start line.
+    pub(super) first: u32,
+    /// Offset of the first header field.
+    pub(super) head: u32,
+    /// Offset of the empty line that ends the header.
+    pub(super) head_end: u32,
+    pub(super) body: Span,
+}
+
+impl Index {
+    /// An empty index.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// A view that joins the index with the bytes that it was made from.
+    pub fn view<'a>(&'a self, bytes: &'a [u8]) -> Message<'a> {
+        Message { bytes, index: self }
+    }
+}
+
+/// A message: its bytes, and the index over them.
+#[derive(Debug, Clone, Copy)]
+pub struct Message<'a> {
+    /// As received.
+    pub bytes: &'a [u8],
+    /// Over `bytes`.
+    pub index: &'a Index,
+}
+
+impl<'a> Message<'a> {
+    /// First line; `None` only on the remains of a malformed message.
+    pub fn start(self) -> Option<Start> {
+        self.index.start
+    }
+    /// The method of a request, or of a response's CSeq.
+    pub fn method(self) -> Method<'a> {
+        match self.index.start {
+            Some(Start::Request { method, .. }) => Method::of(self.slice(method)),
+            Some(Start::Response { .. }) | None => self.cseq().map_or(Method::Other(&[]), |cseq| cseq.method),
+        }
+    }
+    /// True for a request.
+    pub fn is_request(self) -> bool {
+        matches!(self.index.start, Some(Start::Request { .. }))
+    }
+    /// Status of a response.
+    pub fn status(self) -> Option<Status> {
+        match self.index.start {
+            Some(Start::Response { status, .. }) => Some(status),
+            Some(Start::Request { .. }) | None => None,
+        }
+    }
+    /// Request-URI as written; empty for a response.
+    pub fn request_uri(self) -> &'a [u8] {
+        match self.index.start {
+            Some(Start::Request { uri, .. }) => self.slice(uri),
+            Some(Start::Response { .. }) | None => &[],
+        }
+    }
+    /// All header fields in order.
+    pub fn fields(self) -> &'a [Field] {
+        &self.index.fields
+    }
+    /// The octets of a span.
+    pub fn slice(self, span: Span) -> &'a [u8] {
+        span.in_(self.bytes)
+    }
+    /// Where a sub-slice lies.
+    pub fn span(self, part: &[u8]) -> Span {
+        Span::of(part, self.bytes)
+    }
+    /// First field of that name.
+    pub fn field(self, name: Name) -> Option<Field> {
+        self.index.fields.iter().find(|f| f.name == name).copied()
+    }
+    /// All fields of that name, in order.
+    pub fn fields_of(self, name: Name) -> impl Iterator<Item = Field> + 'a {
+        self.index.fields.iter().filter(move |f| f.name == name).copied()
+    }
+    /// Value of the first field of that name.
+    pub fn value(self, name: Name) -> Option<&'a [u8]> {
+        self.field(name).map(|f| self.slice(f.value))
+    }
+    /// All comma-separated values over all fields of that name, in order.
+    /// Not for fields whose grammar has bare commas (WWW-Authenticate, Date).
+    pub fn values(self, name: Name) -> impl Iterator<Item = &'a [u8]> {
+        self.fields_of(name).flat_map(move |field| comma_list(self.slice(field.value)))
+    }
+    /// True if a comma-list field holds this token, any case (Supported, Require).
+    pub fn lists(self, name: Name, token: &str) -> bool {
+        self.values(name).any(|v| v.eq_ignore_ascii_case(token.as_bytes()))
+    }
+    /// Topmost Via.
+    pub fn top_via(self) -> Result<Via<'a>, Malformed> {
+        let field = self.field(Name::Via).ok_or(Malformed { at: 0, what: "Via missing" })?;
+        let value = comma_list(self.slice(field.value)).next().unwrap_or_default();
+        Via::parse(value).map_err(|e| self.place(e, value, field))
+    }
+    /// From.
+    pub fn from(self) -> Result<NameAddr<'a>, Malformed> {
+        self.read(Name::From, "From missing", NameAddr::parse)
+    }
+    /// To.
+    pub fn to(self) -> Result<NameAddr<'a>, Malformed> {
+        self.read(Name::To, "To missing", NameAddr::parse)
+    }
+    /// Call-ID; empty if missing.
+    pub fn call_id(self) -> &'a [u8] {
+        self.value(Name::CallId).unwrap_or_default()
+    }
+    /// CSeq.
+    pub fn cseq(self) -> Result<CSeq<'a>, Malformed> {
+        self.read(Name::CSeq, "CSeq missing", CSeq::parse)
+    }
+    /// Contacts in order; a malformed one ends the iteration with its error.
+    pub fn contacts(self) -> impl Iterator<Item = Result<Contact<'a>, Malformed>> {
+        let fields = self.fields_of(Name::Contact);
+        let values = fields.flat_map(move |f| comma_list(self.slice(f.value)).map(move |value| (f, value)));
+        let mut failed = false;
+        values.map_while(move |(field, value)| {
+            let contact = Contact::parse(value).map_err(|e| self.place(e, value, field));
+            (!std::mem::replace(&mut failed, contact.is_err())).then_some(contact)
+        })
+    }
+    /// A decimal field value (Max-Forwards, Expires, Min-Expires, …): `None` if
+    /// missing, an error if not a number; saturates at `u32::MAX`.
+    pub fn number(self, name: Name) -> Option<Result<u32, Malformed>> {
+        self.field(name).map(|field| match lex::decimal(self.slice(field.value)) {
+            Some(number) => Ok(number.try_into().unwrap_or(u32::MAX)),
+            None => Err(Malformed { at: field.value.start as usize, what: "not a number" }),
+        })
+    }
+    /// The body, as Content-Length cuts it.
+    pub fn body(self) -> &'a [u8] {
+        self.slice(self.index.body)
+    }
+    /// Where the body lies.
+    pub fn body_span(self) -> Span {
+        self.index.body
+    }
+    /// Offset of the first header field's line: where new fields go on top.
+    pub fn head(self) -> u32 {
+        self.index.head
+    }
+    /// Offset of the empty line that ends the header: where new fields go last.
+    pub fn head_end(self) -> u32 {
+        self.index.head_end
+    }
+    /// One past the body: what the datagram carried beyond it is not ours to send.
+    pub fn end(self) -> u32 {
+        self.index.body.end
+    }
+    /// A copy that outlives the receive buffer, without a second parse.
+    pub fn store(self) -> Stored {
+        Stored { bytes: self.bytes.to_vec(), index: self.index.clone() }
+    }
+    /// The message with `edit` applied, cut at [`Message::end`], leading CRLFs dropped.
+    pub fn edited(self, edit: &Edit) -> Vec<u8> {
+        let mut out = Vec::new();
+        self.write(edit, &mut out);
+        out
+    }
+    /// As [`Message::edited`], appended to `out`.
+    pub fn write(self, edit: &Edit, out: &mut Vec<u8>) {
+        edit.apply_within(self.bytes, Span { start: self.index.first, end: self.end() }, out);
+    }
+
+    fn read<T>(
+        self,
+        name: Name,
+        missing: &'static str,
+        parse: fn(&'a [u8]) -> Result<T, Malformed>,
+    ) -> Result<T, Malformed> {
+        let field = self.field(name).ok_or(Malformed { at: 0, what: missing })?;
+        let value = self.slice(field.value);
+        parse(value).map_err(|e| self.place(e, value, field))
+    }
+
+    /// Moves an error's place from within `value` to within the message.
+    fn place(self, error: Malformed, value: &[u8], field: Field) -> Malformed {
+        let start = if value.is_empty() { field.value.start } else { self.span(value).start };
+        Malformed { at: start as usize + error.at, what: error.what }
+    }
+}
+
+/// A message that is kept: by a transaction, a parked request, a CANCEL.
+#[derive(Debug, Clone, Default)]
+pub struct Stored {
+    bytes: Vec<u8>,
+    index: Index,
+}
+
+impl Stored {
+    /// Indexes bytes that we composed or edited ourselves.
+    pub fn parse(bytes: Vec<u8>, limits: &Limits) -> Result<Self, Malformed> {
+        let mut index = Index::new();
+        index.parse(&bytes, Framing::Datagram, limits)?;
+        Ok(Self { bytes, index })
+    }
+    /// The message again.
+    pub fn message(&self) -> Message<'_> {
+        self.index.view(&self.bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Rule;
+
+    fn stored(text: &str) -> Stored {
+        Stored::parse(text.as_bytes().to_vec(), &Limits::default()).expect(text)
+    }
+
+    const REQUEST: &str = "REGISTER sip:r SIP/2.0\r\n\
+        v: SIP/2.0/UDP a;branch=1 , SIP/2.0/TCP b\r\nVia:SIP/2.0/TLS c\r\n\
+        f: \"A\" <sip:a@r>;tag=1\r\nt: sip:a@r\r\ni: id\r\nCSeq: 7 REGISTER\r\n\
+        m: <sip:a@1>, *\r\nContact: <broken\r\nContact: <sip:b@2>\r\n\
+        Max-Forwards: 0068\r\nExpires: 99999999999\r\nMin-Expires: -1\r\nk: path,\r\n Outbound\r\n\r\n";
+
+    #[test]
+    fn views() {
+        let stored = stored(REQUEST);
+        let message = stored.message();
+        assert!(message.is_request());
+        assert_eq!((message.method(), message.status()), (Method::Register, None));
+        assert_eq!((message.request_uri(), message.call_id()), (&b"sip:r"[..], &b"id"[..]));
+        assert_eq!(message.top_via().map(|v| v.branch()), Ok(Some(&b"1"[..])));
+        assert_eq!(message.values(Name::Via).count(), 3);
+        assert_eq!(message.from().map(|f| f.tag()), Ok(Some(&b"1"[..])));
+        assert_eq!(message.to().map(|t| t.tag()), Ok(None));
+        assert_eq!(message.cseq().map(|c| (c.number, c.method)), Ok((7, Method::Register)));
+        assert_eq!(message.number(Name::MaxForwards), Some(Ok(68)));
+        assert_eq!(message.number(Name::Expires), Some(Ok(u32::MAX)));
+        assert!(matches!(message.number(Name::MinExpires), Some(Err(_))));
+        assert_eq!(message.number(Name::RetryAfter), None);
+        assert!(message.lists(Name::Supported, "outbound") && message.lists(Name::Supported, "PATH"));
+        assert!(!message.lists(Name::Supported, "gruu"));
+    }
+
+    #[test]
+    fn contacts_end_at_the_first_error() {
+        let stored = stored(REQUEST);
+        let contacts: Vec<_> = stored.message().contacts().collect();
+        assert!(matches!(contacts[..], [Ok(Contact::Addr(_)), Ok(Contact::Star), Err(_)]));
+        let place = contacts[2].expect_err("broken").at;
+        assert!(REQUEST[place..].starts_with("<broken"));
+    }
+
+    #[test]
+    fn missing_and_empty_fields_are_errors() {
+        let stored = stored("SIP/2.0 200 OK\r\nVia: ,\r\nFrom:\r\n\r\n");
+        let message = stored.message();
+        assert_eq!(message.top_via().map_err(|e| e.at), Err(21));
+        assert_eq!(message.from().map_err(|e| e.at), Err(29));
+        assert_eq!(message.to().map_err(|e| e.what), Err("To missing"));
+        assert_eq!((message.method(), message.status()), (Method::Other(b""), Some(Status(200))));
+    }
+
+    #[test]
+    fn written_from_start_line_to_end_of_body() {
+        let text = b"\r\n\r\nA sip:b SIP/2.0\r\nl: 2\r\n\r\nbody";
+        let mut index = Index::new();
+        assert_eq!(index.parse(text, Framing::Datagram, &Limits::default()), Ok(()));
+        let message = index.view(text);
+        let mut edit = Edit::new();
+        assert_eq!(message.edited(&edit), &text[4..text.len() - 2]);
+        edit.insert(message.end(), Rule::Sdp, &[b"!"]);
+        edit.insert(0, Rule::Via, &[b"?"]);
+        assert_eq!(message.edited(&edit), b"?A sip:b SIP/2.0\r\nl: 2\r\n\r\nbo!");
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn views_of_any_lines(lines in proptest::collection::vec("(v|f|t|m|i|l|CSeq|Expires|x):[ -~\t\u{80}]{0,60}", 0..8)) {
+            let text = format!("X sip:y SIP/2.0\r\n{}\r\n\r\n", lines.join("\r\n"));
+            let mut index = Index::new();
+            let fine = index.parse(text.as_bytes(), Framing::Datagram, &Limits::default()).is_ok();
+            let message = index.view(text.as_bytes());
+            let _ = (message.top_via().map(|v| v.branch()), message.cseq(), message.number(Name::Expires));
+            let _ = (message.from().map(|f| f.uri()), message.to().map(|t| (t.tag(), t.uri())));
+            let _ = (message.contacts().count(), message.values(Name::Via).count());
+            if fine {
+                assert_eq!(message.edited(&Edit::new()), text.as_bytes());
+            }
+        }
+    }
+}
