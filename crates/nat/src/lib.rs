@@ -1,0 +1,18 @@
+//! Which address is true.
+//!
+//! A SIP message claims addresses, the kernel sees others, a STUN server
+//! reports yet others. This room keeps them apart by type, decides which one
+//! is written toward which side, finds our own mapped addresses by STUN
+//! (RFC 8489), and says when a mapping must be refreshed. It opens no socket
+//! and reads no clock.
+#![forbid(unsafe_code)]
+
+pub mod address;
+pub mod detect;
+pub mod discovery;
+pub mod keepalive;
+pub mod side;
+
+pub use address::{Advertised, Claimed, Mapped, Source};
+pub use discovery::Discovery;
+pub use side::{Advertise, Network, Prefix, Side};
