@@ -1,0 +1,138 @@
+//! What the signalling thread tells a media worker.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use nat::{Prefix, Side};
+use serde::{Deserialize, Serialize};
+
+use crate::{End, PortPair};
+
+/// Names one stream of one worker; a slot that is used again has the next generation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct StreamId {
+    /// Which worker owns it.
+    pub worker: u8,
+    /// Index in that worker.
+    pub slot: u32,
+    /// Grows each time the slot is used.
+    pub generation: u32,
+}
+
+/// Where SDP says that a peer wants its packets. Equal when RTCP is muxed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Target {
+    /// RTP.
+    pub rtp: SocketAddr,
+    /// RTCP (RFC 3605, or the next port).
+    pub rtcp: SocketAddr,
+}
+
+/// Which sources a leg's latch may accept (`docs/flows/packet.md`): nothing else, ever.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Sources {
+    /// Exactly these addresses.
+    pub exact: Option<Target>,
+    /// Any port of these.
+    pub ips: [Option<IpAddr>; 2],
+    /// Any address inside these (`[[network]] latch = true`).
+    pub prefixes: Arc<[Prefix]>,
+}
+
+/// May media be sent to the signalled target before the peer has spoken?
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Early {
+    /// No: nobody proved that the address wants it.
+    Never,
+    /// At most 50 packets in 2 s (toward phones).
+    Capped,
+    /// Yes (toward the upstream's SDP address).
+    Uncapped,
+}
+
+/// All that a worker needs to know of one leg.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LegPlan {
+    /// Our sockets.
+    pub pair: PortPair,
+    /// For counting.
+    pub side: Side,
+    /// The peer's SDP address, when known.
+    pub target: Option<Target>,
+    /// Who may latch.
+    pub sources: Sources,
+    /// Sending before the latch.
+    pub early: Early,
+    /// Send STUN Binding indications to the target from both sockets, to open
+    /// our own NAT: 5 at 20 ms, then one a second until the first packet
+    /// arrives; on silence one every keep-alive interval.
+    pub open: bool,
+}
+
+/// What a stream carries (RFC 8866 §5.14 `proto`), as far as a worker cares.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub enum Proto {
+    /// RTP, SRTP, and DTLS before them.
+    #[default]
+    Rtp,
+    /// T.38 fax: relayed from allowed sources without any look inside, and
+    /// never able to move a held latch between offers and answers.
+    Udptl,
+}
+
+/// One order to a worker.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Command {
+    /// Start relaying between two legs, whose sockets come along.
+    Open {
+        /// The stream.
+        stream: StreamId,
+        /// Offer/answer counter of the control half; facts carry it back.
+        epoch: u32,
+        /// Legs of end A and B.
+        legs: Box<[LegPlan; 2]>,
+        /// Report silence after this; `None` while the call is on hold.
+        timeout: Option<Duration>,
+    },
+    /// A completed offer/answer: new plans (the pairs stay the same), latches re-armed.
+    Update {
+        /// The stream.
+        stream: StreamId,
+        /// Counter after this exchange.
+        epoch: u32,
+        /// Legs of end A and B.
+        legs: Box<[LegPlan; 2]>,
+        /// As in `Open`.
+        timeout: Option<Duration>,
+        /// False for a preview (SDP in an unreliable 18x): targets and
+        /// sources change, held latches stay.
+        rearm: bool,
+    },
+    /// What the stream carries from here on: RTP until told otherwise. Follows
+    /// the `Open` or `Update` whose SDP says so.
+    Carry {
+        /// The stream.
+        stream: StreamId,
+        /// Its payload.
+        proto: Proto,
+    },
+    /// Two streams of a spiral: the named legs face each other, so the legs
+    /// behind them are tied directly and nothing is sent to ourselves.
+    Join {
+        /// One stream, and its leg that faces the other stream.
+        a: (StreamId, End),
+        /// The other stream, likewise. Same worker.
+        b: (StreamId, End),
+    },
+    /// Undo a join of this stream, if any.
+    Part {
+        /// The stream.
+        stream: StreamId,
+    },
+    /// Stop; answered by `Fact::Closed`, with which the sockets come back.
+    Close {
+        /// The stream.
+        stream: StreamId,
+    },
+}

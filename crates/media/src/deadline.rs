@@ -1,0 +1,106 @@
+//! Deadlines: when a worker looks at a stream without a packet asking for it.
+//!
+//! Each stream has one timer, set to the earliest of what it waits for: a
+//! packet of its own to send ([`crate::opening`]), the silence of its peers,
+//! its figures. Packets only move deadlines later, so none of them touches a
+//! timer: what comes up too early is looked at, and set again.
+//!
+//! Must not run per packet, nor end a call: silence is a fact, the control half decides.
+
+use std::cmp::Reverse;
+use std::time::Instant;
+
+use crate::relay::{COUNTED, Output, SOCKETS, Stream, TOTALS};
+use crate::stats::Totals;
+use crate::{Component, End, Fact, Relay, Slot, StreamId};
+
+impl Relay {
+    /// Does what is due at `now`.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        while let Some(&Reverse((at, id))) = self.timers.peek()
+            && at <= now
+        {
+            self.timers.pop();
+            if let Some(stream) = self.stream_mut(id)
+                && stream.due == Some(at)
+            {
+                stream.due = None;
+                self.serve(now, id);
+            }
+        }
+        if self.totals_due.is_some_and(|due| due <= now) {
+            if self.totals != Totals::default() {
+                let totals = std::mem::take(&mut self.totals);
+                self.outputs.push_back(Output::Fact(Fact::Totals(Box::new(totals))));
+            }
+            self.totals_due = now.checked_add(TOTALS).filter(|_| self.live > 0);
+        }
+    }
+
+    /// When [`Relay::handle_timeout`] wants to be called; it may then find nothing to do.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        let stream = self.timers.peek().map(|Reverse((at, _))| *at);
+        stream.into_iter().chain(self.totals_due).min()
+    }
+
+    /// Everything that is due for one stream.
+    fn serve(&mut self, now: Instant, id: StreamId) {
+        for (end, component) in SOCKETS {
+            self.open_nat(now, Slot::of(id.slot, end, component));
+            self.keep_alive(now, Slot::of(id.slot, end, component));
+        }
+        let last = self.last_heard(id.slot);
+        let Some(stream) = self.stream_mut(id) else { return };
+        let epoch = stream.epoch;
+        let silent = stream.silent_at(last).is_some_and(|at| at <= now);
+        if silent {
+            stream.reported = last;
+        }
+        let counted = stream.counted_due.is_some_and(|at| at <= now);
+        if counted {
+            stream.counted_due = now.checked_add(COUNTED);
+        }
+        if silent {
+            self.report(Fact::Silent { stream: id, epoch });
+        }
+        if counted {
+            let legs = self.counts(id.slot);
+            self.report(Fact::Counted { stream: id, legs });
+        }
+        self.schedule(id);
+    }
+
+    /// Sets the stream's timer to its earliest deadline.
+    pub(crate) fn schedule(&mut self, id: StreamId) {
+        let last = self.last_heard(id.slot);
+        let sockets = SOCKETS.map(|(end, component)| {
+            let on = Slot::of(id.slot, end, component);
+            self.lane(on).and_then(|lane| lane.opening).map(|opening| opening.due).or_else(|| self.keepalive_due(on))
+        });
+        let Some(stream) = self.stream_mut(id) else { return };
+        let due = sockets.into_iter().chain([stream.counted_due, stream.silent_at(last)]).flatten().min();
+        if let Some(due) = due
+            && stream.due.is_none_or(|known| due < known)
+        {
+            stream.due = Some(due);
+            self.timers.push(Reverse((due, id)));
+        }
+    }
+
+    /// The last packet that either peer of a stream sent; in a spiral, of the legs behind the join.
+    fn last_heard(&self, slot: u32) -> Option<Instant> {
+        let ends = [End::A, End::B].into_iter().filter_map(|end| self.far(slot, end));
+        let lanes = ends.flat_map(|(slot, end)| {
+            [Component::Rtp, Component::Rtcp].into_iter().filter_map(move |c| self.lane(Slot::of(slot, end, c)))
+        });
+        lanes.map(|lane| lane.latch.last_heard()).max()
+    }
+}
+
+impl Stream {
+    /// When its silence is to be reported: once, and never on hold.
+    fn silent_at(&self, last: Option<Instant>) -> Option<Instant> {
+        let last = last.filter(|_| self.reported != last)?;
+        last.max(self.since).checked_add(self.timeout?)
+    }
+}

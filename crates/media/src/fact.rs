@@ -1,0 +1,57 @@
+//! What a media worker tells the signalling thread. Facts carry the epoch of
+//! the last command of their stream; stale ones are dropped by the reader.
+
+use nat::{Side, Source};
+
+use crate::stats::{LegCounts, Totals};
+use crate::{Component, End, StreamId};
+
+/// One event of a stream, or a worker's totals.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Fact {
+    /// A leg's latch took a source.
+    Latched {
+        /// The stream.
+        stream: StreamId,
+        /// Epoch of the last command.
+        epoch: u32,
+        /// Which leg.
+        end: End,
+        /// RTP or RTCP.
+        component: Component,
+        /// The side of the leg.
+        side: Side,
+        /// The address.
+        source: Source,
+        /// True when a held latch moved.
+        moved: bool,
+    },
+    /// No packet from either leg for the stream's timeout. Reported once per silence.
+    Silent {
+        /// The stream.
+        stream: StreamId,
+        /// Epoch of the last command.
+        epoch: u32,
+    },
+    /// Figures of a running stream, every 5 s and at close.
+    Counted {
+        /// The stream.
+        stream: StreamId,
+        /// Legs of end A and B.
+        legs: Box<[LegCounts; 2]>,
+    },
+    /// The stream is gone from the worker and its sockets are on their way back.
+    Closed {
+        /// The stream.
+        stream: StreamId,
+        /// Final figures. A leg that received and sent nothing has an unused pair.
+        legs: Box<[LegCounts; 2]>,
+    },
+    /// The worker could not take or keep the stream: the call must end.
+    Failed {
+        /// The stream.
+        stream: StreamId,
+    },
+    /// What a worker did since its last report (about once a second).
+    Totals(Box<Totals>),
+}

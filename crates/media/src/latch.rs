@@ -1,0 +1,372 @@
+//! Latching (RFC 7362 §4, §5): the security page.
+//!
+//! Decides whose packets a leg takes, and with that where its own go (RFC 4961):
+//! *what* may latch at all (`Rules::allows`), *when* a held latch moves
+//! (`Latch::judge`), and what a completed offer/answer changes
+//! (`Latch::rearm`, RFC 3264 §8.3.1). RTP and RTCP have a latch each.
+//!
+//! | the latch | a packet from another source than the held one | outcome |
+//! | --- | --- | --- |
+//! | free | allowed; RTP, RTCP, DTLS | takes it |
+//! | free | allowed; STUN | consumed, takes nothing |
+//! | re-armed | allowed, and SDP's address changed or the old source is silent | moves, once |
+//! | held | old source silent, same SSRC, sequence and timestamp continue; allowed | moves |
+//! | held | the same from an address outside the plan, five packets in a row | moves (the phone's NAT was renewed) |
+//! | held | anything else | refused |
+//!
+//! Where the old source goes on for `LAPSE` after a re-arm, the exchange was a
+//! refresh, or the move is late. A re-arm that changed no address then lapses:
+//! a gap in the speech is no chance for a neighbour behind the same address.
+//! One that did change it waits for the old source's silence from then on,
+//! except for the very address that SDP names.
+//!
+//! Must not look at anything that a stranger can choose freely: no majority of
+//! packets, no "most recent source", no learning period. A refused packet
+//! changes nothing here, so a flood of them cannot either.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::{Duration, Instant};
+
+use wire::demux::Media;
+use wire::rtp;
+
+use crate::{Component, Drop, Sources};
+
+/// So long without a packet, and a source counts as silent.
+pub(crate) const SILENCE: Duration = Duration::from_millis(200);
+/// So many packets in a row must continue the stream before an address outside the plan is believed.
+pub(crate) const PROOF: u8 = 5;
+/// A re-arm is worth less when the old source is still heard so long after it.
+pub(crate) const LAPSE: Duration = Duration::from_secs(5);
+
+/// A packet, as far as latching cares.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// RFC 3550 §5.
+    Rtp,
+    /// RFC 3550 §6; on either socket (RFC 5761).
+    Rtcp,
+    /// RFC 5764.
+    Dtls,
+    /// RFC 8489.
+    Stun,
+    /// Whatever a stream carries that is not RTP (UDPTL, ITU-T T.38).
+    Opaque,
+}
+
+impl Kind {
+    /// `None`: nothing that belongs on a media port. TURN channel data and ZRTP are not served.
+    pub(crate) fn of(kind: Media, opaque: bool) -> Option<Self> {
+        match kind {
+            Media::Stun => Some(Self::Stun),
+            _ if opaque => Some(Self::Opaque),
+            Media::Rtp => Some(Self::Rtp),
+            Media::Rtcp => Some(Self::Rtcp),
+            Media::Dtls => Some(Self::Dtls),
+            Media::Channel | Media::Zrtp | Media::Unknown => None,
+        }
+    }
+}
+
+/// What becomes of a packet whose source does not hold the latch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Judgement {
+    /// The latch was free and has taken the source.
+    Take,
+    /// The latch has moved to the source.
+    Move,
+    /// Accepted, without a change.
+    Pass,
+    /// Dropped.
+    Refuse(Drop),
+}
+
+/// What the plan and the neighbouring component say while one packet is judged.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Rules<'a> {
+    /// Who may latch.
+    pub(crate) sources: &'a Sources,
+    /// Which of the leg's two latches this is.
+    pub(crate) component: Component,
+    /// Where SDP says that this component's peer is.
+    pub(crate) target: Option<SocketAddr>,
+    /// For RTCP: the last SSRC on the leg's RTP socket.
+    pub(crate) ssrc: Option<u32>,
+    /// For RTCP: an address outside the plan to which the leg's RTP latch has moved by proof.
+    pub(crate) roamed: Option<IpAddr>,
+}
+
+impl Rules<'_> {
+    /// *What may latch*: the exact address of SDP, any port of the IPs that the
+    /// control half names, any address in a prefix with `latch = true`. Nothing else.
+    fn allows(&self, from: SocketAddr) -> bool {
+        let ip = from.ip().to_canonical();
+        self.exact().is_some_and(|exact| exact.port() == from.port() && exact.ip().to_canonical() == ip)
+            || self.ips().any(|allowed| allowed == ip)
+            || self.sources.prefixes.iter().any(|prefix| prefix.contains(ip))
+    }
+
+    /// Same /24 (IPv6: /48) as an allowed address: for a counter, never for a decision.
+    pub(crate) fn neighbour(&self, from: SocketAddr) -> bool {
+        let near = |a: IpAddr, b: IpAddr| match (a, b) {
+            (IpAddr::V4(a), IpAddr::V4(b)) => a.octets()[..3] == b.octets()[..3],
+            (IpAddr::V6(a), IpAddr::V6(b)) => a.octets()[..6] == b.octets()[..6],
+            (IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_)) => false,
+        };
+        let ip = from.ip().to_canonical();
+        self.exact().is_some_and(|exact| near(exact.ip().to_canonical(), ip)) || self.ips().any(|a| near(a, ip))
+    }
+
+    fn exact(&self) -> Option<SocketAddr> {
+        self.sources.exact.map(|exact| match self.component {
+            Component::Rtp => exact.rtp,
+            Component::Rtcp => exact.rtcp,
+        })
+    }
+
+    fn ips(&self) -> impl Iterator<Item = IpAddr> {
+        self.sources.ips.into_iter().chain([self.roamed]).flatten().map(|ip| ip.to_canonical())
+    }
+}
+
+/// Where an RTP stream stands (RFC 3550 §5.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Trail {
+    at: Instant,
+    ssrc: u32,
+    timestamp: u32,
+    sequence: u16,
+}
+
+impl Trail {
+    #[inline]
+    fn of(at: Instant, header: rtp::Header) -> Self {
+        Self { at, ssrc: header.ssrc, timestamp: header.timestamp, sequence: header.sequence }
+    }
+
+    /// Could `next` be the same sender, now? A blind guess must hit the SSRC
+    /// (32 bits) and both windows, which grow with the time that has passed:
+    /// the sequence number at most 64 + 500 packets/s ahead, never over 3000;
+    /// the timestamp at most 96 kHz × time + 1 s of video ahead, or 2 s of
+    /// telephony behind (the packets of a DTMF event carry its start, RFC 4733 §2.3.4).
+    fn continues(&self, next: &Self) -> bool {
+        let passed = u64::try_from(next.at.duration_since(self.at).as_millis()).unwrap_or(u64::MAX);
+        let ahead = u64::from(next.sequence.wrapping_sub(self.sequence));
+        let ticks = next.timestamp.wrapping_sub(self.timestamp);
+        next.ssrc == self.ssrc
+            && (1..=(64 + passed / 2).min(3000)).contains(&ahead)
+            && (u64::from(ticks) <= passed.saturating_mul(96).saturating_add(90_000) || ticks.wrapping_neg() <= 16_000)
+    }
+
+    /// A duplicate, or a packet that was overtaken on the way.
+    fn overtook(&self, next: &Self) -> bool {
+        next.ssrc == self.ssrc && self.sequence.wrapping_sub(next.sequence) < 64
+    }
+}
+
+/// An address outside the plan that is proving itself.
+#[derive(Debug, Clone, Copy)]
+struct Candidate {
+    from: SocketAddr,
+    trail: Trail,
+    /// When the held source was last heard, as this began: one more packet from it ends the attempt.
+    heard: Instant,
+    run: u8,
+}
+
+/// A completed offer/answer has opened the latch for one move.
+#[derive(Debug, Clone, Copy)]
+struct Armed {
+    at: Instant,
+    /// SDP names another address than when the latch was taken.
+    changed: bool,
+}
+
+/// The latch of one component of one leg.
+#[derive(Debug, Clone)]
+pub(crate) struct Latch {
+    held: Option<SocketAddr>,
+    /// Last packet from the held source; before that, when the latch was made.
+    heard: Instant,
+    trail: Option<Trail>,
+    /// Sender of the last RTCP packet (§6.4.1).
+    reporter: Option<u32>,
+    /// What SDP said when the source was taken.
+    base: Option<SocketAddr>,
+    armed: Option<Armed>,
+    candidate: Option<Candidate>,
+    /// The held source is outside the plan and has proven itself.
+    roamed: bool,
+}
+
+impl Latch {
+    /// A free one.
+    pub(crate) fn new(now: Instant) -> Self {
+        Self {
+            held: None,
+            heard: now,
+            trail: None,
+            reporter: None,
+            base: None,
+            armed: None,
+            candidate: None,
+            roamed: false,
+        }
+    }
+
+    /// Is this the held source?
+    #[inline]
+    pub(crate) fn holds(&self, from: SocketAddr) -> bool {
+        self.held == Some(from)
+    }
+
+    /// The held source: where this component's peer is sent to.
+    pub(crate) fn source(&self) -> Option<SocketAddr> {
+        self.held
+    }
+
+    /// When the held source last spoke; before that, when the latch was made.
+    pub(crate) fn last_heard(&self) -> Instant {
+        self.heard
+    }
+
+    /// The SSRC of the last RTP packet.
+    pub(crate) fn ssrc(&self) -> Option<u32> {
+        self.trail.map(|trail| trail.ssrc)
+    }
+
+    /// The address outside the plan that this latch holds by proof.
+    pub(crate) fn roamed(&self) -> Option<IpAddr> {
+        self.held.filter(|_| self.roamed).map(|held| held.ip())
+    }
+
+    /// SDP has moved, and the peer's packets have not (RFC 3264 §8.3.1).
+    pub(crate) fn moving(&self) -> bool {
+        self.armed.is_some_and(|armed| armed.changed)
+    }
+
+    /// SDP named exactly the held source when it was taken: no NAT stands between.
+    pub(crate) fn truthful(&self) -> bool {
+        self.held.is_some() && self.held == self.base
+    }
+
+    /// An RTP packet from the held source.
+    #[inline]
+    pub(crate) fn heard_rtp(&mut self, now: Instant, packet: &[u8]) {
+        self.heard = now;
+        if let Some(header) = rtp::Header::parse(packet) {
+            self.trail = Some(Trail::of(now, header));
+        }
+    }
+
+    /// Any packet from the held source.
+    pub(crate) fn heard(&mut self, now: Instant, kind: Kind, packet: &[u8]) {
+        self.heard = now;
+        match kind {
+            Kind::Rtp => self.heard_rtp(now, packet),
+            Kind::Rtcp => self.reporter = rtp::rtcp_ssrc(packet),
+            Kind::Dtls | Kind::Stun | Kind::Opaque => {}
+        }
+    }
+
+    /// A completed offer/answer; `target` is what SDP says from now on. The held
+    /// source stays accepted, even where the plan no longer allows it, until
+    /// the new one flows (RFC 3264 §8.3.1). A target that only now becomes
+    /// known, or none (hold by `c=0.0.0.0`), is not a change.
+    pub(crate) fn rearm(&mut self, now: Instant, target: Option<SocketAddr>) {
+        if self.held.is_some() {
+            self.base = self.base.or(target);
+            self.armed = Some(Armed { at: now, changed: target.is_some() && target != self.base });
+        }
+    }
+
+    /// A packet from a source that does not hold the latch.
+    pub(crate) fn judge(
+        &mut self,
+        now: Instant,
+        from: SocketAddr,
+        kind: Kind,
+        packet: &[u8],
+        rules: &Rules<'_>,
+    ) -> Judgement {
+        if from.port() == 0 || nat::address::is_absurd(from.ip()) {
+            return Judgement::Refuse(Drop::RefusedSource);
+        }
+        let allowed = rules.allows(from);
+        let judgement = match (self.held, kind) {
+            (_, Kind::Stun) if allowed => Judgement::Pass,
+            (None, _) if allowed => Judgement::Take,
+            (Some(_), Kind::Dtls) if allowed && self.open(now, from, rules) => Judgement::Pass,
+            (Some(_), Kind::Rtp | Kind::Rtcp | Kind::Opaque) if allowed && self.open(now, from, rules) => {
+                Judgement::Move
+            }
+            (Some(_), Kind::Rtp) if self.same_sender(now, from, packet, allowed) => Judgement::Move,
+            (Some(_), Kind::Rtcp) if allowed && self.same_reporter(now, packet, rules) => Judgement::Move,
+            _ if allowed => Judgement::Refuse(Drop::NotLatched),
+            _ => Judgement::Refuse(Drop::RefusedSource),
+        };
+        if matches!(judgement, Judgement::Take | Judgement::Move) {
+            *self = Self { held: Some(from), base: rules.target, roamed: !allowed, ..Self::new(now) };
+            self.heard(now, kind, packet);
+        }
+        judgement
+    }
+
+    /// May this allowed source take over, because of a re-arm?
+    fn open(&self, now: Instant, from: SocketAddr, rules: &Rules<'_>) -> bool {
+        self.armed.is_some_and(|armed| {
+            let went_on = self.heard.duration_since(armed.at) >= LAPSE;
+            if armed.changed {
+                !went_on || self.silent(now) || rules.target == Some(from)
+            } else {
+                !went_on && self.silent(now)
+            }
+        })
+    }
+
+    fn silent(&self, now: Instant) -> bool {
+        now.duration_since(self.heard) >= SILENCE
+    }
+
+    /// The strict rule for RTP: does the held source's stream go on here?
+    fn same_sender(&mut self, now: Instant, from: SocketAddr, packet: &[u8], allowed: bool) -> bool {
+        let (Some(trail), Some(header)) = (self.trail, rtp::Header::parse(packet)) else { return false };
+        let next = Trail::of(now, header);
+        if !self.silent(now) || next.ssrc != trail.ssrc {
+            return false;
+        }
+        if allowed {
+            return trail.continues(&next);
+        }
+        match &mut self.candidate {
+            Some(known) if known.from == from && known.heard == self.heard => {
+                if known.trail.continues(&next) {
+                    known.trail = next;
+                    known.run += 1;
+                    return known.run >= PROOF;
+                }
+                if !known.trail.overtook(&next) {
+                    self.candidate = None;
+                }
+            }
+            Some(_) | None if trail.continues(&next) => {
+                self.candidate = Some(Candidate { from, trail: next, heard: self.heard, run: 1 });
+            }
+            Some(_) | None => {}
+        }
+        false
+    }
+
+    /// The strict rule for RTCP, which has no sequence number: the same sender
+    /// as before, or the one that the leg's RTP latch knows. On a muxed socket RTP decides.
+    fn same_reporter(&self, now: Instant, packet: &[u8], rules: &Rules<'_>) -> bool {
+        let sender = rtp::rtcp_ssrc(packet);
+        rules.component == Component::Rtcp
+            && self.silent(now)
+            && sender.is_some()
+            && (sender == self.reporter || sender == rules.ssrc)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,620 @@
+//! Offers and answers (RFC 3264, RFC 6337): an SDP body in; edits of that
+//! body and commands to the media workers out.
+//!
+//! A *session* belongs to one branch of one pass of a call: every m-line that
+//! is relayed has a stream with a port pair facing each end, kept over
+//! re-INVITEs. An offer that is refused leaves the former path untouched; a
+//! completed offer/answer re-arms the latches. SDP that names a live port of
+//! our own is a spiral, and the two streams are joined inside.
+//!
+//! Must not: decide which message carries an offer (the proxy knows), touch
+//! sockets, or write an address of one side into a body for the other.
+
+mod session;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use nat::{Advertise, Advertised, Prefix, Side};
+use session::{Pending, Session, Stream};
+use wire::sdp::{Body, Direction};
+use wire::{Edit, Malformed, sdp};
+
+use crate::ports::{self, Pools, Ready, Shortage};
+use crate::{Command, End, Fact, PortPair, RangeId, StreamId, Target};
+
+/// Names a session: the pass of the call, and the branch of its INVITE.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Key {
+    /// The pass (`registry::PassId`).
+    pub pass: u64,
+    /// The branch.
+    pub branch: u16,
+}
+
+/// What the proxy knows of one end of a session.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EndPlan {
+    /// Its side.
+    pub side: Side,
+    /// The local address that its sockets are bound to.
+    pub local: IpAddr,
+    /// The range its ports come from.
+    pub range: RangeId,
+    /// What is written for these sockets.
+    pub advertise: Advertise,
+    /// What is written where no socket is meant (`o=`, refused m-lines).
+    pub own: IpAddr,
+    /// The IP that its signalling was seen from; any port of it may latch.
+    /// `None` toward the upstream, where the SDP address counts instead.
+    pub signalled_from: Option<IpAddr>,
+    /// Media may be sent to private SDP addresses before the peer has spoken.
+    pub private_targets: bool,
+    /// Our own NAT must be opened toward the SDP address (office role, outer side).
+    pub open: bool,
+    /// Prefixes whose addresses may latch, too.
+    pub prefixes: Arc<[Prefix]>,
+}
+
+/// An SDP body inside the message that carries it.
+#[derive(Debug, Clone, Copy)]
+pub struct Text<'a> {
+    /// The whole message: edits are over it.
+    pub whole: &'a [u8],
+    /// The body, a slice of it.
+    pub body: &'a [u8],
+}
+
+/// Why an offer or answer was not taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refusal {
+    /// Port pairs are on their way: park the message and try again.
+    NotReady,
+    /// No pair is left in the range of this side: 503.
+    Exhausted(Side),
+    /// The SDP cannot be rewritten safely: 488 with a Warning. The offset is within the body.
+    Malformed(Malformed),
+    /// It names a port of our own that is not in use (RFC 3550 §8.2): 488.
+    OwnPort,
+}
+
+/// What a fact means for a session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum News {
+    /// No media in either direction for the configured time.
+    Dead(Key),
+    /// The worker lost a stream.
+    Lost(Key),
+}
+
+/// All sessions, and the pools their ports come from.
+#[derive(Debug)]
+pub struct Offers {
+    pools: Pools,
+    timeout: Duration,
+    workers: Vec<Slots>,
+    sessions: BTreeMap<Key, Session>,
+    by_stream: BTreeMap<StreamId, Key>,
+    closing: BTreeMap<StreamId, [PortPair; 2]>,
+    /// Advertised addresses of live legs: what a spiral's SDP names.
+    live: BTreeMap<SocketAddr, (StreamId, End)>,
+    out: VecDeque<Command>,
+}
+
+/// Stream slots of one worker.
+#[derive(Debug, Default)]
+struct Slots {
+    generations: Vec<u32>,
+    free: Vec<u32>,
+}
+
+impl Offers {
+    /// `workers`: how many media workers there are, at least one.
+    /// `timeout`: silence after which a call is dead.
+    pub fn new(pools: Pools, workers: u8, timeout: Duration) -> Self {
+        Self {
+            pools,
+            timeout,
+            workers: (0..workers.max(1)).map(|_| Slots::default()).collect(),
+            sessions: BTreeMap::new(),
+            by_stream: BTreeMap::new(),
+            closing: BTreeMap::new(),
+            live: BTreeMap::new(),
+            out: VecDeque::new(),
+        }
+    }
+
+    /// Makes sure that pairs for this end are bound ahead of need.
+    pub fn want(&mut self, end: &EndPlan) {
+        self.pools.want(end.local, end.range, discovered(end.advertise));
+    }
+
+    /// Takes an offer from `from`; the edits turn its body into what the other end gets. `worker_hint` spreads calls over workers.
+    ///
+    /// An offer seen again (a retransmission that reached us as a new
+    /// message, an INVITE again after 401) changes nothing and gives the same edits.
+    pub fn offer(
+        &mut self,
+        key: Key,
+        worker_hint: u64,
+        from: End,
+        ends: [EndPlan; 2],
+        text: Text<'_>,
+        edit: &mut Edit,
+    ) -> Result<(), Refusal> {
+        let sdp = Body::parse(text.body).map_err(Refusal::Malformed)?;
+        for media in &sdp.media {
+            self.guard(signalled(&sdp, media))?;
+        }
+        let fresh = !self.sessions.contains_key(&key);
+        let mut session = self.sessions.remove(&key).unwrap_or_else(|| Session::new(ends.clone()));
+        session.ends = ends;
+        let mut opened = Vec::new();
+        for (line, media) in sdp.media.iter().enumerate() {
+            session.reach(line);
+            if media.port == 0 || !relayed(media.protocol) || session.streams[line].is_some() {
+                continue;
+            }
+            let near = signalled(&sdp, media);
+            match self.open(&mut session, key, worker_hint, line, from, near) {
+                Ok(()) => opened.push(line),
+                Err(refusal) => {
+                    for line in opened {
+                        self.close_stream(&mut session, line);
+                    }
+                    if !fresh {
+                        self.sessions.insert(key, session);
+                    }
+                    return Err(refusal);
+                }
+            }
+        }
+        write(&session, from.other(), text.whole, &sdp, edit);
+        let pending = session.pending[from.index()].get_or_insert_with(Pending::default);
+        pending.read(&sdp);
+        pending.opened.extend(opened);
+        self.sessions.insert(key, session);
+        Ok(())
+    }
+
+    /// Takes an answer from `from`. `commit` is false for SDP in an
+    /// unreliable 18x, a preview that the 2xx will repeat (RFC 6337 §2).
+    /// Without a pending offer (a retransmitted 2xx or ACK) only the edits are made again.
+    pub fn answer(
+        &mut self,
+        key: Key,
+        from: End,
+        ends: [EndPlan; 2],
+        text: Text<'_>,
+        commit: bool,
+        edit: &mut Edit,
+    ) -> Result<(), Refusal> {
+        let sdp = Body::parse(text.body).map_err(Refusal::Malformed)?;
+        for media in &sdp.media {
+            self.guard(signalled(&sdp, media))?;
+        }
+        let Some(mut session) = self.sessions.remove(&key) else { return Ok(()) };
+        write(&session, from.other(), text.whole, &sdp, edit);
+        let offerer = from.other().index();
+        let offered =
+            if commit { session.pending[offerer].take() } else { session.pending[offerer].clone() };
+        if let Some(offered) = offered {
+            session.ends = ends;
+            self.complete(&mut session, from, &offered, &sdp, commit);
+        }
+        self.sessions.insert(key, session);
+        Ok(())
+    }
+
+    /// A 2xx without SDP after an answer that was only previewed: the preview stands.
+    pub fn confirm(&mut self, key: Key, offerer: End) {
+        if let Some(session) = self.sessions.get_mut(&key)
+            && session.epoch > 0
+        {
+            session.pending[offerer.index()] = None;
+            session.established = true;
+        }
+    }
+
+    /// The offer of `by` was refused: what it opened goes, the rest stays.
+    pub fn fail(&mut self, key: Key, by: End) {
+        let Some(mut session) = self.sessions.remove(&key) else { return };
+        if let Some(pending) = session.pending[by.index()].take() {
+            for line in pending.opened {
+                self.close_stream(&mut session, line);
+            }
+        }
+        if session.established || session.streams.iter().any(Option::is_some) {
+            self.sessions.insert(key, session);
+        }
+    }
+
+    /// True while `by` has an offer without an answer.
+    pub fn pending(&self, key: Key, by: End) -> bool {
+        self.sessions.get(&key).is_some_and(|s| s.pending[by.index()].is_some())
+    }
+
+    /// Ends one session.
+    pub fn close(&mut self, key: Key) {
+        if let Some(mut session) = self.sessions.remove(&key) {
+            for line in 0..session.streams.len() {
+                self.close_stream(&mut session, line);
+            }
+        }
+    }
+
+    /// Ends all sessions of a pass but that of one branch (all if `None`).
+    pub fn close_others(&mut self, pass: u64, keep: Option<u16>) {
+        let range = Key { pass, branch: 0 }..=Key { pass, branch: u16::MAX };
+        let keys: Vec<Key> =
+            self.sessions.range(range).map(|(k, _)| *k).filter(|k| Some(k.branch) != keep).collect();
+        for key in keys {
+            self.close(key);
+        }
+    }
+
+    /// The streams of a pass, for its record.
+    pub fn streams(&self, pass: u64) -> Vec<StreamId> {
+        let range = Key { pass, branch: 0 }..=Key { pass, branch: u16::MAX };
+        self.sessions.range(range).flat_map(|(_, s)| s.streams.iter().flatten().map(|t| t.id)).collect()
+    }
+
+    /// Takes a worker's fact; says when a session must end because of it.
+    pub fn handle_fact(&mut self, fact: &Fact) -> Option<News> {
+        match fact {
+            Fact::Closed { stream, legs } => {
+                self.closed(*stream, legs.map(|leg| leg.used()));
+                None
+            }
+            Fact::Failed { stream } => {
+                let key = self.by_stream.get(stream).copied();
+                if let Some(key) = key
+                    && let Some(mut session) = self.sessions.remove(&key)
+                {
+                    let line = session.streams.iter().position(|s| s.as_ref().is_some_and(|s| s.id == *stream));
+                    if let Some(line) = line {
+                        self.close_stream(&mut session, line);
+                    }
+                    self.sessions.insert(key, session);
+                }
+                self.closed(*stream, [true; 2]);
+                key.map(News::Lost)
+            }
+            Fact::Silent { stream, epoch } => {
+                let key = *self.by_stream.get(stream)?;
+                let session = self.sessions.get_mut(&key)?;
+                if session.epoch != *epoch {
+                    return None;
+                }
+                session.stream_mut(*stream)?.silent = true;
+                session.streams.iter().flatten().all(|s| s.silent).then_some(News::Dead(key))
+            }
+            Fact::Counted { stream, legs } => {
+                let key = *self.by_stream.get(stream)?;
+                let stream = self.sessions.get_mut(&key)?.stream_mut(*stream)?;
+                let heard = legs.iter().map(|leg| leg.packets_in).sum();
+                if heard != stream.heard {
+                    stream.heard = heard;
+                    stream.silent = false;
+                }
+                None
+            }
+            Fact::Latched { .. } | Fact::Totals(_) => None,
+        }
+    }
+
+    /// Takes news of port pairs.
+    pub fn handle_ports(&mut self, event: ports::Event) {
+        self.pools.handle_event(event);
+    }
+
+    /// The next order to a media worker.
+    pub fn poll_command(&mut self) -> Option<Command> {
+        self.out.pop_front()
+    }
+
+    /// The next order to the ports.
+    pub fn poll_ports(&mut self) -> Option<ports::Command> {
+        self.pools.poll_command()
+    }
+
+    /// State of the pools, for gauges and the status page.
+    pub fn ports(&self) -> impl Iterator<Item = (IpAddr, RangeId, ports::Counts)> {
+        self.pools.counts()
+    }
+
+    /// A target that is a port of ours but no live leg is refused.
+    fn guard(&self, target: Option<Target>) -> Result<(), Refusal> {
+        match target {
+            Some(target) if !self.live.contains_key(&target.rtp) && self.pools.owns(target.rtp) => {
+                Err(Refusal::OwnPort)
+            }
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    /// Takes two pairs for a new stream and tells a worker. `near`: what the
+    /// offerer's SDP says; the other end is not known yet.
+    fn open(
+        &mut self,
+        session: &mut Session,
+        key: Key,
+        worker_hint: u64,
+        line: usize,
+        from: End,
+        near: Option<Target>,
+    ) -> Result<(), Refusal> {
+        let a = self.take(&session.ends[0])?;
+        let b = match self.take(&session.ends[1]) {
+            Ok(b) => b,
+            Err(refusal) => {
+                self.pools.give_back(a.pair, false);
+                return Err(refusal);
+            }
+        };
+        let legs = [a, b];
+        let advertised = [advertised(&session.ends[0], &a), advertised(&session.ends[1], &b)];
+        let [Some(at_a), Some(at_b)] = advertised else {
+            self.pools.give_back(a.pair, false);
+            self.pools.give_back(b.pair, false);
+            return Err(Refusal::NotReady);
+        };
+        let spiral = near.and_then(|t| self.live.get(&t.rtp).copied());
+        let worker = spiral.map_or((worker_hint % self.workers.len() as u64) as u8, |(stream, _)| stream.worker);
+        let id = self.slot(worker);
+        let mut stream = Stream::new(id, legs, [at_a, at_b]);
+        stream.targets[from.index()] = near.filter(|_| spiral.is_none());
+        self.live.insert(at_a.rtp, (id, End::A));
+        self.live.insert(at_b.rtp, (id, End::B));
+        self.by_stream.insert(id, key);
+        self.out.push_back(Command::Open {
+            stream: id,
+            epoch: session.epoch,
+            legs: stream.plans(&session.ends),
+            timeout: None,
+        });
+        session.streams[line] = Some(stream);
+        if let Some(other) = spiral {
+            self.join(session, line, from, other);
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, end: &EndPlan) -> Result<Ready, Refusal> {
+        self.pools.want(end.local, end.range, discovered(end.advertise));
+        self.pools.take(end.local, end.range).map_err(|shortage| match shortage {
+            Shortage::NotReady => Refusal::NotReady,
+            Shortage::Exhausted => Refusal::Exhausted(end.side),
+        })
+    }
+
+    /// Both halves are known: new targets for every stream, refused m-lines closed.
+    fn complete(&mut self, session: &mut Session, from: End, offered: &Pending, sdp: &Body<'_>, commit: bool) {
+        let offerer = from.other();
+        session.epoch += 1;
+        session.established |= commit;
+        let mut answered = Pending::default();
+        answered.read(sdp);
+        session.held = offered.held || answered.held;
+        for line in 0..session.streams.len() {
+            let offer = offered.media.get(line).copied().unwrap_or_default();
+            let answer = answered.media.get(line).copied().unwrap_or_default();
+            if session.streams[line].is_none() {
+                continue;
+            }
+            if offer.refused || answer.refused {
+                if commit {
+                    self.close_stream(session, line);
+                }
+                continue;
+            }
+            let muxed = offer.muxed && answer.muxed;
+            self.aim(session, line, offerer, offer.target(muxed));
+            self.aim(session, line, from, answer.target(muxed));
+            let timeout = (session.established && !session.held).then_some(self.timeout);
+            if let Some(stream) = &mut session.streams[line] {
+                stream.silent = false;
+                self.out.push_back(Command::Update {
+                    stream: stream.id,
+                    epoch: session.epoch,
+                    legs: stream.plans(&session.ends),
+                    timeout,
+                    rearm: commit,
+                });
+                if let Some(proto) = answer.proto.filter(|proto| *proto != stream.proto) {
+                    stream.proto = proto;
+                    self.out.push_back(Command::Carry { stream: stream.id, proto });
+                }
+            }
+        }
+    }
+
+    /// Points one leg at what its peer's SDP says, or joins it to the stream
+    /// of ours that the SDP names.
+    fn aim(&mut self, session: &mut Session, line: usize, end: End, target: Option<Target>) {
+        let other = target.and_then(|t| self.live.get(&t.rtp).copied());
+        let Some(stream) = &mut session.streams[line] else { return };
+        match other {
+            Some(other) if other.0.worker == stream.id.worker => {
+                stream.targets[end.index()] = None;
+                if stream.joined[end.index()] != Some(other) {
+                    self.join(session, line, end, other);
+                }
+            }
+            Some(_) => stream.targets[end.index()] = target,
+            None => {
+                stream.targets[end.index()] = target;
+                if let Some(partner) = stream.joined[end.index()].take() {
+                    let id = stream.id;
+                    self.part(id, partner);
+                }
+            }
+        }
+    }
+
+    fn join(&mut self, session: &mut Session, line: usize, end: End, other: (StreamId, End)) {
+        let Some(stream) = &mut session.streams[line] else { return };
+        let own = (stream.id, end);
+        if own == other {
+            return;
+        }
+        stream.joined[end.index()] = Some(other);
+        if own.0 == other.0 {
+            stream.joined[other.1.index()] = Some(own);
+        } else if let Some(partner) = self.stream_mut(other.0) {
+            partner.joined[other.1.index()] = Some(own);
+        }
+        self.out.push_back(Command::Join { a: own, b: other });
+    }
+
+    fn part(&mut self, id: StreamId, partner: (StreamId, End)) {
+        if let Some(stream) = self.stream_mut(partner.0) {
+            stream.joined[partner.1.index()] = None;
+        }
+        self.out.push_back(Command::Part { stream: id });
+    }
+
+    fn stream_mut(&mut self, id: StreamId) -> Option<&mut Stream> {
+        let key = self.by_stream.get(&id)?;
+        self.sessions.get_mut(key)?.stream_mut(id)
+    }
+
+    fn close_stream(&mut self, session: &mut Session, line: usize) {
+        let Some(stream) = session.streams.get_mut(line).and_then(Option::take) else { return };
+        for target in stream.advertised {
+            self.live.remove(&target.rtp);
+        }
+        for partner in stream.joined.into_iter().flatten() {
+            if let Some(partner_stream) = self.stream_mut(partner.0) {
+                partner_stream.joined[partner.1.index()] = None;
+            }
+        }
+        self.by_stream.remove(&stream.id);
+        self.closing.insert(stream.id, stream.legs.map(|leg| leg.pair));
+        self.out.push_back(Command::Close { stream: stream.id });
+    }
+
+    /// The worker let go: pairs rest if they carried anything, the slot is free.
+    fn closed(&mut self, stream: StreamId, used: [bool; 2]) {
+        let Some(pairs) = self.closing.remove(&stream) else { return };
+        for (pair, used) in pairs.into_iter().zip(used) {
+            self.pools.give_back(pair, used);
+        }
+        if let Some(slots) = self.workers.get_mut(usize::from(stream.worker)) {
+            slots.free.push(stream.slot);
+        }
+    }
+
+    fn slot(&mut self, worker: u8) -> StreamId {
+        let slots = &mut self.workers[usize::from(worker)];
+        let slot = slots.free.pop().unwrap_or_else(|| {
+            slots.generations.push(0);
+            slots.generations.len() as u32 - 1
+        });
+        let generation = &mut slots.generations[slot as usize];
+        *generation = generation.wrapping_add(1);
+        StreamId { worker, slot, generation: *generation }
+    }
+}
+
+/// Does this policy need a mapped address per socket?
+fn discovered(advertise: Advertise) -> bool {
+    matches!(advertise, Advertise::Stun | Advertise::StunAddress)
+}
+
+/// Transports that a datagram relay can carry (RFC 8866 §5.14 `proto`).
+fn relayed(protocol: &[u8]) -> bool {
+    !protocol.get(..3).is_some_and(|p| p.eq_ignore_ascii_case(b"TCP"))
+}
+
+fn advertised(end: &EndPlan, leg: &Ready) -> Option<Target> {
+    let [rtp, rtcp] = leg.mapped.map_or([None; 2], |[rtp, rtcp]| [Some(rtp), Some(rtcp)]);
+    Some(Target {
+        rtp: Advertised::choose(end.advertise, leg.pair.rtp(), rtp)?.get(),
+        rtcp: Advertised::choose(end.advertise, leg.pair.rtcp(), rtcp)?.get(),
+    })
+}
+
+/// Where a section says that it wants its packets; `None` for hold by
+/// 0.0.0.0, host names, and addresses that nobody may send to.
+fn signalled(sdp: &Body<'_>, media: &sdp::Media<'_>) -> Option<Target> {
+    let ip = media.connection.or(sdp.connection)?.ip()?;
+    if media.port == 0 || nat::address::is_absurd(ip) {
+        return None;
+    }
+    let rtcp = match &media.rtcp {
+        Some(rtcp) => SocketAddr::new(rtcp.ip.filter(|ip| !nat::address::is_absurd(*ip)).unwrap_or(ip), rtcp.port),
+        None => SocketAddr::new(ip, media.port.checked_add(1).unwrap_or(media.port)),
+    };
+    Some(Target { rtp: SocketAddr::new(ip, media.port), rtcp })
+}
+
+/// ICE is not spoken for the peers: their candidates must not leak across
+/// (RFC 7584 §4.2), so both sides see a body without ICE and latch.
+const ICE: [&str; 9] = [
+    "candidate",
+    "remote-candidates",
+    "end-of-candidates",
+    "ice-ufrag",
+    "ice-pwd",
+    "ice-options",
+    "ice-lite",
+    "ice-mismatch",
+    "ice-pacing",
+];
+
+/// Edits a body so that it names our legs facing `to`, and nothing of the other side.
+fn write(session: &Session, to: End, whole: &[u8], body: &Body<'_>, edit: &mut Edit) {
+    let end = &session.ends[to.index()];
+    let leg = |line: usize| {
+        session.streams.get(line).and_then(Option::as_ref).map(|stream| stream.advertised[to.index()])
+    };
+    let at_session = (0..body.media.len()).find_map(leg).map_or(end.own, |t| t.rtp.ip());
+    if let Some(origin) = &body.origin {
+        sdp::edit::origin(whole, edit, origin, at_session);
+    }
+    if let Some(connection) = &body.connection
+        && !held_by_address(connection.ip())
+    {
+        sdp::edit::connection(whole, edit, connection, at_session);
+    }
+    for (line, media) in body.media.iter().enumerate() {
+        let refused = media.port == 0 || leg(line).is_none();
+        let target = leg(line).filter(|_| !refused);
+        let ip = target.map_or(at_session, |t| t.rtp.ip());
+        match &media.connection {
+            Some(connection) if !held_by_address(connection.ip()) => {
+                sdp::edit::connection(whole, edit, connection, ip);
+            }
+            None if ip != at_session && body.connection.is_some() => {
+                sdp::edit::add_connection(whole, edit, media, ip);
+            }
+            Some(_) | None => {}
+        }
+        match target {
+            Some(target) => {
+                sdp::edit::port(whole, edit, media, target.rtp.port());
+                let next = SocketAddr::new(target.rtp.ip(), target.rtp.port().wrapping_add(1));
+                if media.rtcp.is_some() || target.rtcp != next || discovered(end.advertise) {
+                    sdp::edit::rtcp(whole, edit, media, target.rtcp);
+                }
+            }
+            None if media.port != 0 => sdp::edit::port(whole, edit, media, 0),
+            None => {}
+        }
+    }
+    sdp::edit::remove_attributes(whole, edit, body, &ICE);
+}
+
+/// RFC 3264 §8.4: `c=0.0.0.0` is an old spelling of hold and passes as it is.
+fn held_by_address(ip: Option<IpAddr>) -> bool {
+    ip.is_some_and(|ip| ip.is_unspecified())
+}
+
+/// True when this section asks for less than both directions.
+fn on_hold(sdp: &Body<'_>, media: &sdp::Media<'_>) -> bool {
+    let direction = media.direction.or(sdp.direction).unwrap_or(Direction::SendRecv);
+    direction != Direction::SendRecv || held_by_address(media.connection.or(sdp.connection).and_then(|c| c.ip()))
+}

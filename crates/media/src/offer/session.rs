@@ -1,0 +1,143 @@
+//! One session: its streams, and the offers that await an answer.
+
+use wire::sdp::Body;
+
+use super::{EndPlan, on_hold, signalled};
+use crate::ports::Ready;
+use crate::command::Proto;
+use crate::{Early, End, LegPlan, Sources, StreamId, Target};
+
+/// Streams and pending offers of one branch of a call.
+#[derive(Debug)]
+pub(super) struct Session {
+    /// End A and B, as of the last offer/answer.
+    pub(super) ends: [EndPlan; 2],
+    /// One place per m-line.
+    pub(super) streams: Vec<Option<Stream>>,
+    /// Unanswered offers by end A and B (both at once is glare, which the ends settle by 491).
+    pub(super) pending: [Option<Pending>; 2],
+    /// Counts completed offer/answers.
+    pub(super) epoch: u32,
+    /// An answer was final.
+    pub(super) established: bool,
+    /// One end holds.
+    pub(super) held: bool,
+}
+
+impl Session {
+    pub(super) fn new(ends: [EndPlan; 2]) -> Self {
+        Self { ends, streams: Vec::new(), pending: [None, None], epoch: 0, established: false, held: false }
+    }
+
+    /// Makes room for an m-line.
+    pub(super) fn reach(&mut self, line: usize) {
+        if self.streams.len() <= line {
+            self.streams.resize_with(line + 1, || None);
+        }
+    }
+
+    pub(super) fn stream_mut(&mut self, id: StreamId) -> Option<&mut Stream> {
+        self.streams.iter_mut().flatten().find(|s| s.id == id)
+    }
+}
+
+/// One relayed m-line.
+#[derive(Debug)]
+pub(super) struct Stream {
+    pub(super) id: StreamId,
+    /// Port pairs facing end A and B.
+    pub(super) legs: [Ready; 2],
+    /// What is written for them.
+    pub(super) advertised: [Target; 2],
+    /// What end A and B said in SDP.
+    pub(super) targets: [Option<Target>; 2],
+    /// The stream of ours that a leg faces, in a spiral.
+    pub(super) joined: [Option<(StreamId, End)>; 2],
+    /// What the worker takes it for.
+    pub(super) proto: Proto,
+    /// The worker reported silence, and nothing since.
+    pub(super) silent: bool,
+    /// Packets heard when last counted.
+    pub(super) heard: u64,
+}
+
+impl Stream {
+    pub(super) fn new(id: StreamId, legs: [Ready; 2], advertised: [Target; 2]) -> Self {
+        Self { id, legs, advertised, targets: [None; 2], joined: [None; 2], proto: Proto::Rtp, silent: false, heard: 0 }
+    }
+
+    /// What the worker must know.
+    pub(super) fn plans(&self, ends: &[EndPlan; 2]) -> Box<[LegPlan; 2]> {
+        Box::new([self.plan(End::A, &ends[0]), self.plan(End::B, &ends[1])])
+    }
+
+    fn plan(&self, which: End, end: &EndPlan) -> LegPlan {
+        let target = self.targets[which.index()];
+        let private = target.is_some_and(|t| nat::address::is_private(t.rtp.ip()));
+        let (sources, early) = match end.signalled_from {
+            None => (
+                Sources {
+                    exact: target,
+                    ips: [target.map(|t| t.rtp.ip()), target.map(|t| t.rtcp.ip())],
+                    prefixes: end.prefixes.clone(),
+                },
+                Early::Uncapped,
+            ),
+            Some(ip) => (
+                Sources {
+                    exact: target.filter(|_| !private),
+                    ips: [Some(ip), None],
+                    prefixes: end.prefixes.clone(),
+                },
+                if private && !end.private_targets { Early::Never } else { Early::Capped },
+            ),
+        };
+        LegPlan { pair: self.legs[which.index()].pair, side: end.side, target, sources, early, open: end.open }
+    }
+}
+
+/// What one offer or answer said of each m-line.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Pending {
+    pub(super) media: Vec<Line>,
+    /// Some section asks for less than both directions.
+    pub(super) held: bool,
+    /// m-lines whose streams this offer opened.
+    pub(super) opened: Vec<usize>,
+}
+
+/// What it said of one m-line.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Line {
+    /// Port 0.
+    pub(super) refused: bool,
+    /// `a=rtcp-mux`.
+    pub(super) muxed: bool,
+    /// What the section carries; `None` if it was not there.
+    pub(super) proto: Option<Proto>,
+    target: Option<Target>,
+}
+
+impl Line {
+    /// With mux agreed on both sides RTCP goes where RTP goes (RFC 5761 §5.1.1).
+    pub(super) fn target(&self, muxed: bool) -> Option<Target> {
+        self.target.map(|t| if muxed { Target { rtp: t.rtp, rtcp: t.rtp } } else { t })
+    }
+}
+
+impl Pending {
+    /// Reads a body, forgetting an earlier one but not what that opened.
+    pub(super) fn read(&mut self, sdp: &Body<'_>) {
+        self.media = sdp
+            .media
+            .iter()
+            .map(|m| Line {
+                refused: m.port == 0,
+                muxed: m.rtcp_mux,
+                proto: Some(if m.protocol.eq_ignore_ascii_case(b"udptl") { Proto::Udptl } else { Proto::Rtp }),
+                target: signalled(sdp, m),
+            })
+            .collect();
+        self.held = sdp.media.iter().any(|m| m.port != 0 && on_hold(sdp, m));
+    }
+}

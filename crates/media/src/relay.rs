@@ -1,0 +1,384 @@
+//! The media machine of one worker: streams, their legs, their deadlines.
+//!
+//! Takes [`Command`]s and time, keeps the state that [`crate::forward`] judges
+//! packets by, and reports [`Fact`]s. Decides when a stream is silent
+//! (RFC 3264 §8.4: never on hold, where the timeout is `None`), when a socket
+//! sends a packet of its own, and when figures are due. One socket's state is
+//! in `leg.rs`, timers in `deadline.rs`, our own packets in `opening.rs`, the
+//! streams of a spiral in `join.rs`.
+//!
+//! Must not open a socket, read a clock or see SDP. Nothing here runs per packet.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeSet, BinaryHeap, VecDeque};
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use nat::Source;
+use rand_chacha::ChaCha20Rng;
+use rand_core::{Rng, SeedableRng};
+
+use crate::command::Proto;
+use crate::latch::{Judgement, Kind, Rules};
+use crate::leg::{self, Aim, Allowance, Lane};
+use crate::opening::{self, Opening};
+use crate::stats::{LegCounts, Totals};
+use crate::{Command, Component, Drop, End, Fact, LegPlan, Slot, StreamId};
+
+/// A running stream reports its figures this often.
+pub(crate) const COUNTED: Duration = Duration::from_secs(5);
+/// A worker reports its totals this often, if they changed.
+pub(crate) const TOTALS: Duration = Duration::from_secs(1);
+/// No worker has more stream slots (and [`Slot`] never overflows).
+const STREAMS: u32 = 1 << 18;
+
+/// What a worker sends on a mapping that is otherwise silent (RFC 6263 §4).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum KeepAlive {
+    /// STUN Binding indications (§4.4).
+    Stun,
+    /// RTP headers with an unknown payload type (§4.6), and empty receiver reports.
+    Rtp,
+    /// Nothing. Mappings of held calls will expire.
+    Off,
+}
+
+/// How a worker behaves.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// Its number, as in [`StreamId::worker`].
+    pub worker: u8,
+    /// On silence.
+    pub keepalive: KeepAlive,
+    /// After so much silence of ours; at least one second, 15 s by default (RFC 6263 §7).
+    pub keepalive_interval: Duration,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self { worker: 0, keepalive: KeepAlive::Stun, keepalive_interval: Duration::from_secs(15) }
+    }
+}
+
+/// What a worker is to do, in this order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Output {
+    /// To the signalling thread.
+    Fact(Fact),
+    /// A packet of our own.
+    Transmit {
+        /// Socket to send from.
+        via: Slot,
+        /// Where to.
+        to: SocketAddr,
+        /// Its octets.
+        bytes: [u8; 20],
+        /// How many of them.
+        len: u8,
+    },
+    /// The four sockets of this stream slot leave the worker. Sent just before [`Fact::Closed`].
+    Release {
+        /// The stream slot.
+        slot: u32,
+    },
+}
+
+/// The media machine of one worker.
+#[derive(Debug)]
+pub struct Relay {
+    pub(crate) config: Config,
+    pub(crate) rng: ChaCha20Rng,
+    pub(crate) ssrc: u32,
+    /// By [`Slot`].
+    pub(crate) lanes: Vec<Option<Lane>>,
+    /// By stream slot.
+    pub(crate) streams: Vec<Option<Box<Stream>>>,
+    /// Addresses of all sockets of all streams.
+    pub(crate) own: BTreeSet<SocketAddr>,
+    pub(crate) live: usize,
+    /// When to look at which stream. Entries of streams that are gone, or
+    /// whose deadline has changed, are skipped as they come up.
+    pub(crate) timers: BinaryHeap<Reverse<(Instant, StreamId)>>,
+    pub(crate) totals_due: Option<Instant>,
+    pub(crate) totals: Totals,
+    pub(crate) outputs: VecDeque<Output>,
+}
+
+/// What is needed of a stream less often than per packet.
+#[derive(Debug)]
+pub(crate) struct Stream {
+    pub(crate) id: StreamId,
+    pub(crate) epoch: u32,
+    pub(crate) legs: Box<[LegPlan; 2]>,
+    pub(crate) allowance: [Allowance; 2],
+    /// The leg of another stream that faces this one's leg.
+    pub(crate) joined: [Option<(u32, End)>; 2],
+    pub(crate) timeout: Option<Duration>,
+    /// Silence counts from here at the earliest.
+    pub(crate) since: Instant,
+    /// The last packet before the silence that was reported.
+    pub(crate) reported: Option<Instant>,
+    pub(crate) counted_due: Option<Instant>,
+    /// The timer that counts.
+    pub(crate) due: Option<Instant>,
+}
+
+/// Both ends and both components.
+pub(crate) const SOCKETS: [(End, Component); 4] =
+    [(End::A, Component::Rtp), (End::A, Component::Rtcp), (End::B, Component::Rtp), (End::B, Component::Rtcp)];
+
+impl Relay {
+    /// Without streams.
+    pub fn new(config: Config, seed: [u8; 32]) -> Self {
+        let mut rng = ChaCha20Rng::from_seed(seed);
+        let keepalive_interval = config.keepalive_interval.max(Duration::from_secs(1));
+        Self {
+            config: Config { keepalive_interval, ..config },
+            ssrc: rng.next_u32(),
+            rng,
+            lanes: Vec::new(),
+            streams: Vec::new(),
+            own: BTreeSet::new(),
+            live: 0,
+            timers: BinaryHeap::new(),
+            totals_due: None,
+            totals: Totals::default(),
+            outputs: VecDeque::new(),
+        }
+    }
+
+    /// Obeys a command. Those that name a stream which is not (any more) here are ignored.
+    pub fn handle_input(&mut self, now: Instant, command: Command) {
+        match command {
+            Command::Open { stream, epoch, legs, timeout } => self.open(now, stream, epoch, legs, timeout),
+            Command::Update { stream, epoch, legs, timeout, rearm } => {
+                self.update(now, stream, epoch, legs, timeout, rearm);
+            }
+            Command::Carry { stream, proto } => self.carry(stream, proto),
+            Command::Join { a, b } => self.join(now, a, b),
+            Command::Part { stream } => self.part(now, stream),
+            Command::Close { stream } => self.close(now, stream),
+        }
+    }
+
+    /// The next thing to do.
+    pub fn poll_output(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    fn open(&mut self, now: Instant, id: StreamId, epoch: u32, legs: Box<[LegPlan; 2]>, timeout: Option<Duration>) {
+        let taken = self.streams.get(id.slot as usize).is_some_and(Option::is_some);
+        if taken || id.worker != self.config.worker || id.slot >= STREAMS {
+            return self.report(Fact::Failed { stream: id });
+        }
+        let slot = id.slot as usize;
+        if self.streams.len() <= slot {
+            self.streams.resize_with(slot + 1, || None);
+            self.lanes.resize_with(4 * (slot + 1), || None);
+        }
+        for plan in legs.iter() {
+            self.own.extend([plan.pair.rtp(), plan.pair.rtcp()]);
+        }
+        for (end, component) in SOCKETS {
+            let lane = Lane::new(now, legs[end.index()].side);
+            self.lanes[Slot::of(id.slot, end, component).0 as usize] = Some(lane);
+        }
+        let allowance = [Allowance::new(legs[0].target), Allowance::new(legs[1].target)];
+        self.streams[slot] = Some(Box::new(Stream {
+            id,
+            epoch,
+            legs,
+            allowance,
+            joined: [None; 2],
+            timeout,
+            since: now,
+            reported: None,
+            counted_due: now.checked_add(COUNTED),
+            due: None,
+        }));
+        self.live += 1;
+        self.totals_due = self.totals_due.or(now.checked_add(TOTALS));
+        self.relink(now, id.slot);
+    }
+
+    fn update(
+        &mut self,
+        now: Instant,
+        id: StreamId,
+        epoch: u32,
+        legs: Box<[LegPlan; 2]>,
+        timeout: Option<Duration>,
+        rearm: bool,
+    ) {
+        let Some(stream) = self.stream_mut(id) else { return };
+        let pairs = [stream.legs[0].pair, stream.legs[1].pair];
+        if rearm || stream.timeout.is_none() {
+            stream.since = now;
+            stream.reported = None;
+        }
+        stream.epoch = epoch;
+        stream.timeout = timeout;
+        stream.legs = legs;
+        stream.legs[0].pair = pairs[0];
+        stream.legs[1].pair = pairs[1];
+        for (allowance, plan) in stream.allowance.iter_mut().zip(stream.legs.iter()) {
+            allowance.plan(plan.target, rearm);
+        }
+        if rearm {
+            for (end, component) in SOCKETS {
+                let on = Slot::of(id.slot, end, component);
+                let target = self.target(on);
+                if let Some(lane) = self.lane_mut(on) {
+                    lane.latch.rearm(now, target);
+                }
+            }
+        }
+        self.refresh(now, id.slot);
+    }
+
+    fn carry(&mut self, id: StreamId, proto: Proto) {
+        if self.stream_mut(id).is_some() {
+            for (end, component) in SOCKETS {
+                if let Some(lane) = self.lane_mut(Slot::of(id.slot, end, component)) {
+                    lane.opaque = proto == Proto::Udptl;
+                }
+            }
+        }
+    }
+
+    fn close(&mut self, now: Instant, id: StreamId) {
+        self.part(now, id);
+        if self.stream_mut(id).is_none() {
+            return;
+        }
+        let legs = self.counts(id.slot);
+        for (end, component) in SOCKETS {
+            if let Some(lane) = self.lanes.get_mut(Slot::of(id.slot, end, component).0 as usize) {
+                *lane = None;
+            }
+        }
+        if let Some(stream) = self.streams.get_mut(id.slot as usize).and_then(Option::take) {
+            for plan in stream.legs.iter() {
+                self.own.remove(&plan.pair.rtp());
+                self.own.remove(&plan.pair.rtcp());
+            }
+        }
+        self.live -= 1;
+        self.outputs.push_back(Output::Release { slot: id.slot });
+        self.report(Fact::Closed { stream: id, legs });
+    }
+
+    /// What the latch says of a packet whose source does not hold it.
+    pub(crate) fn judge(&mut self, now: Instant, on: Slot, from: SocketAddr, kind: Kind, packet: &[u8]) -> Judgement {
+        if self.own.contains(&from) {
+            return Judgement::Refuse(Drop::Loop);
+        }
+        let beside = match on.component() {
+            Component::Rtp => None,
+            Component::Rtcp => self.lane(Slot::of(on.stream(), on.end(), Component::Rtp)).map(|lane| &lane.latch),
+        };
+        let (ssrc, roamed) = beside.map_or((None, None), |rtp| (rtp.ssrc(), rtp.roamed()));
+        let target = self.target(on);
+        let (Some(Some(stream)), Some(Some(lane))) =
+            (self.streams.get(on.stream() as usize), self.lanes.get_mut(on.0 as usize))
+        else {
+            return Judgement::Refuse(Drop::NoStream);
+        };
+        if stream.joined[on.end().index()].is_some() {
+            return Judgement::Refuse(Drop::RefusedSource);
+        }
+        let sources = &stream.legs[on.end().index()].sources;
+        let rules = Rules { sources, component: on.component(), target, ssrc, roamed };
+        let judgement = lane.latch.judge(now, from, kind, packet, &rules);
+        if judgement == Judgement::Refuse(Drop::RefusedSource) && rules.neighbour(from) {
+            self.totals.neighbours += 1;
+        }
+        judgement
+    }
+
+    /// A latch took `source`.
+    pub(crate) fn latched(&mut self, on: Slot, source: SocketAddr, moved: bool) {
+        let target = self.target(on);
+        let (Some(Some(stream)), Some(Some(lane))) =
+            (self.streams.get(on.stream() as usize), self.lanes.get_mut(on.0 as usize))
+        else {
+            return;
+        };
+        let (end, component) = (on.end(), on.component());
+        lane.opening = None;
+        lane.aim = leg::aim(&lane.latch, target, stream.legs[end.index()].early);
+        tracing::debug!(stream = ?stream.id, ?end, ?component, %source, moved, "latched");
+        let (stream, epoch, side, source) = (stream.id, stream.epoch, lane.side, Source(source));
+        self.report(Fact::Latched { stream, epoch, end, component, side, source, moved });
+        self.schedule(stream);
+    }
+
+    /// Aims and openings of a stream, after its plan or its joins have changed.
+    pub(crate) fn refresh(&mut self, now: Instant, slot: u32) {
+        for (end, component) in SOCKETS {
+            let on = Slot::of(slot, end, component);
+            let target = self.target(on);
+            let (Some(Some(stream)), Some(Some(lane))) =
+                (self.streams.get(slot as usize), self.lanes.get_mut(on.0 as usize))
+            else {
+                return;
+            };
+            let plan = &stream.legs[end.index()];
+            lane.side = plan.side;
+            if stream.joined[end.index()].is_some() {
+                lane.aim = Aim::Nowhere;
+                lane.opening = None;
+                continue;
+            }
+            lane.aim = leg::aim(&lane.latch, target, plan.early);
+            let muxed = component == Component::Rtcp && plan.target.is_some_and(|target| target.rtp == target.rtcp);
+            let wanted = match (lane.latch.source(), target.filter(|&to| !muxed && opening::permitted(plan, to))) {
+                (None, Some(to)) => Some(Opening::toward(to, now)),
+                (Some(held), Some(to)) if lane.latch.moving() && to != held => Some(Opening::at_move(to, now)),
+                (_, _) => None,
+            };
+            lane.opening = match (lane.opening, wanted) {
+                (Some(running), Some(wanted)) if running.to == wanted.to => Some(running),
+                (_, wanted) => wanted,
+            };
+        }
+        if let Some(Some(stream)) = self.streams.get(slot as usize) {
+            self.schedule(stream.id);
+        }
+    }
+
+    /// A leg's figures are the sum of its two sockets'.
+    pub(crate) fn counts(&self, slot: u32) -> Box<[LegCounts; 2]> {
+        Box::new([End::A, End::B].map(|end| {
+            let of =
+                |component| self.lane(Slot::of(slot, end, component)).map_or_else(LegCounts::default, |l| l.counts);
+            of(Component::Rtp).plus(of(Component::Rtcp))
+        }))
+    }
+
+    /// SDP's address for a socket's peer, unless it is no address, or one of our own.
+    pub(crate) fn target(&self, on: Slot) -> Option<SocketAddr> {
+        let stream = self.streams.get(on.stream() as usize)?.as_ref()?;
+        leg::target(&stream.legs[on.end().index()], on.component())
+            .filter(|&target| leg::usable(target) && !self.own.contains(&target))
+    }
+
+    pub(crate) fn lane(&self, on: Slot) -> Option<&Lane> {
+        self.lanes.get(on.0 as usize)?.as_ref()
+    }
+
+    pub(crate) fn lane_mut(&mut self, on: Slot) -> Option<&mut Lane> {
+        self.lanes.get_mut(on.0 as usize)?.as_mut()
+    }
+
+    pub(crate) fn stream_mut(&mut self, id: StreamId) -> Option<&mut Stream> {
+        self.streams.get_mut(id.slot as usize)?.as_deref_mut().filter(|stream| stream.id == id)
+    }
+
+    pub(crate) fn report(&mut self, fact: Fact) {
+        self.outputs.push_back(Output::Fact(fact));
+    }
+}
+
+#[cfg(test)]
+mod tests;
