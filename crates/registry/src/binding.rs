@@ -1,0 +1,55 @@
+//! Bindings (RFC 3261 §10): an address of record, the phone's own Contact,
+//! and the flow that reaches it.
+
+use std::time::Instant;
+
+use serde::{Deserialize, Serialize};
+use wire::Flow;
+
+/// Names a binding; derived from AOR, Contact and instance so that the same
+/// phone gets the same token again after a restart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct BindingId(pub u64);
+
+/// One registered contact of one phone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Binding {
+    /// Its name.
+    pub id: BindingId,
+    /// Address of record without scheme and parameters: `user@domain`, or `user` in standalone.
+    pub aor: Vec<u8>,
+    /// The phone's own Contact URI, as it wrote it.
+    pub contact: Vec<u8>,
+    /// `+sip.instance`, if given (RFC 5626 §4.1).
+    pub instance: Option<Vec<u8>>,
+    /// Call-ID of its REGISTER.
+    pub call_id: Vec<u8>,
+    /// CSeq of the last REGISTER that was confirmed.
+    pub cseq: u32,
+    /// The present way to the phone.
+    pub flow: Flow,
+    /// The flow over which the upstream confirmed it; `None` in standalone.
+    pub upstream: Option<Flow>,
+    /// The phone's addresses showed a NAT in between.
+    pub natted: bool,
+    /// Index of the `[[phone]]` it matches.
+    pub phone: Option<usize>,
+    /// Preference among several contacts, 0 to 1000 (q value × 1000).
+    pub q: u16,
+    /// User-Agent, shortened to 64 octets, for the status page.
+    pub user_agent: Vec<u8>,
+    /// When the granted expiry runs out.
+    pub expires: Instant,
+    /// It answered a ping at some time.
+    pub answered: bool,
+    /// Pings in a row without an answer.
+    pub missed: u8,
+}
+
+impl Binding {
+    /// True when pings prove that nobody is there: it had answered before and
+    /// then missed three.
+    pub fn gone(&self) -> bool {
+        self.answered && self.missed >= 3
+    }
+}

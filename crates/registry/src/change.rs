@@ -1,0 +1,41 @@
+//! What the registry publishes: whole records, so that folding a change
+//! twice, or only the last of several, gives the same result.
+
+use crate::{Binding, BindingId, Call, PassId};
+
+/// Names a record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Key {
+    /// A binding.
+    Binding(BindingId),
+    /// A call.
+    Call(PassId),
+}
+
+/// A whole record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Record {
+    /// A binding.
+    Binding(Box<Binding>),
+    /// A call.
+    Call(Box<Call>),
+}
+
+impl Record {
+    /// Its name.
+    pub fn key(&self) -> Key {
+        match self {
+            Self::Binding(binding) => Key::Binding(binding.id),
+            Self::Call(call) => Key::Call(call.id),
+        }
+    }
+}
+
+/// One mutation of the registry.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Change {
+    /// Now it is this.
+    Put(Record),
+    /// Now it is gone.
+    Delete(Key),
+}
