@@ -1,0 +1,67 @@
+//! ACK: of a non-2xx it ends a server transaction here (RFC 3261 §17.2.1); of
+//! a 2xx it is a request of its own that belongs to the dialog (§13.2.2.4).
+
+use std::time::Instant;
+
+use wire::sip::{Message, Method, Name, edit};
+use wire::{Edit, Flow};
+
+use crate::locate::Located;
+use crate::rewrite::{body, contact, via};
+use crate::token::Token;
+use crate::transaction::Key;
+use crate::{DropReason, Observed, Proxy};
+
+impl Proxy {
+    /// An ACK is never answered, whatever is wrong with it.
+    pub(crate) fn ack(&mut self, now: Instant, flow: Flow, message: Message<'_>, key: &Key) {
+        if let Some(id) = self.contexts.of_server(key)
+            && let Some(mut context) = self.contexts.take(id)
+        {
+            let accepted = context.answering.as_mut().is_none_or(|answering| {
+                answering.machine.ack(now);
+                answering.machine.state() == crate::transaction::server::State::Accepted
+            });
+            self.keep(now, context);
+            if !accepted {
+                return;
+            }
+        }
+        if self.pass_ack(now, flow, message).is_none() {
+            let side = self.side(flow);
+            self.observe(Observed::Dropped { side, reason: DropReason::StrayAck });
+        }
+    }
+
+    /// Passes the ACK of a 2xx along the dialog, without a transaction. A
+    /// retransmitted one leaves as the same bytes.
+    fn pass_ack(&mut self, now: Instant, flow: Flow, message: Message<'_>) -> Option<()> {
+        crate::request::validate::validate(message).ok()?;
+        let routed = self.route_of(flow, message)?;
+        let (pass, from, to) = self.within(flow, message, &routed)?;
+        let call = self.registry.call(pass)?;
+        let target = self.toward(call, to, routed.next.as_deref())?;
+        let Located::At(out) = self.locate(now, &target.hop) else { return None };
+        let advertised = self.advertised(out)?;
+        let branch = message.top_via().ok().and_then(|v| v.branch()).unwrap_or_default();
+        let digest = self.key.digest("ack", &[branch, message.call_id(), &pass.0.to_be_bytes()]);
+        let value = via::stateless(advertised, out, digest);
+        let mut edit = Edit::new();
+        self.route_edit(flow, message, &target, &value, &routed, &mut edit);
+        let token = self.key.seal(Token::Leg(pass, from));
+        contact::to_ours(message, &mut edit, advertised, Some(&token));
+        if message.field(Name::ContentType).is_some() {
+            let media = self.media_key(pass, if from == 0 { to } else { from });
+            let ends = self.ends_within(pass, from, to, flow, out);
+            if let Err(refusal) = self.body_of_request(media, body::end_of(from), ends, message, &mut edit) {
+                let _ = self.refusal(refusal);
+            }
+        }
+        edit::content_length(message, &mut edit);
+        let side = self.side(out);
+        self.observe(Observed::RequestOut { side, method: Method::Ack.into() });
+        let bytes = message.edited(&edit);
+        self.transmit(out, bytes);
+        Some(())
+    }
+}

@@ -1,0 +1,101 @@
+//! CANCEL: RFC 3261 §9 and §16.10.
+
+use std::time::Instant;
+
+use wire::Flow;
+use wire::sip::{Message, Name, Stored, compose};
+
+use crate::request::Reject;
+use crate::transaction::client::State;
+use crate::transaction::{Client, Context, Key};
+use crate::{Observed, Proxy};
+
+impl Proxy {
+    /// A CANCEL from the wire: answered at once, then passed to every branch that rings.
+    pub(crate) fn cancel(
+        &mut self,
+        now: Instant,
+        flow: Flow,
+        message: Message<'_>,
+        invite: &Key,
+    ) -> Result<(), Reject> {
+        let id = self.contexts.of_server(invite).ok_or(Reject::new(481, "Call/Transaction Does Not Exist"))?;
+        self.answer_stateless(flow, message, 200, "OK", b"");
+        let Some(mut context) = self.contexts.take(id) else { return Ok(()) };
+        if context.invite && context.open() {
+            context.cancelled = true;
+            let reason: Vec<u8> = message
+                .fields()
+                .iter()
+                .filter(|f| f.name == Name::Reason)
+                .flat_map(|f| message.slice(f.line).iter().copied())
+                .collect();
+            self.cancel_all(now, &mut context, None, &reason);
+        }
+        self.keep(now, context);
+        Ok(())
+    }
+
+    /// Cancels all pending branches but one (§16.7(10)).
+    pub(crate) fn cancel_others(&mut self, now: Instant, context: &mut Context, winner: Option<usize>) {
+        let reason: &[u8] = if winner.is_some() {
+            b"Reason: SIP ;cause=200 ;text=\"Call completed elsewhere\"\r\n"
+        } else {
+            b""
+        };
+        self.cancel_all(now, context, winner, reason);
+    }
+
+    fn cancel_all(&mut self, now: Instant, context: &mut Context, keep: Option<usize>, reason: &[u8]) {
+        for index in 0..context.branches.len() {
+            if Some(index) == keep || context.branches[index].result.is_some() {
+                continue;
+            }
+            match context.branches[index].client {
+                // Still parked: it never leaves.
+                None => context.branches[index].result = Some(wire::sip::Status(487)),
+                Some(_) => {
+                    context.branches[index].cancel_wanted = true;
+                    self.cancel_branch_with(now, context, index, reason);
+                }
+            }
+        }
+        if context.branches.iter().all(|b| b.result.is_some()) {
+            context.parked = None;
+            self.parked.remove(&context.id);
+            self.conclude(now, context);
+        }
+    }
+
+    /// Sends the CANCEL of one branch once a provisional response allows it (§9.1).
+    pub(crate) fn cancel_branch(&mut self, now: Instant, context: &mut Context, index: usize) {
+        self.cancel_branch_with(now, context, index, b"");
+    }
+
+    fn cancel_branch_with(&mut self, now: Instant, context: &mut Context, index: usize, reason: &[u8]) {
+        let branch = &mut context.branches[index];
+        let Some(client) = &mut branch.client else { return };
+        if client.state() != State::Proceeding || branch.cancel.is_some() {
+            return;
+        }
+        let Ok(invite) = Stored::parse(branch.sent.clone(), &self.config.limits) else { return };
+        let bytes = compose::cancel(invite.message(), reason);
+        client.cancelled(now);
+        branch.cancel_wanted = false;
+        branch.cancel = Some((Client::new(now, false, branch.flow.transport.reliable()), bytes.clone()));
+        let flow = branch.flow;
+        let side = self.side(flow);
+        self.observe(Observed::RequestOut { side, method: crate::MethodLabel::Cancel });
+        self.transmit(flow, bytes);
+    }
+
+    /// Ends a call that was never answered, from our side.
+    pub(crate) fn abort(&mut self, now: Instant, pass: registry::PassId, reason: &'static str) {
+        let creates = |c: &&Context| matches!(c.purpose, crate::transaction::Purpose::Create(p) if p == pass);
+        let Some(id) = self.contexts.iter().find(creates).map(|c| c.id) else { return };
+        let Some(mut context) = self.contexts.take(id) else { return };
+        self.cancel_all(now, &mut context, None, b"");
+        self.respond_own(now, &mut context, &Reject::new(503, reason));
+        self.keep(now, context);
+    }
+}

@@ -1,0 +1,164 @@
+//! What the machine must know, as resolved by the daemon: by construction
+//! ranges do not contradict each other and every listener has a side.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use media::{PortRange, RangeId};
+use nat::{Advertise, Network, Prefix, Side};
+use wire::Transport;
+use wire::sip::Limits;
+
+/// Where siplatch stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Role {
+    /// In front of phones behind one NAT: phones inner, provider outer.
+    Office,
+    /// In front of a core: phones outer, core inner.
+    Border,
+    /// No upstream: an embedded registrar.
+    Standalone,
+}
+
+impl Role {
+    /// For labels and the banner.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Office => "office",
+            Self::Border => "border",
+            Self::Standalone => "standalone",
+        }
+    }
+
+    /// The side that phones are on (standalone: both may carry phones, inner first).
+    pub fn phones(self) -> Side {
+        match self {
+            Self::Office | Self::Standalone => Side::Inner,
+            Self::Border => Side::Outer,
+        }
+    }
+}
+
+/// One listening socket; its index is its `ListenerId`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listener {
+    /// Its side.
+    pub side: Side,
+    /// What it speaks.
+    pub transport: Transport,
+    /// Bound address; may be a wildcard.
+    pub bind: SocketAddr,
+    /// What we write for it.
+    pub advertise: Advertise,
+    /// The port to write instead of the socket's, with `Advertise::Ip` (`advertise_port`).
+    pub advertise_port: Option<u16>,
+    /// The `[[phone]]` whose own outer listener this is.
+    pub phone: Option<usize>,
+}
+
+/// A next hop toward the core or the provider.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Upstream {
+    /// Host name or numeric address.
+    pub host: String,
+    /// Port, 5060 if not written.
+    pub port: u16,
+    /// Transport.
+    pub transport: Transport,
+    /// Only for requests of this domain.
+    pub domain: Option<String>,
+    /// It latches (RFC 7362), so our own address in SDP need not be reachable.
+    pub comedia: bool,
+}
+
+/// A `[[phone]]`: selectors, and what belongs to it.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Phone {
+    /// Its name, for people.
+    pub name: String,
+    /// User part of its AOR.
+    pub user: Option<String>,
+    /// Domain of its AOR.
+    pub domain: Option<String>,
+    /// Where it sends from.
+    pub address: Option<Prefix>,
+    /// Its `+sip.instance` value.
+    pub instance: Option<String>,
+    /// Its own outer signalling listener (office), index into `listeners`.
+    pub outer_listener: Option<u16>,
+    /// Its own public address (one-to-one NAT).
+    pub advertise: Option<Advertise>,
+    /// Its own media range, `None` for the default one.
+    pub range: Option<RangeId>,
+    /// Most calls at a time.
+    pub max_calls: Option<usize>,
+}
+
+/// A `[[user]]` of the embedded registrar. `Debug` hides the password.
+#[derive(Clone, PartialEq, Eq)]
+pub struct User {
+    /// User part of the AOR and digest user name.
+    pub name: String,
+    /// Digest password.
+    pub password: String,
+}
+
+impl std::fmt::Debug for User {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("User").field("name", &self.name).field("password", &"***").finish()
+    }
+}
+
+/// How pinholes of held or silent media are kept (RFC 6263 §4).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum MediaKeepAlive {
+    /// STUN Binding indications.
+    Stun,
+    /// RTP packets.
+    Rtp,
+    /// None.
+    Off,
+}
+
+/// Media settings.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Media {
+    /// All ranges; index 0 is `[media] ports`.
+    pub ranges: Vec<PortRange>,
+    /// How pinholes are kept.
+    pub keepalive: MediaKeepAlive,
+    /// Silence after which a call is ended.
+    pub timeout: Duration,
+    /// How many media workers there are, at least 1.
+    pub workers: u8,
+    /// Idle pairs kept bound ahead per range.
+    pub reserve: usize,
+}
+
+/// The whole configuration of the machine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// Where it stands.
+    pub role: Role,
+    /// Listening sockets.
+    pub listeners: Vec<Listener>,
+    /// Next hops, at least one unless standalone.
+    pub upstreams: Vec<Upstream>,
+    /// Prefixes with rules of their own.
+    pub networks: Vec<Network>,
+    /// Known phones.
+    pub phones: Vec<Phone>,
+    /// Accounts of the embedded registrar.
+    pub users: Vec<User>,
+    /// Media.
+    pub media: Media,
+    /// Limits on messages.
+    pub limits: Limits,
+}
+
+impl Config {
+    /// The side of a listener.
+    pub fn side(&self, listener: wire::ListenerId) -> Side {
+        self.listeners.get(usize::from(listener.0)).map_or(Side::Inner, |l| l.side)
+    }
+}

@@ -1,0 +1,367 @@
+//! Dialogs (RFC 3261 §12): functions over [`registry::Call`], which holds all
+//! that must survive; and the requests that we originate inside them.
+
+use std::time::{Duration, Instant};
+
+use media::offer::Key as MediaKey;
+use registry::{Call, CallKind, CallState, Party, PassId};
+use wire::Flow;
+use wire::sip::compose::Request;
+use wire::sip::{Contact, Message, Method, Name, Stored};
+
+use crate::request::target::party;
+use crate::request::route::Routed;
+use crate::request::{Reject, Target};
+use crate::token::short;
+use crate::transaction::{Branch, Client, Context, Id, Purpose};
+use crate::{Cause, Observed, Proxy};
+
+/// A call that was challenged keeps its ports this long for the next try.
+pub(crate) const RETRY: Duration = Duration::from_secs(10);
+/// A subscription lives this much longer than granted (RFC 6665 §4.1.2).
+const GRACE: Duration = Duration::from_secs(32);
+/// Callees of one call at most; forks beyond are not tracked.
+const MOST_CALLEES: usize = 200;
+
+impl Proxy {
+    /// A dialog-forming request: a new pass, or the one that was challenged
+    /// before with the same Call-ID and From tag, whose ports it keeps.
+    pub(crate) fn create(
+        &mut self,
+        now: Instant,
+        flow: Flow,
+        message: Message<'_>,
+        targets: &[Target],
+    ) -> Result<PassId, Reject> {
+        let bad = |_| Reject::new(400, "Bad From");
+        let from = message.from().map_err(bad)?;
+        let tag = from.tag().unwrap_or_default();
+        let kind = if message.method() == Method::Invite { CallKind::Invite } else { CallKind::Subscription };
+        let binding = self.registry.on_flow(flow).next().map(|b| (b.id, b.phone));
+        let caller = Party {
+            tag: tag.to_vec(),
+            identity: from.raw.to_vec(),
+            contact: contact_of(message).unwrap_or_default(),
+            route: message.values(Name::RecordRoute).map(<[u8]>::to_vec).collect(),
+            flow,
+            binding: binding.map(|(id, _)| id),
+            cseq: message.cseq().map_or(0, |c| c.number),
+            branch: 0,
+        };
+        let retried = self
+            .registry
+            .by_call_id(message.call_id())
+            .find(|c| c.state == CallState::Early && c.expires.is_some() && c.caller.tag == tag && c.caller.flow == flow)
+            .map(|c| c.id);
+        let expires = (kind == CallKind::Subscription).then(|| now + Duration::from_secs(300));
+        if let Some(pass) = retried {
+            self.registry.update_call(pass, |call| {
+                call.caller = caller;
+                call.callees.clear();
+                call.expires = expires;
+            });
+            return Ok(pass);
+        }
+        let phone = binding.and_then(|(_, phone)| phone).or_else(|| targets.first().and_then(|t| t.phone));
+        if kind == CallKind::Invite
+            && let Some(phone) = phone
+            && let Some(most) = self.config.phones.get(phone).and_then(|p| p.max_calls)
+            && self.registry.calls().filter(|c| c.kind == CallKind::Invite && c.phone == Some(phone)).count() >= most
+        {
+            return Err(match targets.first().and_then(|t| t.phone) == Some(phone) {
+                true => Reject::new(486, "The phone's calls are all in use"),
+                false => Reject::new(503, "The phone's calls are all in use").with("Retry-After: 10"),
+            });
+        }
+        let id = self.new_pass();
+        let text = |value: &[u8]| String::from_utf8_lossy(&value[..value.len().min(256)]).into_owned();
+        if kind == CallKind::Invite {
+            self.observe(Observed::CallStarted {
+                call: id,
+                from: text(from.uri),
+                to: message.to().map(|t| text(t.uri)).unwrap_or_default(),
+            });
+        }
+        self.registry.put_call(Call {
+            id,
+            kind,
+            state: CallState::Early,
+            call_id: message.call_id().to_vec(),
+            caller,
+            callees: Vec::new(),
+            onward: flow,
+            streams: Vec::new(),
+            since: now,
+            answered: None,
+            expires,
+            phone,
+        });
+        Ok(id)
+    }
+
+    /// A request within a dialog: what it says about its sender.
+    pub(crate) fn note_request(&mut self, now: Instant, flow: Flow, pass: PassId, from: u8, message: Message<'_>) {
+        let number = message.cseq().map_or(0, |c| c.number);
+        let contact = contact_of(message);
+        let binding = self.registry.on_flow(flow).next().map(|b| b.id);
+        let terminated = message.method() == Method::Notify
+            && message.value(Name::SubscriptionState).is_some_and(|v| {
+                v.get(..10).is_some_and(|v| v.eq_ignore_ascii_case(b"terminated"))
+            });
+        let lasts = message
+            .value(Name::SubscriptionState)
+            .and_then(|v| v.iter().position(|b| *b == b';').map(|i| wire::sip::Params(&v[i..])))
+            .and_then(|p| p.value("expires"))
+            .and_then(seconds);
+        let identity = message.from().map(|f| (f.tag().unwrap_or_default(), f.raw)).unwrap_or_default();
+        self.registry.update_call(pass, |call| {
+            let unknown = from != 0 && usize::from(from) > call.callees.len();
+            if unknown && call.callees.len() < MOST_CALLEES {
+                call.callees.push(Party {
+                    tag: identity.0.to_vec(),
+                    identity: identity.1.to_vec(),
+                    contact: contact.clone().unwrap_or_default(),
+                    route: message.values(Name::RecordRoute).map(<[u8]>::to_vec).collect(),
+                    flow,
+                    binding,
+                    cseq: number,
+                    branch: 0,
+                });
+            }
+            if let Some(party) = party_mut(call, from) {
+                party.cseq = party.cseq.max(number);
+                if party.binding.is_none() {
+                    party.flow = flow;
+                }
+                // The remote target is refreshed by these methods (RFC 3261 §12.2.1.2, RFC 3311, RFC 6665).
+                if let Some(contact) = contact
+                    && matches!(
+                        message.method(),
+                        Method::Invite | Method::Update | Method::Subscribe | Method::Notify | Method::Refer
+                    )
+                {
+                    party.contact = contact;
+                }
+            }
+            if call.kind == CallKind::Subscription {
+                if terminated {
+                    call.expires = Some(now + GRACE);
+                } else if let Some(lasts) = lasts {
+                    call.expires = Some(now + lasts + GRACE);
+                }
+            }
+            if message.method() == Method::Bye {
+                call.state = CallState::Ending;
+            }
+        });
+    }
+
+    /// A response to a dialog-forming request: the callee's leg, made when its
+    /// To tag is new (a fork). `None` without a tag.
+    pub(crate) fn note_callee(
+        &mut self,
+        pass: PassId,
+        branch: u16,
+        target: &Target,
+        flow: Flow,
+        message: Message<'_>,
+    ) -> Option<u8> {
+        let to = message.to().ok()?;
+        let tag = to.tag()?;
+        let contact = contact_of(message);
+        let key = &self.key;
+        // Entries above ours were added behind us; nearest to us is the last of them.
+        let mut route: Vec<Vec<u8>> = message
+            .values(Name::RecordRoute)
+            .take_while(|value| !crate::rewrite::record_route::is_ours(key, pass, value))
+            .map(<[u8]>::to_vec)
+            .collect();
+        route.reverse();
+        self.registry.update_call(pass, |call| {
+            let position = call.callees.iter().position(|p| p.tag == tag);
+            let position = match position {
+                Some(position) => position,
+                None if call.callees.len() >= MOST_CALLEES => return None,
+                None => {
+                    call.callees.push(Party {
+                        tag: tag.to_vec(),
+                        identity: to.raw.to_vec(),
+                        contact: Vec::new(),
+                        route: Vec::new(),
+                        flow,
+                        binding: target.binding,
+                        cseq: 0,
+                        branch,
+                    });
+                    call.callees.len() - 1
+                }
+            };
+            let callee = &mut call.callees[position];
+            if let Some(contact) = contact {
+                callee.contact = contact;
+                callee.route = route;
+                callee.branch = branch;
+            }
+            Some(position as u8 + 1)
+        })?
+    }
+
+    /// A subscription was granted for so long.
+    pub(crate) fn subscribed(&mut self, now: Instant, pass: PassId, message: Message<'_>) {
+        let lasts = message.number(Name::Expires).and_then(Result::ok).unwrap_or(300);
+        self.registry.update_call(pass, |call| {
+            if call.kind == CallKind::Subscription {
+                call.expires = Some(now + Duration::from_secs(u64::from(lasts)) + GRACE);
+            }
+        });
+    }
+
+    /// The call was answered.
+    pub(crate) fn answered(&mut self, now: Instant, pass: PassId) {
+        let first = self.registry.update_call(pass, |call| {
+            let first = call.answered.is_none() && call.kind == CallKind::Invite;
+            if call.state == CallState::Early {
+                call.state = CallState::Confirmed;
+            }
+            if call.kind == CallKind::Invite {
+                call.answered.get_or_insert(now);
+                call.expires = None;
+            }
+            first
+        });
+        if first == Some(true) {
+            self.observe(Observed::CallAnswered { call: pass });
+        }
+    }
+
+    /// The record shows which streams the call holds.
+    pub(crate) fn note_streams(&mut self, pass: PassId) {
+        let streams = self.offers.streams(pass.0);
+        self.registry.update_call(pass, |call| call.streams = streams);
+    }
+
+    /// Forgets a call and releases its media.
+    pub(crate) fn finish(&mut self, pass: PassId, cause: Cause) {
+        self.offers.close_others(pass.0, None);
+        if let Some(call) = self.registry.remove_call(pass)
+            && call.kind == CallKind::Invite
+        {
+            self.observe(Observed::CallEnded { call: pass, cause, answered: call.answered.is_some() });
+        }
+    }
+
+    /// Ends a call ourselves: BYE with a Reason to both sides (RFC 3326), or
+    /// CANCEL and a final response while it is not answered.
+    pub(crate) fn end_call(&mut self, now: Instant, pass: PassId, cause: Cause, reason: &'static str) {
+        let Some(call) = self.registry.call(pass).cloned() else { return };
+        let header = format!("Reason: SIP ;cause=200 ;text=\"{reason}\"\r\n");
+        if call.state == CallState::Early {
+            self.abort(now, pass, reason);
+        } else {
+            for leg in 1..=call.callees.len() as u8 {
+                let answered = party(&call, leg).is_some_and(|p| !p.contact.is_empty());
+                if answered {
+                    self.bye(now, &call, leg, 0, &header);
+                    self.bye(now, &call, 0, leg, &header);
+                }
+            }
+        }
+        self.finish(pass, cause);
+    }
+
+    /// A BYE to leg `to`, spoken for leg `from` (§15.1.1, §12.2.1.1).
+    fn bye(&mut self, now: Instant, call: &Call, from: u8, to: u8, extra: &str) {
+        let (Some(speaker), Some(listener)) = (party(call, from), party(call, to)) else { return };
+        let next = listener.route.first().map(Vec::as_slice);
+        let Some(target) = self.toward(call, to, next) else { return };
+        let crate::locate::Located::At(flow) = self.locate(now, &target.hop) else { return };
+        let uri = target.uri.clone().unwrap_or_default();
+        let extra = extra.as_bytes();
+        self.originate(now, flow, target, Purpose::Bye, |via| {
+            let mut bytes = Vec::with_capacity(512);
+            Request {
+                method: Method::Bye,
+                uri: &uri,
+                via,
+                route: &listener.route,
+                from: &speaker.identity,
+                to: &listener.identity,
+                call_id: &call.call_id,
+                cseq: speaker.cseq.saturating_add(1),
+                extra,
+            }
+            .write(&mut bytes);
+            bytes
+        });
+    }
+
+    /// Sends a request of our own in a transaction of its own.
+    pub(crate) fn originate(
+        &mut self,
+        now: Instant,
+        flow: Flow,
+        target: Target,
+        purpose: Purpose,
+        compose: impl FnOnce(&[u8]) -> Vec<u8>,
+    ) -> Option<Id> {
+        let number = self.random();
+        let id = self.contexts.insert(Context {
+            id: Id { slot: 0, generation: 0 },
+            answering: None,
+            request: Stored::default(),
+            flow,
+            invite: false,
+            offered: false,
+            purpose,
+            routed: Routed::default(),
+            branches: vec![Branch::new(target, flow, number)],
+            parked: None,
+            cancelled: false,
+            armed: None,
+        });
+        let mut context = self.contexts.take(id)?;
+        let via = crate::rewrite::via::ours(self.advertised(flow).unwrap_or(flow.local), flow, id, number);
+        let bytes = compose(via.as_bytes());
+        if let Ok(stored) = Stored::parse(bytes.clone(), &self.config.limits) {
+            let side = self.side(flow);
+            self.observe(Observed::RequestOut { side, method: stored.message().method().into() });
+            context.request = stored;
+            context.branches[0].client = Some(Client::new(now, false, flow.transport.reliable()));
+            context.branches[0].sent = bytes.clone();
+            self.transmit(flow, bytes);
+        }
+        self.keep(now, context);
+        Some(id)
+    }
+
+    /// The key of the media session between the caller and a callee.
+    pub(crate) fn media_key(&self, pass: PassId, leg: u8) -> MediaKey {
+        let branch = self.registry.call(pass).and_then(|c| party(c, leg)).map_or(0, |p| p.branch);
+        MediaKey { pass: pass.0, branch }
+    }
+
+    /// A Call-ID or tag of our own.
+    pub(crate) fn fresh_text(&mut self) -> String {
+        let number = self.random();
+        String::from_utf8_lossy(&short(number)).into_owned()
+    }
+}
+
+fn party_mut(call: &mut Call, leg: u8) -> Option<&mut Party> {
+    match leg {
+        0 => Some(&mut call.caller),
+        n => call.callees.get_mut(usize::from(n) - 1),
+    }
+}
+
+/// The URI of the first Contact.
+fn contact_of(message: Message<'_>) -> Option<Vec<u8>> {
+    match message.contacts().next() {
+        Some(Ok(Contact::Addr(addr))) => Some(addr.uri.to_vec()),
+        Some(Ok(Contact::Star) | Err(_)) | None => None,
+    }
+}
+
+fn seconds(text: &[u8]) -> Option<Duration> {
+    std::str::from_utf8(text).ok()?.trim().parse().ok().map(Duration::from_secs)
+}

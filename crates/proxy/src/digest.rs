@@ -1,0 +1,243 @@
+//! Digest authentication for the embedded registrar: RFC 3261 §22, RFC 7616,
+//! RFC 8760. Nonces are stateless: time and a MAC that also covers this run
+//! of the program, so one from before a restart is merely stale.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use md5::Md5;
+use sha2::{Digest as _, Sha256};
+use wire::sip::{Message, Method, Name, Start};
+
+use crate::Proxy;
+use crate::request::Reject;
+use crate::token::Key;
+
+/// A nonce is good for this long.
+const LIFETIME: Duration = Duration::from_secs(300);
+/// Nonces in use that are remembered; beyond, the oldest become stale.
+const MOST: usize = 10_000;
+const REALM: &str = "siplatch";
+
+/// Makes and checks nonces.
+#[derive(Debug)]
+pub(crate) struct Nonces {
+    epoch: Instant,
+    key: Key,
+    /// Highest count seen of each nonce in use, by creation (ms) and salt.
+    counts: BTreeMap<(u64, u64), u32>,
+    /// Nonces created before this (ms) are stale: their counts were forgotten.
+    horizon: u64,
+}
+
+/// What a nonce is worth.
+#[derive(Debug, PartialEq, Eq)]
+enum Worth {
+    Good(u64, u64),
+    Stale,
+}
+
+impl Nonces {
+    pub(crate) fn new(now: Instant, key: [u8; 32]) -> Self {
+        Self { epoch: now, key: Key::new(&key), counts: BTreeMap::new(), horizon: 0 }
+    }
+
+    fn age(&self, now: Instant) -> u64 {
+        now.saturating_duration_since(self.epoch).as_millis() as u64
+    }
+
+    fn make(&self, now: Instant, salt: u64) -> String {
+        let at = self.age(now);
+        let mac = self.key.digest("nonce", &[&at.to_be_bytes(), &salt.to_be_bytes()]);
+        format!("{at:011x}{salt:016x}{mac:016x}")
+    }
+
+    fn read(&self, now: Instant, nonce: &str) -> Worth {
+        let number = |range: std::ops::Range<usize>| nonce.get(range).and_then(|t| u64::from_str_radix(t, 16).ok());
+        let (Some(at), Some(salt), Some(mac)) = (number(0..11), number(11..27), number(27..43)) else {
+            return Worth::Stale;
+        };
+        let ours = nonce.len() == 43 && mac == self.key.digest("nonce", &[&at.to_be_bytes(), &salt.to_be_bytes()]);
+        let fresh = at >= self.horizon && self.age(now).saturating_sub(at) <= LIFETIME.as_millis() as u64;
+        if ours && fresh { Worth::Good(at, salt) } else { Worth::Stale }
+    }
+
+    /// True once for each nonce count, in rising order (RFC 7616 §3.4.5).
+    fn count(&mut self, nonce: (u64, u64), count: u32) -> bool {
+        let last = self.counts.entry(nonce).or_insert(0);
+        let rises = count > *last;
+        *last = count.max(*last);
+        while self.counts.len() > MOST {
+            if let Some(((at, _), _)) = self.counts.pop_first() {
+                self.horizon = at + 1;
+            }
+        }
+        rises
+    }
+}
+
+/// Hash of the digest computation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Algorithm {
+    Sha256,
+    Md5,
+}
+
+impl Algorithm {
+    fn hash(self, text: &[u8]) -> String {
+        let hex = |bytes: &[u8]| bytes.iter().map(|b| format!("{b:02x}")).collect();
+        match self {
+            Self::Sha256 => hex(&Sha256::digest(text)),
+            Self::Md5 => hex(&Md5::digest(text)),
+        }
+    }
+}
+
+/// The fields of an Authorization value, quotes removed.
+fn fields(value: &[u8]) -> Option<BTreeMap<String, String>> {
+    let text = std::str::from_utf8(value).ok()?;
+    let (scheme, rest) = text.trim().split_once(char::is_whitespace)?;
+    if !scheme.eq_ignore_ascii_case("digest") {
+        return None;
+    }
+    let pairs = wire::sip::field::comma_list(rest.as_bytes());
+    pairs
+        .map(|pair| {
+            let (name, value) = std::str::from_utf8(pair).ok()?.split_once('=')?;
+            let value = value.trim();
+            let value = value.strip_prefix('"').and_then(|v| v.strip_suffix('"')).unwrap_or(value);
+            Some((name.trim().to_ascii_lowercase(), value.replace("\\\"", "\"").replace("\\\\", "\\")))
+        })
+        .collect()
+}
+
+impl Proxy {
+    /// Checks the credentials of a request: the name of its user, or the challenge.
+    pub(crate) fn digest(&mut self, now: Instant, message: Message<'_>) -> Result<String, Reject> {
+        let register = message.method() == Method::Register;
+        let name = if register { Name::Authorization } else { Name::ProxyAuthorization };
+        let mut stale = false;
+        for field in message.fields().iter().filter(|f| f.name == name) {
+            let Some(given) = fields(message.slice(field.value)) else { continue };
+            if given.get("realm").is_none_or(|r| r != REALM) {
+                continue;
+            }
+            match self.check(now, message, &given) {
+                Checked::Good(user) => return Ok(user),
+                Checked::Stale => stale = true,
+                Checked::Wrong => {}
+            }
+        }
+        Err(self.challenge(now, register, stale))
+    }
+
+    fn check(&mut self, now: Instant, message: Message<'_>, given: &BTreeMap<String, String>) -> Checked {
+        let get = |name: &str| given.get(name).map(String::as_str).unwrap_or_default();
+        let algorithm = match get("algorithm") {
+            a if a.eq_ignore_ascii_case("SHA-256") => Algorithm::Sha256,
+            a if a.is_empty() || a.eq_ignore_ascii_case("MD5") => Algorithm::Md5,
+            _ => return Checked::Wrong,
+        };
+        let method = match message.start() {
+            Some(Start::Request { method, .. }) => message.slice(method),
+            Some(Start::Response { .. }) | None => return Checked::Wrong,
+        };
+        // An unknown user costs the same work and gets the same answer as a wrong password.
+        let user = self.config.users.iter().find(|u| u.name == get("username"));
+        let password = user.map_or("", |u| u.password.as_str());
+        let ha1 = algorithm.hash(format!("{}:{REALM}:{password}", get("username")).as_bytes());
+        let mut a2 = method.to_vec();
+        a2.push(b':');
+        a2.extend_from_slice(get("uri").as_bytes());
+        let ha2 = algorithm.hash(&a2);
+        let expected = if get("qop").eq_ignore_ascii_case("auth") {
+            format!("{ha1}:{}:{}:{}:{}:{ha2}", get("nonce"), get("nc"), get("cnonce"), get("qop"))
+        } else {
+            format!("{ha1}:{}:{ha2}", get("nonce"))
+        };
+        let expected = algorithm.hash(expected.as_bytes());
+        let response = get("response").to_ascii_lowercase();
+        let differs = expected.len() != response.len()
+            || expected.bytes().zip(response.bytes()).fold(0, |d, (a, b)| d | (a ^ b)) != 0;
+        if user.is_none() || differs {
+            return Checked::Wrong;
+        }
+        let Worth::Good(at, salt) = self.nonces.read(now, get("nonce")) else { return Checked::Stale };
+        if get("qop").eq_ignore_ascii_case("auth") {
+            let Ok(count) = u32::from_str_radix(get("nc"), 16) else { return Checked::Wrong };
+            if !self.nonces.count((at, salt), count) {
+                return Checked::Stale;
+            }
+        }
+        Checked::Good(get("username").to_owned())
+    }
+
+    /// SHA-256 first, then MD5 (RFC 8760 §2.4), with one nonce.
+    fn challenge(&mut self, now: Instant, register: bool, stale: bool) -> Reject {
+        let salt = self.random();
+        let nonce = self.nonces.make(now, salt);
+        let stale = if stale { ", stale=true" } else { "" };
+        let (status, reason, name) = if register {
+            (401, "Unauthorized", "WWW-Authenticate")
+        } else {
+            (407, "Proxy Authentication Required", "Proxy-Authenticate")
+        };
+        let line = |algorithm| {
+            format!("{name}: Digest realm=\"{REALM}\", nonce=\"{nonce}\", qop=\"auth\", algorithm={algorithm}{stale}")
+        };
+        Reject::new(status, reason).with(&line("SHA-256")).with(&line("MD5"))
+    }
+}
+
+enum Checked {
+    Good(String),
+    Stale,
+    Wrong,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_nonce_ages_and_one_from_another_run_is_stale() {
+        let now = Instant::now();
+        let nonces = Nonces::new(now, [1; 32]);
+        let nonce = nonces.make(now, 42);
+        assert!(matches!(nonces.read(now, &nonce), Worth::Good(_, 42)));
+        assert_eq!(nonces.read(now + LIFETIME + Duration::from_secs(1), &nonce), Worth::Stale);
+        assert_eq!(Nonces::new(now, [2; 32]).read(now, &nonce), Worth::Stale);
+        for forged in ["", "zz", &nonce[1..], &nonce.replace(char::is_numeric, "é")] {
+            assert_eq!(nonces.read(now, forged), Worth::Stale);
+        }
+    }
+
+    #[test]
+    fn a_nonce_count_is_taken_once() {
+        let mut nonces = Nonces::new(Instant::now(), [1; 32]);
+        assert!(nonces.count((1, 1), 1));
+        assert!(!nonces.count((1, 1), 1));
+        assert!(nonces.count((1, 1), 2));
+        for n in 0..MOST as u64 + 5 {
+            nonces.count((n + 2, n), 1);
+        }
+        assert!(nonces.counts.len() <= MOST);
+        assert!(nonces.horizon > 0);
+    }
+
+    /// RFC 7616 §3.9.1, both algorithms.
+    #[test]
+    fn the_hashes_are_those_of_the_rfc() {
+        for (algorithm, response) in [
+            (Algorithm::Md5, "8ca523f5e9506fed4657c9700eebdbec"),
+            (Algorithm::Sha256, "753927fa0e85d155564e2e272a28d1802ca10daf4496794697cf8db5856cb6c1"),
+        ] {
+            let ha1 = algorithm.hash(b"Mufasa:http-auth@example.org:Circle of Life");
+            let ha2 = algorithm.hash(b"GET:/dir/index.html");
+            let nonce = "7ypf/xlj9XXwfDPEoM4URrv/xwf94BcCAzFZH4GiTo0v";
+            let cnonce = "f2/wE4q74E6zIJEtWaHKaf5wv/H5QzzpXusqGemxURZJ";
+            let text = format!("{ha1}:{nonce}:00000001:{cnonce}:auth:{ha2}");
+            assert_eq!(algorithm.hash(text.as_bytes()), response);
+        }
+    }
+}

@@ -1,0 +1,226 @@
+//! Pings: OPTIONS to phones behind a NAT, whose answers refresh their
+//! mapping, and to the upstream, which keeps our own mapping and filter open
+//! and shows us the address that it sees (RFC 3581 `received`, `rport`).
+
+use std::time::{Duration, Instant};
+
+use nat::Mapped;
+use registry::BindingId;
+use wire::sip::compose::Request;
+use wire::sip::{Message, Method, Status, Uri};
+use wire::{Flow, ListenerId};
+
+use crate::config::Role;
+use crate::locate::{Hop, Located};
+use crate::machine::host_port;
+use crate::request::Target;
+use crate::rewrite::via;
+use crate::timer::Timer;
+use crate::transaction::{Context, Purpose};
+use crate::{Observed, Proxy};
+
+/// Shortest and longest pause between pings: below the 30 s that many NATs
+/// keep a UDP mapping, spread so that phones are not pinged in a burst.
+const SHORTEST: Duration = Duration::from_secs(18);
+const SPREAD_MS: u64 = 4000;
+/// Pause before a listener without an address tries again.
+const RETRY: Duration = Duration::from_secs(2);
+
+/// The ping schedule of one binding.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Ping {
+    due: Instant,
+}
+
+impl Proxy {
+    fn pause(&mut self) -> Duration {
+        SHORTEST + Duration::from_millis(self.random() % SPREAD_MS)
+    }
+
+    /// Starts or stops the pings of a binding.
+    pub(crate) fn keep_pinged(&mut self, now: Instant, id: BindingId, wanted: bool) {
+        if !wanted {
+            return self.stop_pings(id);
+        }
+        if !self.pings.contains_key(&id) {
+            let due = now + self.pause();
+            self.pings.insert(id, Ping { due });
+            self.timers.arm(due, Timer::Ping(id));
+        }
+    }
+
+    pub(crate) fn stop_pings(&mut self, id: BindingId) {
+        if let Some(ping) = self.pings.remove(&id) {
+            self.timers.disarm(ping.due, Timer::Ping(id));
+        }
+    }
+
+    pub(crate) fn ping_due(&mut self, now: Instant, id: BindingId) {
+        let Some(binding) = self.registry.binding(id) else {
+            self.pings.remove(&id);
+            return;
+        };
+        let target = Target {
+            uri: Some(binding.contact.clone()),
+            hop: Hop::Flow(binding.flow),
+            binding: Some(id),
+            phone: binding.phone,
+        };
+        let flow = binding.flow;
+        let to = format!("<{}>", String::from_utf8_lossy(&binding.contact));
+        let due = now + self.pause();
+        self.pings.insert(id, Ping { due });
+        self.timers.arm(due, Timer::Ping(id));
+        self.ask_options(now, flow, target, Purpose::Ping(id), &to);
+    }
+
+    /// Every listener that faces the upstream keeps its way open.
+    pub(crate) fn start_upstream_pings(&mut self, now: Instant, listener: u16) {
+        let Some(config) = self.config.listeners.get(usize::from(listener)) else { return };
+        if self.config.role == Role::Standalone || config.side == self.config.role.phones() {
+            return;
+        }
+        let upstreams: Vec<(String, u16)> =
+            self.config.upstreams.iter().map(|u| (u.host.clone(), u.port)).collect();
+        for (host, port) in upstreams {
+            self.keep_located(now, host, port, ListenerId(listener));
+        }
+        self.timers.arm(now, Timer::Upstream(listener));
+    }
+
+    pub(crate) fn upstream_due(&mut self, now: Instant, listener: u16) {
+        let mut pause = self.pause();
+        for (upstream, config) in self.config.clone().upstreams.iter().enumerate() {
+            let hop = Hop::Host { host: config.host.clone(), port: config.port, listener: ListenerId(listener) };
+            match self.locate(now, &hop) {
+                Located::At(flow) => {
+                    let uri = format!("sip:{}:{}", config.host, config.port);
+                    let target = Target { uri: Some(uri.clone().into_bytes()), hop, binding: None, phone: None };
+                    let purpose = Purpose::PingUpstream { listener, upstream };
+                    self.ask_options(now, flow, target, purpose, &format!("<{uri}>"));
+                }
+                Located::Wait | Located::Nowhere => pause = RETRY,
+            }
+        }
+        self.timers.arm(now + pause, Timer::Upstream(listener));
+    }
+
+    fn ask_options(&mut self, now: Instant, flow: Flow, target: Target, purpose: Purpose, to: &str) {
+        let own = host_port(self.advertised(flow).unwrap_or(flow.local));
+        let (tag, call_id) = (self.fresh_text(), self.fresh_text());
+        let from = format!("<sip:siplatch@{own}>;tag={tag}");
+        let uri = target.uri.clone().unwrap_or_default();
+        if Uri::parse(&uri).is_err() {
+            return;
+        }
+        self.originate(now, flow, target, purpose, |via| {
+            let mut bytes = Vec::with_capacity(384);
+            Request {
+                method: Method::Options,
+                uri: &uri,
+                via,
+                route: &[],
+                from: from.as_bytes(),
+                to: to.as_bytes(),
+                call_id: call_id.as_bytes(),
+                cseq: 1,
+                extra: b"",
+            }
+            .write(&mut bytes);
+            bytes
+        });
+    }
+
+    /// The answer to a request of our own.
+    pub(crate) fn own_response(
+        &mut self,
+        now: Instant,
+        context: &mut Context,
+        flow: Flow,
+        message: Message<'_>,
+        status: Status,
+    ) {
+        if status.is_provisional() {
+            return;
+        }
+        match context.purpose {
+            Purpose::Ping(id) => {
+                // Only the phone itself, at the address that is bound, proves that it is there.
+                if self.registry.binding(id).is_some_and(|b| b.flow == context.flow) && context.flow.remote == flow.remote
+                {
+                    self.registry.pinged(id, true);
+                }
+            }
+            Purpose::PingUpstream { listener, upstream } => {
+                self.observe(Observed::UpstreamPing { upstream, alive: true });
+                if let Some(seen) = message.top_via().ok().as_ref().and_then(via::observed) {
+                    self.seen_by_upstream(now, listener, flow, seen);
+                }
+            }
+            Purpose::Bye
+            | Purpose::Pass
+            | Purpose::Register(_)
+            | Purpose::Create(_)
+            | Purpose::Within { .. } => {}
+        }
+    }
+
+    /// Nobody answered a request of our own.
+    pub(crate) fn own_timeout(&mut self, context: &Context) {
+        match context.purpose {
+            Purpose::Ping(id) => {
+                if self.registry.binding(id).is_some_and(|b| b.flow == context.flow)
+                    && let Some(binding) = self.registry.pinged(id, false)
+                    && binding.gone()
+                    && binding.missed == 3
+                {
+                    let aor = String::from_utf8_lossy(&binding.aor).into_owned();
+                    self.observe(Observed::PhoneGone { aor });
+                }
+            }
+            Purpose::PingUpstream { upstream, .. } => {
+                self.observe(Observed::UpstreamPing { upstream, alive: false });
+            }
+            Purpose::Bye
+            | Purpose::Pass
+            | Purpose::Register(_)
+            | Purpose::Create(_)
+            | Purpose::Within { .. } => {}
+        }
+    }
+
+    /// The upstream's view of our address; believed by the rules for mapped
+    /// addresses, and only on listeners whose address must be discovered.
+    fn seen_by_upstream(&mut self, _now: Instant, listener: u16, flow: Flow, address: std::net::SocketAddr) {
+        let id = ListenerId(listener);
+        let discovered = self.config.listeners.get(usize::from(listener)).is_some_and(|l| {
+            matches!(l.advertise, nat::Advertise::Stun | nat::Advertise::StunAddress)
+        });
+        let believable = !nat::address::is_absurd(address.ip())
+            && !address.ip().is_loopback()
+            && address.port() != 0
+            && (!nat::address::is_private(address.ip()) || nat::address::is_private(flow.remote.ip()));
+        let Some(seen) = self.seen.get_mut(usize::from(listener)) else { return };
+        if discovered && believable && seen.observed != Some(address) {
+            seen.observed = Some(address);
+            self.observe(Observed::AdvertisedChanged { listener: id, address: Some(address), by: "upstream" });
+        }
+    }
+
+    /// STUN's view of our address.
+    pub(crate) fn mapped(&mut self, _now: Instant, listener: ListenerId, mapped: Option<Mapped>) {
+        let Some(seen) = self.seen.get_mut(usize::from(listener.0)) else { return };
+        if seen.mapped == mapped {
+            return;
+        }
+        let moved = seen.mapped.is_some() && mapped.is_some();
+        seen.mapped = mapped;
+        if moved {
+            // What the upstream saw before is not true any more.
+            seen.observed = None;
+            self.timers.arm(_now, Timer::Upstream(listener.0));
+        }
+        let address = seen.observed.or(mapped.map(|m| m.0));
+        self.observe(Observed::AdvertisedChanged { listener, address, by: "stun" });
+    }
+}

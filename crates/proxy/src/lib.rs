@@ -1,0 +1,114 @@
+//! Where a message goes.
+//!
+//! The whole signalling core as one machine with four verbs. It owns the
+//! [`registry`] and the media control half ([`media::offer`]); it opens no
+//! socket, reads no clock and draws no randomness of its own. This page is
+//! the interface; the flow of a request is the list of modules in
+//! [`request`], in order.
+#![forbid(unsafe_code)]
+
+mod ack;
+mod cancel;
+pub mod config;
+mod dialog;
+mod digest;
+mod keepalive;
+mod locate;
+mod machine;
+mod observed;
+mod register;
+mod registrar;
+mod request;
+mod response;
+mod rewrite;
+mod sweep;
+mod timer;
+mod token;
+mod transaction;
+
+pub use config::Config;
+pub use machine::Proxy;
+pub use observed::{Cause, DropReason, MethodLabel, Observed};
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use media::ports;
+use nat::Mapped;
+use registry::Change;
+use wire::{Flow, ListenerId, Transmit};
+
+/// What happens to the machine.
+#[derive(Debug)]
+pub enum Input<'a> {
+    /// A datagram that `wire::demux` took for SIP, or a framed stream message.
+    Received {
+        /// Where it came in.
+        flow: Flow,
+        /// The whole of it.
+        bytes: &'a [u8],
+    },
+    /// A message could not be sent (RFC 3261 §16.9, §18.4).
+    Unsent {
+        /// The way that failed.
+        flow: Flow,
+    },
+    /// News of port pairs.
+    Ports(ports::Event),
+    /// News from a media worker.
+    Fact(media::Fact),
+    /// A listener's mapped address became known, changed, or was lost.
+    Mapped {
+        /// The listener whose socket asked.
+        listener: ListenerId,
+        /// What STUN says now.
+        mapped: Option<Mapped>,
+    },
+    /// The answer to [`Output::Locate`].
+    Located {
+        /// As asked.
+        host: String,
+        /// As asked.
+        port: u16,
+        /// In order of preference; empty when the name does not resolve now.
+        locations: Vec<Location>,
+    },
+    /// A new configuration, prepared and valid.
+    Reconfigure(Arc<Config>),
+    /// The daemon stops: end all calls with BYE.
+    Stop,
+}
+
+/// One address of a next hop (RFC 3263), and the local address that the
+/// kernel would send from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Location {
+    /// Where to.
+    pub remote: SocketAddr,
+    /// From where; what a wildcard listener advertises on this flow.
+    pub local: IpAddr,
+}
+
+/// What the machine wants done, in this order.
+#[derive(Debug, PartialEq)]
+pub enum Output {
+    /// Send a message.
+    Transmit(Transmit),
+    /// An order to a media worker, `worker` as in its stream's id.
+    Media(media::Command),
+    /// An order to the ports.
+    Ports(ports::Command),
+    /// Resolve a next hop (RFC 3263); answered by [`Input::Located`], also when it fails.
+    Locate {
+        /// Host name or numeric address.
+        host: String,
+        /// Port.
+        port: u16,
+        /// The listener that will send there.
+        listener: ListenerId,
+    },
+    /// The registry changed.
+    Changed(Change),
+    /// Something happened that people count or read about.
+    Observed(Observed),
+}

@@ -1,0 +1,152 @@
+//! Next hops (RFC 3263) as a decision: a cache of located names, and the
+//! question that goes out when one is missing.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use wire::sip::Host;
+use wire::{Flow, ListenerId};
+
+use crate::timer::Timer;
+use crate::{Location, Output, Proxy};
+
+/// A located name is looked up again after this.
+const REFRESH: Duration = Duration::from_secs(60);
+/// A name that did not resolve is tried again after this.
+const RETRY: Duration = Duration::from_secs(5);
+/// Names kept at most; signalling can make us look up only what a proven peer asks for.
+const MOST: usize = 1024;
+
+/// Where a request goes next.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Hop {
+    /// Over a known flow.
+    Flow(Flow),
+    /// To a host, out of this listener.
+    Host { host: String, port: u16, listener: ListenerId },
+}
+
+/// What is known of a hop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Located {
+    /// Send here.
+    At(Flow),
+    /// Asked; the answer is an input.
+    Wait,
+    /// It does not resolve.
+    Nowhere,
+}
+
+#[derive(Debug)]
+struct Entry {
+    locations: Vec<Location>,
+    asked: bool,
+    listener: ListenerId,
+    refresh: Instant,
+    keep: bool,
+}
+
+/// The cache.
+#[derive(Debug, Default)]
+pub(crate) struct Locations(BTreeMap<(String, u16), Entry>);
+
+impl Locations {
+    /// True if a packet from `ip` may be from this host.
+    pub(crate) fn has(&self, host: &str, port: u16, ip: std::net::IpAddr) -> bool {
+        self.0
+            .get(&(host.to_owned(), port))
+            .is_some_and(|entry| entry.locations.iter().any(|l| l.remote.ip().to_canonical() == ip.to_canonical()))
+    }
+}
+
+impl Proxy {
+    /// Where a hop is; asks when that is not known.
+    pub(crate) fn locate(&mut self, now: Instant, hop: &Hop) -> Located {
+        let (host, port, listener) = match hop {
+            Hop::Flow(flow) => return Located::At(*flow),
+            Hop::Host { host, port, listener } => (host, *port, *listener),
+        };
+        let Some(config) = self.config.listeners.get(usize::from(listener.0)) else { return Located::Nowhere };
+        let (bind, transport) = (config.bind, config.transport);
+        let flow = |remote, local| Flow {
+            transport,
+            listener,
+            connection: 0,
+            local: std::net::SocketAddr::new(local, bind.port()),
+            remote,
+        };
+        if let (Some(ip), false) = (Host(host.as_bytes()).ip(), bind.ip().is_unspecified()) {
+            return Located::At(flow(std::net::SocketAddr::new(ip, port), bind.ip()));
+        }
+        match self.locations.0.get(&(host.clone(), port)) {
+            Some(entry) => match entry.locations.iter().find(|l| l.remote.is_ipv4() == bind.is_ipv4()) {
+                Some(l) => {
+                    Located::At(flow(l.remote, if bind.ip().is_unspecified() { l.local } else { bind.ip() }))
+                }
+                None if entry.asked => Located::Wait,
+                None => Located::Nowhere,
+            },
+            None => {
+                self.ask(now, host.clone(), port, listener, false);
+                Located::Wait
+            }
+        }
+    }
+
+    /// Keeps a configured host located.
+    pub(crate) fn keep_located(&mut self, now: Instant, host: String, port: u16, listener: ListenerId) {
+        self.ask(now, host, port, listener, true);
+    }
+
+    fn ask(&mut self, now: Instant, host: String, port: u16, listener: ListenerId, keep: bool) {
+        if self.locations.0.len() >= MOST
+            && let Some(key) = self.locations.0.iter().find(|(_, e)| !e.keep && !e.asked).map(|(k, _)| k.clone())
+        {
+            self.locations.0.remove(&key);
+        }
+        let entry = self.locations.0.entry((host.clone(), port)).or_insert_with(|| Entry {
+            locations: Vec::new(),
+            asked: false,
+            listener,
+            refresh: now,
+            keep,
+        });
+        entry.keep |= keep;
+        if !entry.asked {
+            entry.asked = true;
+            self.emit(Output::Locate { host, port, listener });
+        }
+    }
+
+    /// The answer of the resolver. An answer without addresses keeps the last good ones.
+    pub(crate) fn located(&mut self, now: Instant, host: &str, port: u16, locations: Vec<Location>) {
+        if let Some(entry) = self.locations.0.get_mut(&(host.to_owned(), port)) {
+            entry.asked = false;
+            let found = !locations.is_empty();
+            if found {
+                entry.locations = locations;
+            }
+            entry.refresh = now + if found { REFRESH } else { RETRY };
+            self.timers.arm(entry.refresh, Timer::Locate);
+        }
+        self.resume(now);
+    }
+
+    /// Looks configured hosts up again, forgets the others.
+    pub(crate) fn locate_due(&mut self, now: Instant) {
+        let due: Vec<(String, u16, ListenerId, bool)> = self
+            .locations
+            .0
+            .iter()
+            .filter(|(_, e)| !e.asked && e.refresh <= now)
+            .map(|((host, port), e)| (host.clone(), *port, e.listener, e.keep))
+            .collect();
+        for (host, port, listener, keep) in due {
+            if keep {
+                self.ask(now, host, port, listener, true);
+            } else {
+                self.locations.0.remove(&(host, port));
+            }
+        }
+    }
+}

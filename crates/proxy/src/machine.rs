@@ -1,0 +1,382 @@
+//! The machine: its state, the four verbs, and what every step needs.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Instant;
+
+use media::offer::{EndPlan, Offers};
+use media::ports::{Counts, Pools};
+use media::RangeId;
+use nat::{Advertise, Advertised, Mapped, Prefix, Side};
+use rand_chacha::ChaCha12Rng;
+use rand_core::{Rng, SeedableRng};
+use registry::{BindingId, PassId, Registry};
+use wire::sip::{Host, Index, Method, Status, Uri};
+use wire::{Flow, ListenerId, Transmit};
+
+use crate::config::{Config, Role};
+use crate::digest::Nonces;
+use crate::keepalive::Ping;
+use crate::locate::Locations;
+use crate::timer::{Timer, Timers};
+use crate::token::{Key, Token, short};
+use crate::transaction::{Contexts, Id};
+use crate::{Input, Observed, Output};
+
+/// What is known of a listener beyond its configuration.
+#[derive(Debug, Default, Clone, Copy)]
+pub(crate) struct Seen {
+    /// By STUN.
+    pub(crate) mapped: Option<Mapped>,
+    /// By the upstream's `received` and `rport` on our own OPTIONS.
+    pub(crate) observed: Option<SocketAddr>,
+}
+
+/// The signalling core.
+#[derive(Debug)]
+pub struct Proxy {
+    pub(crate) config: Arc<Config>,
+    pub(crate) key: Key,
+    pub(crate) nonces: Nonces,
+    pub(crate) rng: ChaCha12Rng,
+    pub(crate) registry: Registry,
+    pub(crate) offers: Offers,
+    pub(crate) contexts: Contexts,
+    pub(crate) parked: BTreeSet<Id>,
+    pub(crate) locations: Locations,
+    pub(crate) timers: Timers,
+    pub(crate) seen: Vec<Seen>,
+    pub(crate) pings: BTreeMap<BindingId, Ping>,
+    pub(crate) latching: Arc<[Prefix]>,
+    pub(crate) stopping: bool,
+    /// Messages to ourselves (a spiral without Record-Route in between), still to be read.
+    loopback: VecDeque<(Flow, Vec<u8>)>,
+    out: VecDeque<Output>,
+    index: Index,
+}
+
+impl Proxy {
+    /// `token_key`: kept in `[state] dir`, so that tokens outlive a restart.
+    /// `seed`: 32 octets from the operating system.
+    pub fn new(now: Instant, config: Arc<Config>, token_key: [u8; 32], seed: [u8; 32]) -> Self {
+        let mut rng = ChaCha12Rng::from_seed(seed);
+        let mut fresh = || {
+            let mut bytes = [0; 32];
+            rng.fill_bytes(&mut bytes);
+            bytes
+        };
+        let pools = Pools::new(config.media.ranges.clone(), config.media.reserve, fresh());
+        let nonces = Nonces::new(now, fresh());
+        let offers = Offers::new(pools, config.media.workers, config.media.timeout);
+        let mut proxy = Self {
+            key: Key::new(&token_key),
+            nonces,
+            rng,
+            registry: Registry::new(),
+            offers,
+            contexts: Contexts::default(),
+            parked: BTreeSet::new(),
+            locations: Locations::default(),
+            timers: Timers::default(),
+            seen: vec![Seen::default(); config.listeners.len()],
+            pings: BTreeMap::new(),
+            latching: config.networks.iter().filter(|n| n.latch).map(|n| n.prefix).collect(),
+            stopping: false,
+            loopback: VecDeque::new(),
+            out: VecDeque::new(),
+            index: Index::new(),
+            config,
+        };
+        proxy.begin(now);
+        proxy
+    }
+
+    /// Takes an input; outputs follow from [`Proxy::poll_output`].
+    pub fn handle_input(&mut self, now: Instant, input: Input<'_>) {
+        match input {
+            Input::Received { flow, bytes } => self.receive(now, flow, bytes),
+            Input::Unsent { flow } => self.unsent(now, flow),
+            Input::Ports(event) => {
+                self.offers.handle_ports(event);
+                self.resume(now);
+            }
+            Input::Fact(fact) => self.fact(now, &fact),
+            Input::Mapped { listener, mapped } => self.mapped(now, listener, mapped),
+            Input::Located { host, port, locations } => self.located(now, &host, port, locations),
+            Input::Reconfigure(config) => self.config = config,
+            Input::Stop => self.stop(now),
+        }
+        self.settle(now);
+    }
+
+    /// Fires what is due.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        while let Some((_, timer)) = self.timers.pop_due(now) {
+            match timer {
+                Timer::Context(id) => self.context_due(now, id),
+                Timer::Ping(id) => self.ping_due(now, id),
+                Timer::Upstream(listener) => self.upstream_due(now, listener),
+                Timer::Locate => self.locate_due(now),
+            }
+            self.settle(now);
+        }
+        self.expire(now);
+        self.settle(now);
+    }
+
+    /// The next thing to do, in order.
+    pub fn poll_output(&mut self) -> Option<Output> {
+        self.out.pop_front()
+    }
+
+    /// When [`Proxy::handle_timeout`] must be called at the latest.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        [self.timers.next(), self.registry.next_expiry()].into_iter().flatten().min()
+    }
+
+    /// State of the port pools, for gauges and the status page.
+    pub fn ports(&self) -> impl Iterator<Item = (IpAddr, RangeId, Counts)> {
+        self.offers.ports()
+    }
+
+    /// What is written for a listener's socket now; `None` while it is not known.
+    pub fn advertised_for(&self, listener: ListenerId) -> Option<SocketAddr> {
+        let bind = self.config.listeners.get(usize::from(listener.0))?.bind;
+        self.advertised(Flow {
+            transport: self.config.listeners.get(usize::from(listener.0))?.transport,
+            listener,
+            connection: 0,
+            local: bind,
+            remote: bind,
+        })
+    }
+
+    fn begin(&mut self, now: Instant) {
+        for index in 0..self.config.listeners.len() {
+            let bind = self.config.listeners[index].bind;
+            if !bind.ip().is_unspecified() {
+                let flow = Flow {
+                    transport: self.config.listeners[index].transport,
+                    listener: ListenerId(index as u16),
+                    connection: 0,
+                    local: bind,
+                    remote: bind,
+                };
+                for range in 0..self.config.media.ranges.len() {
+                    let mut end = self.end(flow, None);
+                    end.range = RangeId(range as u16);
+                    if range == 0 || self.range_is_used_on(end.side) {
+                        self.offers.want(&end);
+                    }
+                }
+            }
+            self.start_upstream_pings(now, index as u16);
+        }
+        self.settle(now);
+    }
+
+    /// A phone's own range is used on the outer side in office, on the phones' side elsewhere.
+    fn range_is_used_on(&self, side: Side) -> bool {
+        match self.config.role {
+            Role::Office | Role::Border => side == Side::Outer,
+            Role::Standalone => true,
+        }
+    }
+
+    fn receive(&mut self, now: Instant, flow: Flow, bytes: &[u8]) {
+        let mut index = std::mem::take(&mut self.index);
+        match index.parse(bytes, wire::sip::Framing::Datagram, &self.config.limits) {
+            Ok(()) if index.view(bytes).is_request() => self.request(now, flow, index.view(bytes)),
+            Ok(()) => self.response(now, flow, index.view(bytes)),
+            Err(malformed) => self.malformed(flow, index.view(bytes), malformed),
+        }
+        self.index = index;
+    }
+
+    /// Moves what the inner machines have to say into the one ordered queue,
+    /// and reads messages that we sent to ourselves.
+    fn settle(&mut self, now: Instant) {
+        self.flush();
+        // A message may visit us as often as Max-Forwards allows, no more.
+        for _ in 0..256 {
+            let Some((flow, bytes)) = self.loopback.pop_front() else { break };
+            self.receive(now, flow, &bytes);
+            self.flush();
+        }
+        self.loopback.clear();
+    }
+
+    pub(crate) fn flush(&mut self) {
+        while let Some(change) = self.registry.poll_change() {
+            self.out.push_back(Output::Changed(change));
+        }
+        while let Some(command) = self.offers.poll_ports() {
+            self.out.push_back(Output::Ports(command));
+        }
+        while let Some(command) = self.offers.poll_command() {
+            self.out.push_back(Output::Media(command));
+        }
+    }
+
+    pub(crate) fn observe(&mut self, observed: Observed) {
+        self.out.push_back(Output::Observed(observed));
+    }
+
+    pub(crate) fn emit(&mut self, output: Output) {
+        self.out.push_back(output);
+    }
+
+    /// Sends a message, after whatever had to happen before it. One to an
+    /// address of our own does not leave: a NAT need not hairpin.
+    pub(crate) fn transmit(&mut self, flow: Flow, bytes: Vec<u8>) {
+        self.flush();
+        match self.own_listener(flow.remote) {
+            Some((listener, local)) if self.loopback.len() < 256 => {
+                let from = self.advertised(flow).unwrap_or(flow.local);
+                self.loopback.push_back((Flow { listener, local, remote: from, ..flow }, bytes));
+            }
+            Some(_) | None => self.out.push_back(Output::Transmit(Transmit { flow, bytes })),
+        }
+    }
+
+    /// The side of a flow: its listener's, unless a `[[network]]` says otherwise.
+    pub(crate) fn side(&self, flow: Flow) -> Side {
+        self.network(flow.remote.ip()).and_then(|n| n.side).unwrap_or_else(|| self.config.side(flow.listener))
+    }
+
+    /// True on the side that phones are on.
+    pub(crate) fn on_phones_side(&self, flow: Flow) -> bool {
+        match self.config.role {
+            Role::Standalone => true,
+            Role::Office | Role::Border => self.side(flow) == self.config.role.phones(),
+        }
+    }
+
+    fn network(&self, ip: IpAddr) -> Option<&nat::Network> {
+        self.config
+            .networks
+            .iter()
+            .filter(|n| n.prefix.contains(ip))
+            .max_by_key(|n| n.prefix.bits)
+    }
+
+    fn policy(&self, flow: Flow) -> Advertise {
+        self.network(flow.remote.ip())
+            .and_then(|n| n.advertise)
+            .or_else(|| self.config.listeners.get(usize::from(flow.listener.0)).map(|l| l.advertise))
+            .unwrap_or(Advertise::Listen)
+    }
+
+    /// What we write as our signalling address toward this flow's remote end.
+    /// Precedence for a discovered one: what the upstream saw, then STUN.
+    pub(crate) fn advertised(&self, flow: Flow) -> Option<SocketAddr> {
+        let seen = self.seen.get(usize::from(flow.listener.0)).copied().unwrap_or_default();
+        let mapped = seen.observed.map(Mapped).or(seen.mapped);
+        let address = Advertised::choose(self.policy(flow), flow.local, mapped)?.get();
+        let port = self.config.listeners.get(usize::from(flow.listener.0)).and_then(|l| l.advertise_port);
+        Some(SocketAddr::new(address.ip(), port.unwrap_or(address.port())))
+    }
+
+    /// What the media half must know of one end: `flow` is the way its
+    /// signalling goes, `phone` the `[[phone]]` whose range applies.
+    pub(crate) fn end(&self, flow: Flow, phone: Option<usize>) -> EndPlan {
+        let side = self.side(flow);
+        let phones = self.on_phones_side(flow);
+        let own_range = match self.config.role {
+            Role::Office => side == Side::Outer,
+            Role::Border | Role::Standalone => phones,
+        };
+        let range = phone
+            .filter(|_| own_range)
+            .and_then(|p| self.config.phones.get(p))
+            .and_then(|p| p.range)
+            .unwrap_or(RangeId(0));
+        let advertise = phone
+            .filter(|_| own_range)
+            .and_then(|p| self.config.phones.get(p))
+            .and_then(|p| p.advertise)
+            .unwrap_or_else(|| self.policy(flow));
+        EndPlan {
+            side,
+            local: flow.local.ip(),
+            range,
+            advertise,
+            own: self.advertised(flow).unwrap_or(flow.local).ip(),
+            signalled_from: phones.then_some(flow.remote.ip()),
+            private_targets: !(self.config.role == Role::Border && phones),
+            open: self.config.role == Role::Office && side == Side::Outer,
+            prefixes: self.latching.clone(),
+        }
+    }
+
+    /// The listener that an address belongs to, as bound or as advertised, and its local address.
+    pub(crate) fn own_listener(&self, address: SocketAddr) -> Option<(ListenerId, SocketAddr)> {
+        self.config.listeners.iter().enumerate().find_map(|(index, listener)| {
+            let id = ListenerId(index as u16);
+            let bound = listener.bind == address && !address.ip().is_unspecified();
+            let written = || self.advertised_for(id) == Some(address) && !address.ip().is_unspecified();
+            (bound || written()).then_some((id, listener.bind))
+        })
+    }
+
+    /// True when a URI's host and port are ours, as seen on this flow.
+    pub(crate) fn names_us(&self, flow: Flow, uri: &Uri<'_>) -> bool {
+        let Some(ip) = uri.host.and_then(Host::ip) else { return false };
+        let address = SocketAddr::new(ip, uri.port.unwrap_or(flow.transport.default_port()));
+        address == flow.local || self.advertised(flow) == Some(address) || self.own_listener(address).is_some()
+    }
+
+    /// A listener of a side, preferring the phone's own one.
+    pub(crate) fn listener(&self, side: Side, phone: Option<usize>, like: Option<IpAddr>) -> Option<ListenerId> {
+        let own = phone
+            .and_then(|p| self.config.phones.get(p))
+            .and_then(|p| p.outer_listener)
+            .filter(|l| self.config.side(ListenerId(*l)) == side);
+        let fits = |l: &crate::config::Listener| {
+            l.side == side && l.phone.is_none() && like.is_none_or(|ip| ip.is_ipv4() == l.bind.is_ipv4())
+        };
+        own.or_else(|| self.config.listeners.iter().position(fits).map(|i| i as u16)).map(ListenerId)
+    }
+
+    pub(crate) fn random(&mut self) -> u64 {
+        self.rng.next_u64()
+    }
+
+    pub(crate) fn new_pass(&mut self) -> PassId {
+        PassId(self.random())
+    }
+
+    /// A token of ours in a URI: as parameter of a Contact, or as the user
+    /// part of a Record-Route entry.
+    pub(crate) fn token_in(&self, uri: &Uri<'_>) -> Option<Token> {
+        let param = uri.params.value(crate::token::PARAM).and_then(|t| self.key.open(t));
+        param.or_else(|| {
+            let token = self.key.open(uri.user?)?;
+            matches!(token, Token::Route(..)).then_some(token)
+        })
+    }
+
+    /// A tag that comes out the same for the same request.
+    pub(crate) fn tag_for(&self, call_id: &[u8], branch: &[u8]) -> [u8; 13] {
+        short(self.key.digest("tag", &[call_id, branch]))
+    }
+
+    /// Counts a request that came in.
+    pub(crate) fn count_in(&mut self, flow: Flow, method: Method<'_>) {
+        let side = self.side(flow);
+        self.observe(Observed::RequestIn { side, method: method.into() });
+    }
+
+    pub(crate) fn count_out(&mut self, flow: Flow, status: Status) {
+        let side = self.side(flow);
+        self.observe(Observed::ResponseOut { side, status });
+    }
+}
+
+/// `host:port`, IPv6 in brackets; the default port is written, too, so that no
+/// peer looks for SRV records (RFC 3263 §4.2).
+pub(crate) fn host_port(address: SocketAddr) -> String {
+    address.to_string()
+}
+

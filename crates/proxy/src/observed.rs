@@ -1,0 +1,224 @@
+//! What happened, for metrics and logs. Labels are enums; text fields are for
+//! logs only.
+
+use nat::Side;
+use registry::PassId;
+use wire::sip::{Method, Status};
+
+/// Methods as a metric label.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[expect(missing_docs, reason = "each variant is the method of that name")]
+pub enum MethodLabel {
+    Invite,
+    Ack,
+    Bye,
+    Cancel,
+    Options,
+    Register,
+    Info,
+    Update,
+    Prack,
+    Refer,
+    Subscribe,
+    Notify,
+    Message,
+    Publish,
+    Other,
+}
+
+impl From<Method<'_>> for MethodLabel {
+    fn from(method: Method<'_>) -> Self {
+        match method {
+            Method::Invite => Self::Invite,
+            Method::Ack => Self::Ack,
+            Method::Bye => Self::Bye,
+            Method::Cancel => Self::Cancel,
+            Method::Options => Self::Options,
+            Method::Register => Self::Register,
+            Method::Info => Self::Info,
+            Method::Update => Self::Update,
+            Method::Prack => Self::Prack,
+            Method::Refer => Self::Refer,
+            Method::Subscribe => Self::Subscribe,
+            Method::Notify => Self::Notify,
+            Method::Message => Self::Message,
+            Method::Publish => Self::Publish,
+            Method::Other(_) => Self::Other,
+        }
+    }
+}
+
+/// Why something from the network was dropped without an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum DropReason {
+    /// Not SIP enough to be answered.
+    Malformed,
+    /// A response that matches no transaction of ours (RFC 6026 §7.3).
+    StrayResponse,
+    /// A response whose topmost Via is not ours.
+    ForeignVia,
+    /// An ACK that belongs to nothing.
+    StrayAck,
+    /// Answers to this source would exceed what it sent.
+    Budget,
+    /// Nowhere to send to.
+    Unroutable,
+    /// Tables are full.
+    Overload,
+    /// A late final response to a non-INVITE request (RFC 4320 §4.2).
+    LateResponse,
+}
+
+/// Why a call ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Cause {
+    /// BYE from the caller.
+    CallerBye,
+    /// BYE from the callee.
+    CalleeBye,
+    /// CANCEL before an answer.
+    Cancelled,
+    /// A final response other than 2xx.
+    Failed,
+    /// No media for the configured time.
+    MediaTimeout,
+    /// The media worker lost it.
+    MediaFailed,
+    /// siplatch stops.
+    Stopped,
+    /// Nothing was heard of the dialog any more (no answer to a request inside it).
+    Lost,
+}
+
+/// One event.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Observed {
+    /// A request came in.
+    RequestIn {
+        /// Side it came from.
+        side: Side,
+        /// Method.
+        method: MethodLabel,
+    },
+    /// A request went out (not counting retransmissions).
+    RequestOut {
+        /// Side it went to.
+        side: Side,
+        /// Method.
+        method: MethodLabel,
+    },
+    /// A response came in.
+    ResponseIn {
+        /// Side it came from.
+        side: Side,
+        /// Status code.
+        status: Status,
+    },
+    /// A response went out.
+    ResponseOut {
+        /// Side it went to.
+        side: Side,
+        /// Status code.
+        status: Status,
+    },
+    /// Something was dropped.
+    Dropped {
+        /// Side it came from.
+        side: Side,
+        /// Why.
+        reason: DropReason,
+    },
+    /// A request was refused by us.
+    Refused {
+        /// Side it came from.
+        side: Side,
+        /// Method.
+        method: MethodLabel,
+        /// Our answer.
+        status: Status,
+        /// Its reason phrase.
+        reason: &'static str,
+    },
+    /// We sent something again.
+    Retransmitted {
+        /// Side it went to.
+        side: Side,
+    },
+    /// A transaction of ours timed out without an answer.
+    TimedOut {
+        /// Side that was silent.
+        side: Side,
+        /// Method.
+        method: MethodLabel,
+    },
+    /// A phone was bound, or came back from a new address.
+    Registered {
+        /// AOR, for the log.
+        aor: String,
+        /// Where it is.
+        flow: wire::Flow,
+        /// True when only its address changed.
+        moved: bool,
+    },
+    /// A binding went away.
+    Unregistered {
+        /// AOR, for the log.
+        aor: String,
+        /// True when it ran out, false when the phone removed it.
+        expired: bool,
+    },
+    /// A request came back to our Contact without its token (found by user part: `found`).
+    ContactWithoutToken {
+        /// True if exactly one binding fitted.
+        found: bool,
+    },
+    /// A call began.
+    CallStarted {
+        /// Its id in logs.
+        call: PassId,
+        /// From URI, for the log.
+        from: String,
+        /// To URI, for the log.
+        to: String,
+    },
+    /// It was answered.
+    CallAnswered {
+        /// Its id in logs.
+        call: PassId,
+    },
+    /// It ended.
+    CallEnded {
+        /// Its id in logs.
+        call: PassId,
+        /// Why.
+        cause: Cause,
+        /// It had been answered.
+        answered: bool,
+    },
+    /// No port pair was free.
+    PortsExhausted {
+        /// Side of the leg.
+        side: Side,
+    },
+    /// The upstream answered a ping, or missed it.
+    UpstreamPing {
+        /// Index of the upstream.
+        upstream: usize,
+        /// It answered.
+        alive: bool,
+    },
+    /// A phone stopped answering pings.
+    PhoneGone {
+        /// AOR, for the log.
+        aor: String,
+    },
+    /// The address that we write on a listener changed.
+    AdvertisedChanged {
+        /// Which listener.
+        listener: wire::ListenerId,
+        /// The new one, `None` when it is not known.
+        address: Option<std::net::SocketAddr>,
+        /// How it was found: `"stun"`, `"upstream"`.
+        by: &'static str,
+    },
+}

@@ -1,0 +1,320 @@
+//! REGISTER through us (RFC 3261 §10, RFC 5853 §3.4): the Contact becomes
+//! ours with a binding token on the way to the registrar; only its 2xx binds,
+//! by the expiry it granted, and the phone gets its own Contact back.
+
+use std::time::{Duration, Instant};
+
+use nat::{Source, detect};
+use registry::registry::Bound;
+use registry::{Binding, BindingId};
+use wire::sip::{Contact, Host, Message, Name, NameAddr, Status, Uri};
+use wire::{Edit, Flow, Rule, sip};
+
+use crate::request::Reject;
+use crate::request::route::Routed;
+use crate::rewrite::contact;
+use crate::token::Token;
+use crate::transaction::{Key, Purpose};
+use crate::{Observed, Proxy};
+
+/// A phone behind a NAT registers again after so many seconds at most.
+pub(crate) const NATED_EXPIRY: u32 = 60;
+/// Granted when neither side says anything (RFC 3261 §10.2.1.1).
+const DEFAULT_EXPIRY: u32 = 3600;
+/// Contacts of one REGISTER at most.
+const MOST_CONTACTS: usize = 16;
+
+/// What a REGISTER asked for; its 2xx makes it true.
+#[derive(Debug, Clone)]
+pub(crate) struct Registration {
+    pub(crate) aor: Vec<u8>,
+    pub(crate) natted: bool,
+    contacts: Vec<Asked>,
+    star: bool,
+}
+
+/// One Contact of it.
+#[derive(Debug, Clone)]
+struct Asked {
+    id: BindingId,
+    uri: Vec<u8>,
+    instance: Option<Vec<u8>>,
+    q: u16,
+    expires: u32,
+}
+
+/// Seconds that a Contact value or the message asks for.
+fn expiry(message: Message<'_>, addr: &NameAddr<'_>) -> u32 {
+    let own = addr
+        .params
+        .value("expires")
+        .and_then(|v| std::str::from_utf8(v).ok())
+        .and_then(|v| v.trim().parse::<u64>().ok())
+        .map(|v| v.min(u64::from(u32::MAX)) as u32);
+    own.or_else(|| message.number(Name::Expires).and_then(Result::ok)).unwrap_or(DEFAULT_EXPIRY)
+}
+
+/// The address of record: `user@domain` of To, the domain in lower case.
+pub(crate) fn aor(message: Message<'_>) -> Option<Vec<u8>> {
+    let uri = message.to().ok()?.uri().ok()?;
+    let mut aor = uri.user.unwrap_or_default().to_vec();
+    aor.push(b'@');
+    aor.extend(uri.host?.0.to_ascii_lowercase());
+    Some(aor)
+}
+
+/// q as thousandths (§20.10).
+fn preference(addr: &NameAddr<'_>) -> u16 {
+    let q = addr.params.value("q").and_then(|v| std::str::from_utf8(v).ok()).and_then(|v| v.trim().parse::<f32>().ok());
+    q.map_or(1000, |q| (q.clamp(0.0, 1.0) * 1000.0) as u16)
+}
+
+impl Proxy {
+    /// True when what the phone says of itself is not where it is.
+    pub(crate) fn natted(&self, flow: Flow, message: Message<'_>) -> bool {
+        let via = message.top_via().ok().map(|v| (v.host.ip(), v.port));
+        let contact = message.contacts().find_map(|c| match c {
+            Ok(Contact::Addr(addr)) => addr.uri().ok().map(|u| (u.host.and_then(Host::ip), u.port)),
+            Ok(Contact::Star) | Err(_) => None,
+        });
+        detect::behind_nat(Source(flow.remote), via.into_iter().chain(contact))
+    }
+
+    /// Which `[[phone]]` a registration is of: all selectors that are given must match.
+    pub(crate) fn phone_of(&self, aor: &[u8], instance: Option<&[u8]>, flow: Flow) -> Option<usize> {
+        let at = aor.iter().position(|b| *b == b'@').unwrap_or(aor.len());
+        let (user, domain) = (&aor[..at], aor.get(at + 1..).unwrap_or_default());
+        self.config.phones.iter().position(|phone| {
+            let given = phone.user.is_some()
+                || phone.domain.is_some()
+                || phone.address.is_some()
+                || phone.instance.is_some();
+            given
+                && phone.user.as_ref().is_none_or(|u| u.as_bytes() == user)
+                && phone.domain.as_ref().is_none_or(|d| d.as_bytes().eq_ignore_ascii_case(domain))
+                && phone.address.is_none_or(|p| p.contains(flow.remote.ip()))
+                && phone.instance.as_ref().is_none_or(|i| {
+                    instance.is_some_and(|own| trim_instance(own).eq_ignore_ascii_case(trim_instance(i.as_bytes())))
+                })
+        })
+    }
+
+    /// Names the binding of one Contact: the known one of the same phone, else
+    /// a number that comes out the same after a restart.
+    pub(crate) fn binding_id(
+        &self,
+        aor: &[u8],
+        uri: &[u8],
+        instance: Option<&[u8]>,
+        call_id: &[u8],
+        flow: Flow,
+    ) -> BindingId {
+        let same_phone = |b: &&Binding| {
+            let same_instance = match (&b.instance, instance) {
+                (Some(a), Some(b)) => a == b,
+                (None, None) => b.flow.remote.ip() == flow.remote.ip() || b.call_id == call_id,
+                (Some(_), None) | (None, Some(_)) => false,
+            };
+            b.contact == uri && same_instance
+        };
+        if let Some(known) = self.registry.of_aor(aor).find(same_phone) {
+            return known.id;
+        }
+        let place = flow.remote.ip().to_string();
+        BindingId(self.key.digest("binding", &[aor, uri, instance.unwrap_or(place.as_bytes())]))
+    }
+
+    /// A REGISTER from a phone, on its way to the upstream.
+    pub(crate) fn register(
+        &mut self,
+        now: Instant,
+        flow: Flow,
+        message: Message<'_>,
+        key: Key,
+        routed: &Routed,
+    ) -> Result<(), Reject> {
+        if !self.on_phones_side(flow) {
+            return Err(Reject::new(403, "REGISTER belongs on the phones' side"));
+        }
+        let to = message.to().and_then(|to| to.uri()).map_err(|_| Reject::new(400, "Bad To"))?;
+        if self.names_us(flow, &to) {
+            return Err(Reject::new(403, "Enter this address as outbound proxy, and your provider as the domain"));
+        }
+        let aor = aor(message).ok_or(Reject::new(400, "Bad To"))?;
+        let mut registration =
+            Registration { natted: self.natted(flow, message), contacts: Vec::new(), star: false, aor };
+        for contact in message.contacts() {
+            match contact {
+                Ok(Contact::Star) => registration.star = true,
+                Ok(Contact::Addr(addr)) => {
+                    let instance = addr.params.value("+sip.instance");
+                    registration.contacts.push(Asked {
+                        id: self.binding_id(&registration.aor, addr.uri, instance, message.call_id(), flow),
+                        uri: addr.uri.to_vec(),
+                        instance: instance.map(<[u8]>::to_vec),
+                        q: preference(&addr),
+                        expires: expiry(message, &addr),
+                    });
+                }
+                Err(_) => return Err(Reject::new(400, "Bad Contact")),
+            }
+        }
+        if registration.contacts.len() > MOST_CONTACTS {
+            return Err(Reject::new(400, "Too many Contacts"));
+        }
+        let instance = registration.contacts.first().and_then(|c| c.instance.as_deref());
+        let phone = self.phone_of(&registration.aor, instance, flow);
+        let uri = Uri::parse(message.request_uri()).map_err(|_| Reject::new(400, "Bad Request-URI"))?;
+        let target = self.upstream_target(&uri, phone)?;
+        // Ports of the phone's side are bound before its first call.
+        let end = self.end(flow, phone);
+        self.offers.want(&end);
+        let purpose = Purpose::Register(Box::new(registration));
+        self.start(now, flow, message, key, purpose, vec![target], routed.clone())
+    }
+
+    /// The Contacts of a forwarded REGISTER.
+    pub(crate) fn register_edit(
+        &self,
+        registration: &Registration,
+        message: Message<'_>,
+        advertised: std::net::SocketAddr,
+        edit: &mut Edit,
+    ) {
+        let mut asked = registration.contacts.iter();
+        for contact in message.contacts() {
+            if let Ok(Contact::Addr(addr)) = contact
+                && let Some(asked) = asked.next()
+            {
+                let token = self.key.seal(Token::Binding(asked.id));
+                contact::replace(message, edit, &addr, &contact::uri(addr.uri, advertised, Some(&token)));
+            }
+        }
+    }
+
+    /// The answer to a REGISTER: binds what was granted, and edits the response for the phone.
+    #[expect(clippy::too_many_arguments, reason = "a step takes what it needs by name, not through a blackboard")]
+    pub(crate) fn registered_edit(
+        &mut self,
+        now: Instant,
+        registration: &mut Registration,
+        flow: Flow,
+        upstream: Flow,
+        message: Message<'_>,
+        status: Status,
+        edit: &mut Edit,
+    ) {
+        if !status.is_success() {
+            return;
+        }
+        let mut granted: Vec<(BindingId, u32)> = Vec::new();
+        let mut listed = false;
+        let mut shortened = false;
+        for contact in message.contacts() {
+            let Ok(Contact::Addr(addr)) = contact else { continue };
+            listed = true;
+            let Some(Token::Binding(id)) = addr.uri().ok().and_then(|uri| self.token_in(&uri)) else { continue };
+            let asked = registration.contacts.iter().find(|c| c.id == id);
+            let theirs = asked
+                .map(|c| c.uri.clone())
+                .or_else(|| self.registry.binding(id).map(|b| b.contact.clone()));
+            if let Some(theirs) = theirs {
+                contact::replace(message, edit, &addr, &theirs);
+            }
+            if asked.is_none() {
+                continue;
+            }
+            let seconds = expiry(message, &addr);
+            granted.push((id, seconds));
+            if registration.natted && seconds > NATED_EXPIRY {
+                shortened = true;
+                if let Some(param) = addr.params.find("expires") {
+                    let text = format!(";expires={NATED_EXPIRY}");
+                    edit.replace(message.span(param.raw), Rule::Expires, &[text.as_bytes()]);
+                }
+            }
+        }
+        if !listed && !registration.star {
+            // Some registrars do not list bindings; then Expires says what was granted.
+            let all = message.number(Name::Expires).and_then(Result::ok);
+            granted.extend(registration.contacts.iter().map(|c| (c.id, all.unwrap_or(c.expires))));
+            shortened = registration.natted && all.is_some_and(|seconds| seconds > NATED_EXPIRY);
+        }
+        if shortened && message.field(Name::Expires).is_some() {
+            let text = NATED_EXPIRY.to_string();
+            sip::edit::set(message, edit, Rule::Expires, Name::Expires, &[text.as_bytes()]);
+        }
+        if registration.star {
+            let gone: Vec<BindingId> = self.registry.of_aor(&registration.aor).map(|b| b.id).collect();
+            for id in gone {
+                self.release(id, false);
+            }
+        }
+        let asked = std::mem::take(&mut registration.contacts);
+        for contact in asked {
+            match granted.iter().find(|(id, _)| *id == contact.id) {
+                Some((_, seconds)) if *seconds > 0 => {
+                    let binding = Binding {
+                        id: contact.id,
+                        aor: registration.aor.clone(),
+                        contact: contact.uri,
+                        call_id: message.call_id().to_vec(),
+                        cseq: message.cseq().map_or(0, |c| c.number),
+                        flow,
+                        upstream: Some(upstream),
+                        natted: registration.natted,
+                        phone: self.phone_of(&registration.aor, contact.instance.as_deref(), flow),
+                        q: contact.q,
+                        user_agent: Vec::new(),
+                        expires: now + Duration::from_secs(u64::from(*seconds)),
+                        answered: false,
+                        missed: 0,
+                        instance: contact.instance,
+                    };
+                    self.bind(now, binding);
+                }
+                Some(_) | None => self.release(contact.id, false),
+            }
+        }
+    }
+
+    /// Stores a confirmed binding and keeps its mapping alive.
+    pub(crate) fn bind(&mut self, now: Instant, mut binding: Binding) {
+        if let Some(old) = self.registry.binding(binding.id) {
+            binding.answered = old.answered && old.flow == binding.flow;
+            if binding.user_agent.is_empty() {
+                binding.user_agent.clone_from(&old.user_agent);
+            }
+        }
+        let (id, flow, natted) = (binding.id, binding.flow, binding.natted);
+        let aor = String::from_utf8_lossy(&binding.aor).into_owned();
+        match self.registry.bind(binding) {
+            Bound::Refreshed => {}
+            bound @ (Bound::New | Bound::Moved) => {
+                self.observe(Observed::Registered { aor, flow, moved: bound == Bound::Moved });
+            }
+        }
+        self.keep_pinged(now, id, natted && !flow.transport.reliable());
+    }
+
+    /// Removes a binding, if it is there.
+    pub(crate) fn release(&mut self, id: BindingId, expired: bool) {
+        self.stop_pings(id);
+        if let Some(binding) = self.registry.unbind(id) {
+            let aor = String::from_utf8_lossy(&binding.aor).into_owned();
+            self.observe(Observed::Unregistered { aor, expired });
+        }
+    }
+}
+
+/// An instance id without its quotes and angle brackets.
+fn trim_instance(text: &[u8]) -> &[u8] {
+    let mut text = text;
+    while let [b'"' | b'<', rest @ ..] = text {
+        text = rest;
+    }
+    while let [rest @ .., b'"' | b'>'] = text {
+        text = rest;
+    }
+    text
+}

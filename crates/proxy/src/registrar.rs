@@ -1,0 +1,116 @@
+//! The embedded registrar of the standalone role (RFC 3261 §10.3).
+
+use std::time::{Duration, Instant};
+
+use registry::{Binding, BindingId};
+use wire::Flow;
+use wire::sip::{Contact, Message, Name};
+
+use crate::Proxy;
+use crate::register::NATED_EXPIRY;
+use crate::request::Reject;
+
+/// Longest expiry granted, seconds.
+const LONGEST: u32 = 3600;
+/// Shortest expiry accepted, seconds.
+const SHORTEST: u32 = 10;
+/// Contacts of one address of record at most.
+const MOST_CONTACTS: usize = 16;
+
+impl Proxy {
+    /// A REGISTER that was authenticated where users are configured.
+    pub(crate) fn registrar(&mut self, now: Instant, flow: Flow, message: Message<'_>) -> Result<(), Reject> {
+        let bad = |reason| Reject::new(400, reason);
+        let aor = message
+            .to()
+            .and_then(|to| to.uri())
+            .ok()
+            .and_then(|uri| uri.user)
+            .ok_or(bad("To has no user part"))?
+            .to_vec();
+        let natted = self.natted(flow, message);
+        let cseq = message.cseq().map_or(0, |c| c.number);
+        let mut put = Vec::new();
+        let mut star = false;
+        for contact in message.contacts() {
+            match contact.map_err(|_| bad("Bad Contact"))? {
+                Contact::Star => star = true,
+                Contact::Addr(addr) => {
+                    let asked = expires(message, addr.params.value("expires"))?;
+                    if asked > 0 && asked < SHORTEST {
+                        return Err(Reject::new(423, "Interval Too Brief").with(&format!("Min-Expires: {SHORTEST}")));
+                    }
+                    let most = if natted { NATED_EXPIRY } else { LONGEST };
+                    let instance = addr.params.value("+sip.instance");
+                    let id = self.binding_id(&aor, addr.uri, instance, message.call_id(), flow);
+                    let stale = self
+                        .registry
+                        .binding(id)
+                        .is_some_and(|b| b.call_id == message.call_id() && b.cseq >= cseq);
+                    if stale {
+                        return Err(Reject::new(500, "CSeq out of order"));
+                    }
+                    put.push((id, addr.uri.to_vec(), instance.map(<[u8]>::to_vec), asked.min(most)));
+                }
+            }
+        }
+        if star && (!put.is_empty() || message.number(Name::Expires) != Some(Ok(0))) {
+            return Err(bad("Contact: * goes alone and with Expires: 0"));
+        }
+        let others = self.registry.of_aor(&aor).filter(|b| !put.iter().any(|(id, ..)| *id == b.id)).count();
+        if others + put.len() > MOST_CONTACTS {
+            return Err(Reject::new(403, "Too many phones for this user"));
+        }
+        if star {
+            let all: Vec<BindingId> = self.registry.of_aor(&aor).map(|b| b.id).collect();
+            for id in all {
+                self.release(id, false);
+            }
+        }
+        for (id, contact, instance, seconds) in put {
+            if seconds == 0 {
+                self.release(id, false);
+                continue;
+            }
+            let agent = message.value(Name::UserAgent).unwrap_or_default();
+            let binding = Binding {
+                id,
+                phone: self.phone_of(&aor, instance.as_deref(), flow),
+                aor: aor.clone(),
+                contact,
+                instance,
+                call_id: message.call_id().to_vec(),
+                cseq,
+                flow,
+                upstream: None,
+                natted,
+                q: 1000,
+                user_agent: agent[..agent.len().min(64)].to_vec(),
+                expires: now + Duration::from_secs(u64::from(seconds)),
+                answered: false,
+                missed: 0,
+            };
+            let end = self.end(flow, binding.phone);
+            self.offers.want(&end);
+            self.bind(now, binding);
+        }
+        let mut extra = Vec::new();
+        for binding in self.registry.of_aor(&aor) {
+            let left = binding.expires.saturating_duration_since(now).as_secs();
+            extra.extend_from_slice(b"Contact: <");
+            extra.extend_from_slice(&binding.contact);
+            extra.extend_from_slice(format!(">;expires={left}\r\n").as_bytes());
+        }
+        self.answer_stateless(flow, message, 200, "OK", &extra);
+        Ok(())
+    }
+}
+
+fn expires(message: Message<'_>, own: Option<&[u8]>) -> Result<u32, Reject> {
+    let own = own.and_then(|v| std::str::from_utf8(v).ok()).and_then(|v| v.trim().parse::<u64>().ok());
+    match (own, message.number(Name::Expires)) {
+        (Some(seconds), _) => Ok(seconds.min(u64::from(u32::MAX)) as u32),
+        (None, Some(Ok(seconds))) => Ok(seconds),
+        (None, Some(Err(_)) | None) => Ok(LONGEST),
+    }
+}

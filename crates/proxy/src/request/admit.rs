@@ -1,0 +1,26 @@
+//! Step 1: is there room? Checked before any work is done.
+
+use wire::sip::{Message, Method};
+
+use super::Reject;
+use crate::Proxy;
+
+/// Requests in progress at most; a context costs a few kilobytes.
+const MOST_CONTEXTS: usize = 50_000;
+/// New calls are refused earlier, so that the ones that run can end.
+const MOST_FOR_NEW: usize = 40_000;
+
+impl Proxy {
+    pub(super) fn admit(&mut self, message: Message<'_>) -> Result<(), Reject> {
+        let most = if message.method() == Method::Invite && message.to().is_ok_and(|to| to.tag().is_none()) {
+            MOST_FOR_NEW
+        } else {
+            MOST_CONTEXTS
+        };
+        if self.contexts.len() >= most || (self.stopping && message.method() == Method::Invite) {
+            let reason = if self.stopping { "Shutting down" } else { "Too many requests in progress" };
+            return Err(Reject::new(503, reason).with("Retry-After: 10"));
+        }
+        Ok(())
+    }
+}

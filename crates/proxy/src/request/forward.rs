@@ -1,0 +1,379 @@
+//! Step 7, once per branch: RFC 3261 §16.6. Everything that must be known
+//! (an address, ports) is obtained before the first edit; what is missing
+//! parks the branch.
+
+use std::time::{Duration, Instant};
+
+use media::offer::{Key as MediaKey, Refusal};
+use registry::PassId;
+use wire::sip::{self, Message, Method, Name, NameAddr, Status, Uri};
+use wire::{Edit, Flow, Rule};
+
+use super::route::Routed;
+use super::{Reject, Target};
+use crate::locate::Located;
+use crate::rewrite::{body, contact, record_route, via};
+use crate::token::Token;
+use crate::transaction::context::Answering;
+use crate::transaction::{Branch, Client, Context, Id, Key, Purpose, Server};
+use crate::{Observed, Proxy};
+
+/// A mapped port pair is waited for this long, behind the 100.
+const PARK: Duration = Duration::from_millis(500);
+/// An address is waited for this long.
+const PARK_LOCATE: Duration = Duration::from_secs(4);
+
+impl Proxy {
+    /// Makes the response context and sends every branch.
+    #[expect(clippy::too_many_arguments, reason = "a step takes what it needs by name, not through a blackboard")]
+    pub(crate) fn start(
+        &mut self,
+        now: Instant,
+        flow: Flow,
+        message: Message<'_>,
+        key: Key,
+        purpose: Purpose,
+        targets: Vec<Target>,
+        routed: Routed,
+    ) -> Result<(), Reject> {
+        let invite = message.method() == Method::Invite;
+        let branch = message.top_via().ok().and_then(|v| v.branch()).unwrap_or_default();
+        let tag = self.tag_for(message.call_id(), branch);
+        let mut branches = Vec::with_capacity(targets.len());
+        for target in targets {
+            let number = self.random();
+            branches.push(Branch::new(target, flow, number));
+        }
+        let id = self.contexts.insert(Context {
+            id: Id { slot: 0, generation: 0 },
+            answering: Some(Answering {
+                machine: Server::new(invite, flow.transport.reliable()),
+                key,
+                reply: via::reply(flow, message),
+                last: Vec::new(),
+                tag,
+            }),
+            request: message.store(),
+            flow,
+            invite,
+            offered: body::sdp(message).is_some(),
+            purpose,
+            routed,
+            branches,
+            parked: None,
+            cancelled: false,
+            armed: None,
+        });
+        let Some(mut context) = self.contexts.take(id) else { return Ok(()) };
+        if invite {
+            self.respond_own(now, &mut context, &Reject::new(100, "Trying"));
+        }
+        self.send_branches(now, &mut context);
+        self.keep(now, context);
+        Ok(())
+    }
+
+    /// Sends every branch that is not sent yet; parks the context if one must wait.
+    pub(crate) fn send_branches(&mut self, now: Instant, context: &mut Context) {
+        let mut wait: Option<Duration> = None;
+        let mut refused: Option<Reject> = None;
+        for index in 0..context.branches.len() {
+            if context.branches[index].client.is_some() || context.branches[index].result.is_some() {
+                continue;
+            }
+            match self.send_branch(now, context, index) {
+                Ok(()) => {}
+                Err(Stop::Wait(time)) => wait = Some(wait.map_or(time, |w| w.max(time))),
+                Err(Stop::Reject(reject)) => {
+                    context.branches[index].result = Some(reject.status);
+                    refused = Some(reject);
+                }
+            }
+        }
+        match wait {
+            Some(time) => {
+                context.parked = Some(context.parked.unwrap_or(now + time));
+                self.parked.insert(context.id);
+            }
+            None => {
+                context.parked = None;
+                self.parked.remove(&context.id);
+            }
+        }
+        if let Some(reject) = refused
+            && context.branches.iter().all(|b| b.result.is_some() && b.response.is_none())
+        {
+            self.fail_context(now, context, &reject);
+        }
+    }
+
+    fn send_branch(&mut self, now: Instant, context: &mut Context, index: usize) -> Result<(), Stop> {
+        let target = context.branches[index].target.clone();
+        let flow = match self.locate(now, &target.hop) {
+            Located::At(flow) => flow,
+            Located::Wait => return Err(Stop::Wait(PARK_LOCATE)),
+            Located::Nowhere => {
+                return Err(Stop::Reject(Reject::new(503, "The next hop does not resolve").with("Retry-After: 5")));
+            }
+        };
+        let Some(advertised) = self.advertised(flow) else {
+            return Err(Stop::Reject(
+                Reject::new(503, "Public address not known yet (STUN)").with("Retry-After: 5"),
+            ));
+        };
+        let request = std::mem::take(&mut context.request);
+        let message = request.message();
+        let mut edit = Edit::new();
+        let result = self.branch_edit(context, index, message, flow, advertised, &mut edit);
+        let bytes = result.map(|()| message.edited(&edit));
+        context.request = request;
+        let bytes = bytes?;
+        let invite = context.invite;
+        let branch = &mut context.branches[index];
+        branch.flow = flow;
+        branch.client = Some(Client::new(now, invite, flow.transport.reliable()));
+        branch.sent.clone_from(&bytes);
+        let side = self.side(flow);
+        let method = context.request.message().method().into();
+        self.observe(Observed::RequestOut { side, method });
+        match context.purpose {
+            Purpose::Create(pass) => {
+                self.registry.update_call(pass, |call| call.onward = flow);
+                self.note_streams(pass);
+            }
+            Purpose::Within { pass, .. } if context.offered => self.note_streams(pass),
+            Purpose::Within { .. }
+            | Purpose::Pass
+            | Purpose::Register(_)
+            | Purpose::Ping(_)
+            | Purpose::PingUpstream { .. }
+            | Purpose::Bye => {}
+        }
+        self.transmit(flow, bytes);
+        Ok(())
+    }
+
+    /// All edits of one forwarded copy.
+    fn branch_edit(
+        &mut self,
+        context: &Context,
+        index: usize,
+        message: Message<'_>,
+        flow: Flow,
+        advertised: std::net::SocketAddr,
+        edit: &mut Edit,
+    ) -> Result<(), Stop> {
+        let branch = &context.branches[index];
+        let value = via::ours(advertised, flow, context.id, branch.number);
+        self.route_edit(context.flow, message, &branch.target, &value, &context.routed, edit);
+        match &context.purpose {
+            Purpose::Create(pass) => {
+                let crossing = context.flow.listener != flow.listener;
+                record_route::push(message, edit, &self.key, *pass, advertised, crossing);
+                let token = self.key.seal(Token::Leg(*pass, 0));
+                contact::to_ours(message, edit, advertised, Some(&token));
+                if message.method() == Method::Invite {
+                    let ends = self.ends_of_create(context, index, flow);
+                    let key = MediaKey { pass: pass.0, branch: index as u16 };
+                    self.body_of_request(key, media::End::A, ends, message, edit)
+                        .map_err(|refusal| self.stop_for(refusal))?;
+                }
+            }
+            Purpose::Within { pass, from, to } => {
+                let token = self.key.seal(Token::Leg(*pass, *from));
+                contact::to_ours(message, edit, advertised, Some(&token));
+                let callee = if *from == 0 { *to } else { *from };
+                let key = self.media_key(*pass, callee);
+                let ends = self.ends_within(*pass, *from, *to, context.flow, flow);
+                self.body_of_request(key, body::end_of(*from), ends, message, edit)
+                    .map_err(|refusal| self.stop_for(refusal))?;
+            }
+            Purpose::Register(registration) => {
+                self.register_edit(registration, message, advertised, edit);
+            }
+            Purpose::Pass => {
+                let token = self.registry.on_flow(context.flow).next().map(|b| b.id);
+                let token = token.map(|id| self.key.seal(Token::Binding(id)));
+                contact::to_ours(message, edit, advertised, token.as_ref());
+            }
+            Purpose::Ping(_) | Purpose::PingUpstream { .. } | Purpose::Bye => {}
+        }
+        sip::edit::content_length(message, edit);
+        Ok(())
+    }
+
+    /// Via, Max-Forwards, Request-URI and Route: the same for every request that we pass on.
+    pub(crate) fn route_edit(
+        &self,
+        from: Flow,
+        message: Message<'_>,
+        target: &Target,
+        via_value: &str,
+        routed: &Routed,
+        edit: &mut Edit,
+    ) {
+        via::received(message, edit, from);
+        via::push(message, edit, via_value);
+        let hops = match message.number(Name::MaxForwards) {
+            Some(Ok(n)) => n.saturating_sub(1),
+            Some(Err(_)) | None => 70,
+        };
+        sip::edit::set(message, edit, Rule::MaxForwards, Name::MaxForwards, &[hops.to_string().as_bytes()]);
+        let routes = message.values(Name::Route).count();
+        let mut uri = target.uri.as_deref();
+        let mut drop_last = false;
+        if routed.strict && uri.is_none() {
+            // RFC 3261 §16.4: the last Route entry is the real Request-URI.
+            uri = message.values(Name::Route).last().and_then(|v| NameAddr::parse(v).ok()).map(|a| a.uri);
+        }
+        if routed.strict {
+            drop_last = true;
+        }
+        let remaining = routes.saturating_sub(routed.pops + usize::from(drop_last));
+        let first = (remaining > 0)
+            .then(|| message.values(Name::Route).nth(routed.pops))
+            .flatten()
+            .and_then(|v| NameAddr::parse(v).ok());
+        let to_strict = first.filter(|a| a.uri().is_ok_and(|u| u.params.find("lr").is_none()));
+        match to_strict {
+            // RFC 3261 §16.6(6): a strict router next.
+            Some(next) => {
+                let moved = uri.unwrap_or(message.request_uri());
+                let kept: Vec<&[u8]> = message.values(Name::Route).skip(routed.pops + 1).take(remaining - 1).collect();
+                let mut value: Vec<&[u8]> = Vec::with_capacity(kept.len() * 2 + 3);
+                for entry in kept {
+                    value.extend([entry, b", "]);
+                }
+                value.extend([&b"<"[..], moved, b">"]);
+                sip::edit::remove(message, edit, Rule::Route, Name::Route);
+                sip::edit::append(message, edit, Rule::Route, Name::Route, &value);
+                edit.replace(message.span(message.request_uri()), Rule::RequestUri, &[next.uri]);
+                return;
+            }
+            None if drop_last && remaining > 0 => {
+                let kept: Vec<&[u8]> = message.values(Name::Route).skip(routed.pops).take(remaining).collect();
+                let mut value: Vec<&[u8]> = Vec::new();
+                for (i, entry) in kept.iter().enumerate() {
+                    if i > 0 {
+                        value.push(b", ");
+                    }
+                    value.push(entry);
+                }
+                sip::edit::remove(message, edit, Rule::Route, Name::Route);
+                sip::edit::append(message, edit, Rule::Route, Name::Route, &value);
+            }
+            None => sip::edit::pop(message, edit, Rule::Route, Name::Route, routes - remaining),
+        }
+        if let Some(uri) = uri
+            && uri != message.request_uri()
+            && Uri::parse(uri).is_ok()
+        {
+            edit.replace(message.span(message.request_uri()), Rule::RequestUri, &[uri]);
+        }
+    }
+
+    fn stop_for(&mut self, refusal: Refusal) -> Stop {
+        match refusal {
+            Refusal::NotReady => Stop::Wait(PARK),
+            Refusal::Exhausted(_) | Refusal::Malformed(_) | Refusal::OwnPort => {
+                let reject = self.refusal(refusal);
+                Stop::Reject(reject)
+            }
+        }
+    }
+
+    /// Both ends of the media of a dialog-forming request.
+    pub(crate) fn ends_of_create(&self, context: &Context, index: usize, onward: Flow) -> [media::offer::EndPlan; 2] {
+        let caller = self.registry.on_flow(context.flow).next().and_then(|b| b.phone);
+        let callee = context.branches[index].target.phone;
+        [self.end(context.flow, caller.or(callee)), self.end(onward, callee.or(caller))]
+    }
+
+    /// Both ends of the media of a dialog: `here` is the flow of leg `from`, `there` that of leg `to`.
+    pub(crate) fn ends_within(
+        &self,
+        pass: PassId,
+        from: u8,
+        to: u8,
+        here: Flow,
+        there: Flow,
+    ) -> [media::offer::EndPlan; 2] {
+        let phone = |leg| {
+            let party = self.registry.call(pass).and_then(|c| super::target::party(c, leg))?;
+            self.registry.binding(party.binding?)?.phone
+        };
+        let (at_from, at_to) = (phone(from), phone(to));
+        let from_end = self.end(here, at_from.or(at_to));
+        let to_end = self.end(there, at_to.or(at_from));
+        if from == 0 { [from_end, to_end] } else { [to_end, from_end] }
+    }
+
+    /// Every branch failed before it was sent.
+    pub(crate) fn fail_context(&mut self, now: Instant, context: &mut Context, reject: &Reject) {
+        if !context.open() {
+            return;
+        }
+        let side = self.side(context.flow);
+        let method = context.request.message().method().into();
+        self.observe(Observed::Refused { side, method, status: reject.status, reason: reject.reason });
+        self.respond_own(now, context, reject);
+        self.request_failed(now, context, reject.status);
+    }
+
+    /// A response of our own inside a server transaction.
+    pub(crate) fn respond_own(&mut self, now: Instant, context: &mut Context, reject: &Reject) {
+        let Some(answering) = &mut context.answering else { return };
+        if !answering.machine.respond(now, reject.status) {
+            return;
+        }
+        let mut bytes = Vec::with_capacity(512);
+        sip::compose::Response {
+            request: context.request.message(),
+            status: reject.status,
+            reason: reject.reason,
+            to_tag: &answering.tag,
+            source: context.flow.remote,
+            extra: &reject.extra,
+            body: None,
+        }
+        .write(&mut bytes);
+        answering.last.clone_from(&bytes);
+        let reply = answering.reply;
+        self.count_out(reply, reject.status);
+        self.transmit(reply, bytes);
+    }
+
+    /// A response of our own without a transaction.
+    pub(crate) fn answer_stateless(
+        &mut self,
+        flow: Flow,
+        message: Message<'_>,
+        status: u16,
+        reason: &'static str,
+        extra: &[u8],
+    ) {
+        let branch = message.top_via().ok().and_then(|v| v.branch()).unwrap_or_default();
+        let tag = self.tag_for(message.call_id(), branch);
+        let mut bytes = Vec::with_capacity(512);
+        sip::compose::Response {
+            request: message,
+            status: Status(status),
+            reason,
+            to_tag: &tag,
+            source: flow.remote,
+            extra,
+            body: None,
+        }
+        .write(&mut bytes);
+        self.count_out(flow, Status(status));
+        self.transmit(via::reply(flow, message), bytes);
+    }
+}
+
+/// Why a branch was not sent.
+enum Stop {
+    /// Something is on its way; wait so long at most.
+    Wait(Duration),
+    /// It cannot be.
+    Reject(Reject),
+}

@@ -1,0 +1,138 @@
+//! The request chain, in order: RFC 3261 §16.3 to §16.6, one file a step.
+//!
+//! Once per request: [`admit`], [`validate`], [`authenticate`], [`route`],
+//! [`guard`], [`target`]. Once per branch: [`forward`]. A step takes explicit
+//! arguments and returns a value or a [`Reject`], which becomes the response.
+
+pub(crate) mod admit;
+pub(crate) mod authenticate;
+pub(crate) mod forward;
+pub(crate) mod guard;
+pub(crate) mod route;
+pub(crate) mod target;
+pub(crate) mod validate;
+
+use std::time::Instant;
+
+use wire::sip::compose::Response;
+use wire::sip::{Message, Method, Status};
+use wire::{Flow, Malformed};
+
+pub(crate) use target::Target;
+
+use crate::transaction::Key;
+use crate::{DropReason, Observed, Proxy};
+
+/// A refusal: a status code is the error type.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Reject {
+    pub(crate) status: Status,
+    pub(crate) reason: &'static str,
+    /// Whole header lines, each with its CRLF.
+    pub(crate) extra: Vec<u8>,
+}
+
+impl Reject {
+    pub(crate) fn new(status: u16, reason: &'static str) -> Self {
+        Self { status: Status(status), reason, extra: Vec::new() }
+    }
+
+    pub(crate) fn with(mut self, line: &str) -> Self {
+        self.extra.extend_from_slice(line.as_bytes());
+        self.extra.extend_from_slice(b"\r\n");
+        self
+    }
+}
+
+impl Proxy {
+    /// One request from the wire.
+    pub(crate) fn request(&mut self, now: Instant, flow: Flow, message: Message<'_>) {
+        let method = message.method();
+        self.count_in(flow, method);
+        let Ok(via) = message.top_via() else {
+            let side = self.side(flow);
+            self.observe(Observed::Dropped { side, reason: DropReason::Malformed });
+            return;
+        };
+        let key = Key::of(message, &via);
+        if method == Method::Ack {
+            return self.ack(now, flow, message, &key);
+        }
+        if let Some(id) = self.contexts.of_server(&key) {
+            return self.replay(id);
+        }
+        let result = match method {
+            Method::Cancel => self.cancel(now, flow, message, &Key::of_invite(message, &via)),
+            Method::Invite
+            | Method::Bye
+            | Method::Options
+            | Method::Register
+            | Method::Info
+            | Method::Update
+            | Method::Prack
+            | Method::Refer
+            | Method::Subscribe
+            | Method::Notify
+            | Method::Message
+            | Method::Publish
+            | Method::Ack
+            | Method::Other(_) => self.chain(now, flow, message, key),
+        };
+        if let Err(reject) = result {
+            self.refuse(flow, message, &reject);
+        }
+    }
+
+    /// The list itself.
+    fn chain(&mut self, now: Instant, flow: Flow, message: Message<'_>, key: Key) -> Result<(), Reject> {
+        self.admit(message)?;
+        validate::validate(message)?;
+        self.authenticate(now, flow, message)?;
+        let routed = self.route(flow, message)?;
+        self.guard(flow, message, &routed)?;
+        self.dispatch(now, flow, message, key, routed)
+    }
+
+    /// Answers without keeping state: whoever sends this has proven nothing,
+    /// so nothing is retransmitted to it (RFC 3261 §8.2.7).
+    pub(crate) fn refuse(&mut self, flow: Flow, message: Message<'_>, reject: &Reject) {
+        let side = self.side(flow);
+        let method = message.method().into();
+        self.observe(Observed::Refused { side, method, status: reject.status, reason: reject.reason });
+        let branch = message.top_via().ok().and_then(|v| v.branch()).unwrap_or_default();
+        let tag = self.tag_for(message.call_id(), branch);
+        let mut bytes = Vec::with_capacity(message.bytes.len());
+        Response {
+            request: message,
+            status: reject.status,
+            reason: reject.reason,
+            to_tag: &tag,
+            source: flow.remote,
+            extra: &reject.extra,
+            body: None,
+        }
+        .write(&mut bytes);
+        self.count_out(flow, reject.status);
+        let reply = crate::rewrite::via::reply(flow, message);
+        self.transmit(reply, bytes);
+    }
+
+    /// What could not be read: answered 400 where enough of it was.
+    pub(crate) fn malformed(&mut self, flow: Flow, message: Message<'_>, malformed: Malformed) {
+        let side = self.side(flow);
+        let answerable = message.is_request()
+            && message.method() != Method::Ack
+            && message.top_via().is_ok()
+            && message.from().is_ok()
+            && message.to().is_ok()
+            && !message.call_id().is_empty()
+            && message.cseq().is_ok();
+        if answerable {
+            self.count_in(flow, message.method());
+            let status = if malformed.what.contains("version") { 505 } else { 400 };
+            self.refuse(flow, message, &Reject::new(status, malformed.what));
+        } else {
+            self.observe(Observed::Dropped { side, reason: DropReason::Malformed });
+        }
+    }
+}

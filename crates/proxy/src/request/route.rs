@@ -1,0 +1,84 @@
+//! Step 4: RFC 3261 §16.4, which of the Route entries name us, and what the
+//! request says about where it belongs.
+
+use registry::PassId;
+use wire::Flow;
+use wire::sip::{Message, Name, NameAddr, Uri};
+
+use super::Reject;
+use crate::token::Token;
+use crate::Proxy;
+
+/// What routing information a request carries.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct Routed {
+    /// Route entries of ours on top, to be removed.
+    pub(crate) pops: usize,
+    /// A strict router put our Record-Route entry into the Request-URI: the
+    /// last Route entry is the real one.
+    pub(crate) strict: bool,
+    /// Token of a Contact of ours in the Request-URI.
+    pub(crate) uri: Option<Token>,
+    /// The pass that our Route entries name.
+    pub(crate) pass: Option<PassId>,
+    /// The first Route entry behind ours.
+    pub(crate) next: Option<Vec<u8>>,
+}
+
+impl Proxy {
+    pub(super) fn route(&self, flow: Flow, message: Message<'_>) -> Result<Routed, Reject> {
+        let bad = |_| Reject::new(400, "Bad Route");
+        let mut routed = Routed::default();
+        let uri = Uri::parse(message.request_uri()).map_err(|_| Reject::new(400, "Bad Request-URI"))?;
+        match self.token_in(&uri) {
+            Some(Token::Route(pass, _)) => {
+                routed.strict = message.values(Name::Route).next().is_some();
+                routed.pass = Some(pass);
+            }
+            token => routed.uri = token,
+        }
+        let routes: Vec<&[u8]> = message.values(Name::Route).collect();
+        if routed.strict
+            && let Some(last) = routes.last()
+        {
+            let target = NameAddr::parse(last).map_err(bad)?;
+            if let Ok(uri) = target.uri() {
+                routed.uri = self.token_in(&uri);
+            }
+        }
+        for (position, value) in routes.iter().enumerate() {
+            let entry = NameAddr::parse(value).map_err(bad)?;
+            let uri = entry.uri().map_err(bad)?;
+            let ours = match self.token_in(&uri) {
+                Some(Token::Route(pass, _)) if routed.pass.is_none_or(|p| p == pass) => {
+                    routed.pass = Some(pass);
+                    true
+                }
+                // Another pass of a spiral: that one's turn comes later.
+                Some(_) => false,
+                None => self.names_us(flow, &uri),
+            };
+            let is_last_of_strict = routed.strict && position + 1 == routes.len();
+            if !ours || is_last_of_strict {
+                if !is_last_of_strict {
+                    routed.next = Some(value.to_vec());
+                }
+                break;
+            }
+            routed.pops += 1;
+        }
+        Ok(routed)
+    }
+
+    /// Step 4 for an ACK, which is never refused aloud.
+    pub(crate) fn route_of(&self, flow: Flow, message: Message<'_>) -> Option<Routed> {
+        self.route(flow, message).ok()
+    }
+
+    /// True for a request without user part whose Request-URI is our own address.
+    pub(crate) fn is_to_us(&self, flow: Flow, message: Message<'_>) -> bool {
+        Uri::parse(message.request_uri()).is_ok_and(|uri| {
+            uri.user.is_none() && self.token_in(&uri).is_none() && self.names_us(flow, &uri)
+        })
+    }
+}

@@ -1,0 +1,290 @@
+//! Step 6: RFC 3261 §16.5, the target set. What a request is for decides what
+//! context it gets and where its branches go.
+
+use std::time::Instant;
+
+use registry::{Binding, BindingId, Call, Party, PassId};
+use wire::Flow;
+use wire::sip::{Message, Method, NameAddr, Uri};
+
+use super::Reject;
+use super::route::Routed;
+use crate::config::Role;
+use crate::locate::Hop;
+use crate::token::Token;
+use crate::transaction::{Key, Purpose};
+use crate::{Observed, Proxy};
+
+/// One place that a request goes to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Target {
+    /// The Request-URI to write; `None` keeps the one that came.
+    pub(crate) uri: Option<Vec<u8>>,
+    /// The way.
+    pub(crate) hop: Hop,
+    /// The phone's binding, if it is one.
+    pub(crate) binding: Option<BindingId>,
+    /// The `[[phone]]`.
+    pub(crate) phone: Option<usize>,
+}
+
+impl Target {
+    fn binding(binding: &Binding) -> Self {
+        Self {
+            uri: Some(binding.contact.clone()),
+            hop: Hop::Flow(binding.flow),
+            binding: Some(binding.id),
+            phone: binding.phone,
+        }
+    }
+}
+
+impl Proxy {
+    /// Decides and forwards.
+    pub(super) fn dispatch(
+        &mut self,
+        now: Instant,
+        flow: Flow,
+        message: Message<'_>,
+        key: Key,
+        routed: Routed,
+    ) -> Result<(), Reject> {
+        let method = message.method();
+        let tagged = message.to().is_ok_and(|to| to.tag().is_some());
+        if method == Method::Register {
+            return match self.config.role {
+                Role::Standalone => self.registrar(now, flow, message),
+                Role::Office | Role::Border => self.register(now, flow, message, key, &routed),
+            };
+        }
+        if tagged && let Some((pass, from, to)) = self.within(flow, message, &routed) {
+            let call = self.registry.call(pass).ok_or(GONE)?;
+            let target = self.toward(call, to, routed.next.as_deref()).ok_or(GONE)?;
+            self.note_request(now, flow, pass, from, message);
+            return self.start(now, flow, message, key, Purpose::Within { pass, from, to }, vec![target], routed);
+        }
+        if tagged && (routed.pass.is_some() || matches!(routed.uri, Some(Token::Leg(..)))) {
+            return Err(GONE);
+        }
+        if method == Method::Options && self.is_to_us(flow, message) {
+            self.options(flow, message);
+            return Ok(());
+        }
+        if matches!(method, Method::Bye | Method::Update | Method::Prack | Method::Info) && tagged {
+            return Err(GONE);
+        }
+        let targets = self.targets(flow, message, &routed)?;
+        let purpose = match method {
+            Method::Invite | Method::Subscribe | Method::Refer if !tagged => {
+                Purpose::Create(self.create(now, flow, message, &targets)?)
+            }
+            Method::Invite
+            | Method::Subscribe
+            | Method::Refer
+            | Method::Ack
+            | Method::Bye
+            | Method::Cancel
+            | Method::Options
+            | Method::Register
+            | Method::Info
+            | Method::Update
+            | Method::Prack
+            | Method::Notify
+            | Method::Message
+            | Method::Publish
+            | Method::Other(_) => Purpose::Pass,
+        };
+        self.start(now, flow, message, key, purpose, targets, routed)
+    }
+
+    /// The target set of a request outside any dialog of ours.
+    fn targets(
+        &mut self,
+        flow: Flow,
+        message: Message<'_>,
+        routed: &Routed,
+    ) -> Result<Vec<Target>, Reject> {
+        let uri = Uri::parse(message.request_uri()).map_err(|_| Reject::new(400, "Bad Request-URI"))?;
+        match routed.uri {
+            Some(Token::Binding(id)) => return self.bound(id).map(|t| vec![t]),
+            // A transfer's Refer-To names a dialog's Contact from outside (RFC 3891).
+            Some(Token::Leg(pass, leg)) => {
+                let call = self.registry.call(pass).ok_or(UNKNOWN)?;
+                return self.toward(call, leg, None).map(|t| vec![t]).ok_or(UNKNOWN);
+            }
+            Some(Token::Route(..)) | None => {}
+        }
+        if self.config.role == Role::Standalone {
+            return self.registered(uri.user.ok_or(UNKNOWN)?);
+        }
+        if self.on_phones_side(flow) {
+            if self.names_us(flow, &uri) {
+                return Err(Reject::new(404, "This address is an outbound proxy, the domain is your provider's"));
+            }
+            let phone = self.registry.on_flow(flow).next().and_then(|b| b.phone);
+            return Ok(vec![self.upstream_target(&uri, phone)?]);
+        }
+        if !self.names_us(flow, &uri) {
+            return Err(UNKNOWN);
+        }
+        // Some registrars and providers drop URI parameters: then the user
+        // part must name exactly one phone that this upstream confirmed.
+        let fits = |b: &&Binding| {
+            b.upstream.is_some_and(|u| u.listener == flow.listener)
+                && Uri::parse(&b.contact).is_ok_and(|c| c.user == uri.user)
+        };
+        let mut fitting = self.registry.bindings().filter(fits).map(|b| b.id);
+        let found = fitting.next().filter(|_| fitting.next().is_none());
+        drop(fitting);
+        self.observe(Observed::ContactWithoutToken { found: found.is_some() });
+        found.ok_or(UNKNOWN).and_then(|id| self.bound(id)).map(|t| vec![t])
+    }
+
+    fn bound(&self, id: BindingId) -> Result<Target, Reject> {
+        let binding = self.registry.binding(id).ok_or(Reject::new(480, "The phone is not registered now"))?;
+        if binding.gone() {
+            return Err(Reject::new(480, "The phone stopped answering"));
+        }
+        Ok(Target::binding(binding))
+    }
+
+    /// All bindings of a user of the embedded registrar, best q first.
+    fn registered(&self, user: &[u8]) -> Result<Vec<Target>, Reject> {
+        let mut bindings: Vec<&Binding> = self.registry.of_aor(user).collect();
+        if bindings.is_empty() {
+            let known = self.config.users.iter().any(|u| u.name.as_bytes() == user);
+            return Err(if known { Reject::new(480, "Not registered now") } else { Reject::new(404, "Not Found") });
+        }
+        bindings.retain(|b| !b.gone());
+        bindings.sort_by_key(|b| std::cmp::Reverse(b.q));
+        bindings.truncate(16);
+        if bindings.is_empty() {
+            return Err(Reject::new(480, "The phone stopped answering"));
+        }
+        Ok(bindings.into_iter().map(Target::binding).collect())
+    }
+
+    /// The upstream for a request: the one whose domain it names, else the first without a domain.
+    pub(crate) fn upstream_target(&self, uri: &Uri<'_>, phone: Option<usize>) -> Result<Target, Reject> {
+        let named = |domain: &str| uri.host.is_some_and(|h| h.0.eq_ignore_ascii_case(domain.as_bytes()));
+        let upstream = self
+            .config
+            .upstreams
+            .iter()
+            .find(|u| u.domain.as_deref().is_some_and(named))
+            .or_else(|| self.config.upstreams.iter().find(|u| u.domain.is_none()))
+            .or(self.config.upstreams.first())
+            .ok_or(Reject::new(404, "No upstream serves this domain"))?;
+        let side = self.config.role.phones().other();
+        let like = wire::sip::Host(upstream.host.as_bytes()).ip();
+        let listener = self.listener(side, phone, like).ok_or(Reject::new(503, "No listener toward the upstream"))?;
+        Ok(Target {
+            uri: None,
+            hop: Hop::Host { host: upstream.host.clone(), port: upstream.port, listener },
+            binding: None,
+            phone,
+        })
+    }
+
+    /// The way to one leg of a call: a phone over its present flow, everybody
+    /// else by route set and remote target (§12.2.1.1).
+    pub(crate) fn toward(&self, call: &Call, leg: u8, next: Option<&[u8]>) -> Option<Target> {
+        let party = party(call, leg)?;
+        let uri = if party.contact.is_empty() { None } else { Some(party.contact.clone()) };
+        let binding = party.binding.and_then(|id| self.registry.binding(id));
+        let phone = binding.and_then(|b| b.phone);
+        let hop = match binding {
+            Some(binding) => Hop::Flow(binding.flow),
+            None if self.on_phones_side(party.flow) => Hop::Flow(party.flow),
+            None => self.next_hop(party, next).unwrap_or(Hop::Flow(party.flow)),
+        };
+        Some(Target { uri, hop, binding: party.binding, phone })
+    }
+
+    /// Host of the first Route entry behind ours, else of the remote target.
+    fn next_hop(&self, party: &Party, next: Option<&[u8]>) -> Option<Hop> {
+        let raw = match next {
+            Some(route) => NameAddr::parse(route).ok()?.uri,
+            None => &party.contact,
+        };
+        let uri = Uri::parse(raw).ok()?;
+        let host = std::str::from_utf8(uri.host?.0).ok()?.to_owned();
+        let listener = party.flow.listener;
+        let port = uri.port.unwrap_or(party.flow.transport.default_port());
+        Some(Hop::Host { host, port, listener })
+    }
+
+    /// OPTIONS to ourselves (§11.2).
+    fn options(&mut self, flow: Flow, message: Message<'_>) {
+        let allow = "Accept: application/sdp\r\n\
+                     Allow: INVITE, ACK, BYE, CANCEL, OPTIONS, REGISTER, INFO, UPDATE, PRACK, REFER, SUBSCRIBE, NOTIFY, MESSAGE, PUBLISH\r\n";
+        self.answer_stateless(flow, message, 200, "OK", allow.as_bytes());
+    }
+
+    /// Which dialog and legs a request within a dialog belongs to.
+    pub(crate) fn within(&self, flow: Flow, message: Message<'_>, routed: &Routed) -> Option<(PassId, u8, u8)> {
+        match (routed.uri, routed.pass) {
+            (Some(Token::Leg(pass, to)), _) => {
+                let call = self.registry.call(pass)?;
+                Some((pass, sender_leg(call, to, message), to))
+            }
+            (_, Some(pass)) => {
+                let (from, to) = legs(self.registry.call(pass)?, message)?;
+                Some((pass, from, to))
+            }
+            (_, None) => self.dialog_of(flow, message),
+        }
+    }
+
+    /// The dialog of a request that lost our token on its way: Call-ID and
+    /// tags, and the sender must be where that party is.
+    pub(crate) fn dialog_of(&self, flow: Flow, message: Message<'_>) -> Option<(PassId, u8, u8)> {
+        self.registry.by_call_id(message.call_id()).find_map(|call| {
+            let (from, to) = legs(call, message)?;
+            let sender = party(call, from)?;
+            let at = sender.binding.and_then(|id| self.registry.binding(id)).map_or(sender.flow, |b| b.flow);
+            let same = at.listener == flow.listener && at.remote.ip() == flow.remote.ip();
+            same.then_some((call.id, from, to))
+        })
+    }
+}
+
+const GONE: Reject = Reject {
+    status: wire::sip::Status(481),
+    reason: "Call/Transaction Does Not Exist",
+    extra: Vec::new(),
+};
+const UNKNOWN: Reject = Reject { status: wire::sip::Status(404), reason: "Not Found", extra: Vec::new() };
+
+/// A leg by number: 0 is the caller, n the n-th callee.
+pub(crate) fn party(call: &Call, leg: u8) -> Option<&Party> {
+    match leg {
+        0 => Some(&call.caller),
+        n => call.callees.get(usize::from(n) - 1),
+    }
+}
+
+/// Sender and receiver by the tags of a request (§12.2.2).
+fn legs(call: &Call, message: Message<'_>) -> Option<(u8, u8)> {
+    let from = message.from().ok()?.tag()?;
+    let to = message.to().ok()?.tag()?;
+    let callee = |tag: &[u8]| call.callees.iter().position(|p| p.tag == tag).map(|i| i as u8 + 1);
+    if call.caller.tag == from {
+        Some((0, callee(to)?))
+    } else if call.caller.tag == to {
+        // A NOTIFY may overtake the 200 that would make its sender known (RFC 6665 §4.1.2.4).
+        Some((callee(from).unwrap_or(call.callees.len() as u8 + 1), 0))
+    } else {
+        None
+    }
+}
+
+/// Who sends to leg `to`: by tag, else the only other one.
+fn sender_leg(call: &Call, to: u8, message: Message<'_>) -> u8 {
+    if to != 0 {
+        return 0;
+    }
+    let tag = message.from().ok().and_then(|f| f.tag()).unwrap_or_default();
+    call.callees.iter().position(|p| p.tag == tag).unwrap_or(call.callees.len()) as u8 + 1
+}
+

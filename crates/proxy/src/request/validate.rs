@@ -1,0 +1,47 @@
+//! Step 2: RFC 3261 §16.3, reasonable syntax, scheme, Max-Forwards, Proxy-Require.
+
+use wire::sip::{Message, Name, Scheme, Uri};
+
+use super::Reject;
+
+/// Fields that may stand only once (§7.3.1 with §20).
+const SINGLE: [Name; 6] = [Name::From, Name::To, Name::CallId, Name::CSeq, Name::MaxForwards, Name::Expires];
+
+pub(crate) fn validate(message: Message<'_>) -> Result<(), Reject> {
+    let bad = |reason| Reject::new(400, reason);
+    for name in SINGLE {
+        if message.fields().iter().filter(|f| f.name == name).count() > 1 {
+            return Err(bad("Repeated header field"));
+        }
+    }
+    let from = message.from().map_err(|_| bad("Bad From"))?;
+    from.uri().map_err(|_| bad("Bad From URI"))?;
+    let to = message.to().map_err(|_| bad("Bad To"))?;
+    to.uri().map_err(|_| bad("Bad To URI"))?;
+    if message.call_id().is_empty() {
+        return Err(bad("Missing Call-ID"));
+    }
+    let cseq = message.cseq().map_err(|_| bad("Bad CSeq"))?;
+    if cseq.method != message.method() {
+        return Err(bad("CSeq method does not match"));
+    }
+    match Uri::parse(message.request_uri()) {
+        Ok(uri) if uri.scheme == Scheme::Other => return Err(Reject::new(416, "Unsupported URI Scheme")),
+        Ok(_) => {}
+        Err(_) => return Err(bad("Bad Request-URI")),
+    }
+    for contact in message.contacts() {
+        contact.map_err(|_| bad("Bad Contact"))?;
+    }
+    match message.number(Name::MaxForwards) {
+        Some(Ok(0)) => return Err(Reject::new(483, "Too Many Hops")),
+        Some(Ok(1..=255)) | None => {}
+        Some(Ok(_) | Err(_)) => return Err(bad("Bad Max-Forwards")),
+    }
+    let mut wanted = message.values(Name::ProxyRequire).peekable();
+    if wanted.peek().is_some() {
+        let list: Vec<String> = wanted.map(|v| String::from_utf8_lossy(v).into_owned()).collect();
+        return Err(Reject::new(420, "Bad Extension").with(&format!("Unsupported: {}", list.join(", "))));
+    }
+    Ok(())
+}

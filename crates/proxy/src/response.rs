@@ -1,0 +1,408 @@
+//! Responses: RFC 3261 §16.7, with RFC 6026 and RFC 4320.
+
+use std::time::Instant;
+
+use media::End;
+use media::offer::Key as MediaKey;
+use wire::sip::{self, Message, Method, Name, Status, Stored};
+use wire::{Edit, Flow, Rule};
+
+use crate::request::Reject;
+use crate::rewrite::{body, contact, record_route, via};
+use crate::token::Token;
+use crate::transaction::client::Verdict;
+use crate::transaction::{Context, Purpose};
+use crate::{Cause, DropReason, Observed, Proxy};
+
+impl Proxy {
+    /// One response from the wire.
+    pub(crate) fn response(&mut self, now: Instant, flow: Flow, message: Message<'_>) {
+        let Some(status) = message.status() else { return };
+        let side = self.side(flow);
+        self.observe(Observed::ResponseIn { side, status });
+        let Ok(top) = message.top_via() else {
+            return self.observe(Observed::Dropped { side, reason: DropReason::Malformed });
+        };
+        let Some((id, number)) = top.branch().and_then(via::read) else {
+            return self.observe(Observed::Dropped { side, reason: DropReason::ForeignVia });
+        };
+        let Some(mut context) = self.contexts.take(id) else {
+            return self.observe(Observed::Dropped { side, reason: DropReason::StrayResponse });
+        };
+        match context.branches.iter().position(|b| b.number == number) {
+            Some(index) => self.branch_response(now, &mut context, index, flow, message, status),
+            None => self.observe(Observed::Dropped { side, reason: DropReason::StrayResponse }),
+        }
+        self.keep(now, context);
+    }
+
+    fn branch_response(
+        &mut self,
+        now: Instant,
+        context: &mut Context,
+        index: usize,
+        flow: Flow,
+        message: Message<'_>,
+        status: Status,
+    ) {
+        if context.invite && message.method() == Method::Cancel {
+            if let Some((client, _)) = &mut context.branches[index].cancel {
+                client.response(now, status);
+            }
+            return;
+        }
+        let Some(client) = &mut context.branches[index].client else { return };
+        let verdict = client.response(now, status);
+        if matches!(verdict, Verdict::Ack | Verdict::AckAndPass) {
+            self.acknowledge(&context.branches[index].sent, context.branches[index].flow, message);
+        }
+        match verdict {
+            Verdict::Pass | Verdict::AckAndPass => self.pass_response(now, context, index, flow, message, status),
+            Verdict::Ack | Verdict::Absorb => {}
+        }
+        if context.branches[index].cancel_wanted {
+            self.cancel_branch(now, context, index);
+        }
+    }
+
+    /// The ACK to a non-2xx (§17.1.1.3).
+    fn acknowledge(&mut self, sent: &[u8], flow: Flow, message: Message<'_>) {
+        if let Ok(invite) = Stored::parse(sent.to_vec(), &self.config.limits) {
+            let ack = sip::compose::ack(invite.message(), message);
+            self.transmit(flow, ack);
+        }
+    }
+
+    fn pass_response(
+        &mut self,
+        now: Instant,
+        context: &mut Context,
+        index: usize,
+        flow: Flow,
+        message: Message<'_>,
+        status: Status,
+    ) {
+        if context.answering.is_none() {
+            return self.own_response(now, context, flow, message, status);
+        }
+        if status.0 == 100 || (status.is_provisional() && !context.invite) {
+            // RFC 4320 §4.1: a non-INVITE gets no provisional response from us.
+            return;
+        }
+        if status.is_provisional() || status.is_success() {
+            let passed = self.relay_response(now, context, index, flow, message, status);
+            if passed && status.is_success() {
+                self.succeeded(now, context, index, message);
+            }
+            return;
+        }
+        let branch = &mut context.branches[index];
+        branch.result = Some(status);
+        branch.response = Some(message.store());
+        self.branch_failed(context, index, status);
+        if status.class() == 6 {
+            self.cancel_others(now, context, None);
+        }
+        self.conclude(now, context);
+    }
+
+    /// Edits a response for the way back and sends it. False: it must wait
+    /// for its retransmission, or is not allowed any more.
+    fn relay_response(
+        &mut self,
+        now: Instant,
+        context: &mut Context,
+        index: usize,
+        flow: Flow,
+        message: Message<'_>,
+        status: Status,
+    ) -> bool {
+        let mut edit = Edit::new();
+        via::pop(message, &mut edit);
+        let Some(reply) = context.answering.as_ref().map(|a| a.reply) else { return false };
+        let advertised = self.advertised(reply).unwrap_or(reply.local);
+        let dialog_forming = status.0 > 100 && status.class() <= 2;
+        match context.purpose.clone() {
+            Purpose::Create(pass) if dialog_forming => {
+                let target = context.branches[index].target.clone();
+                let leg = self.note_callee(pass, index as u16, &target, flow, message);
+                record_route::turn(message, &mut edit, &self.key, pass, advertised);
+                if let Some(leg) = leg {
+                    let token = self.key.seal(Token::Leg(pass, leg));
+                    contact::to_ours(message, &mut edit, advertised, Some(&token));
+                }
+                if context.invite {
+                    let key = MediaKey { pass: pass.0, branch: index as u16 };
+                    let ends = self.ends_of_create(context, index, flow);
+                    if !self.body_fits(key, End::B, context.offered, ends, message, &mut edit) {
+                        return false;
+                    }
+                    self.note_streams(pass);
+                }
+            }
+            Purpose::Create(pass) => record_route::turn(message, &mut edit, &self.key, pass, advertised),
+            Purpose::Within { pass, from, to } => {
+                if dialog_forming {
+                    self.note_target(pass, to, flow, message);
+                    record_route::turn(message, &mut edit, &self.key, pass, advertised);
+                    let token = self.key.seal(Token::Leg(pass, to));
+                    contact::to_ours(message, &mut edit, advertised, Some(&token));
+                    let callee = if from == 0 { to } else { from };
+                    let key = self.media_key(pass, callee);
+                    let ends = self.ends_within(pass, to, from, flow, context.flow);
+                    if !self.body_fits(key, body::end_of(to), context.offered, ends, message, &mut edit) {
+                        return false;
+                    }
+                    self.note_streams(pass);
+                }
+            }
+            Purpose::Register(mut registration) => {
+                self.registered_edit(now, &mut registration, context.flow, flow, message, status, &mut edit);
+            }
+            Purpose::Pass => {
+                if dialog_forming {
+                    let token = context.branches[index].target.binding.map(|id| self.key.seal(Token::Binding(id)));
+                    contact::to_ours(message, &mut edit, advertised, token.as_ref());
+                }
+            }
+            Purpose::Ping(_) | Purpose::PingUpstream { .. } | Purpose::Bye => {}
+        }
+        sip::edit::content_length(message, &mut edit);
+        self.send_response(now, context, status, message.edited(&edit))
+    }
+
+    /// SDP in a response. A 2xx whose media cannot be carried yet is dropped
+    /// here: its sender retransmits it, and ports arrive in the meantime.
+    fn body_fits(
+        &mut self,
+        key: MediaKey,
+        from: End,
+        offered: bool,
+        ends: [media::offer::EndPlan; 2],
+        message: Message<'_>,
+        edit: &mut Edit,
+    ) -> bool {
+        match self.body_of_response(key, from, offered, ends, message, edit) {
+            Ok(()) => true,
+            Err(refusal) => {
+                let _ = self.refusal(refusal);
+                matches!(refusal, media::offer::Refusal::Malformed(_))
+            }
+        }
+    }
+
+    fn send_response(&mut self, now: Instant, context: &mut Context, status: Status, bytes: Vec<u8>) -> bool {
+        let Some(answering) = &mut context.answering else { return false };
+        if !answering.machine.respond(now, status) {
+            return false;
+        }
+        answering.last.clone_from(&bytes);
+        let reply = answering.reply;
+        self.count_out(reply, status);
+        self.transmit(reply, bytes);
+        true
+    }
+
+    /// A 2xx passed.
+    fn succeeded(&mut self, now: Instant, context: &mut Context, index: usize, message: Message<'_>) {
+        context.branches[index].result = message.status();
+        match context.purpose {
+            Purpose::Create(pass) => {
+                self.answered(now, pass);
+                self.subscribed(now, pass, message);
+                if context.invite {
+                    self.cancel_others(now, context, Some(index));
+                    // The branch that answered owns the stream (RFC 3960).
+                    self.offers.close_others(pass.0, Some(index as u16));
+                    self.note_streams(pass);
+                }
+            }
+            Purpose::Within { pass, from, .. } => match message.method() {
+                Method::Bye => {
+                    self.finish(pass, if from == 0 { Cause::CallerBye } else { Cause::CalleeBye });
+                }
+                Method::Subscribe => self.subscribed(now, pass, message),
+                Method::Invite
+                | Method::Ack
+                | Method::Cancel
+                | Method::Options
+                | Method::Register
+                | Method::Info
+                | Method::Update
+                | Method::Prack
+                | Method::Refer
+                | Method::Notify
+                | Method::Message
+                | Method::Publish
+                | Method::Other(_) => {}
+            },
+            Purpose::Pass
+            | Purpose::Register(_)
+            | Purpose::Ping(_)
+            | Purpose::PingUpstream { .. }
+            | Purpose::Bye => {}
+        }
+    }
+
+    /// What a branch's failure means for calls and media.
+    pub(crate) fn branch_failed(&mut self, context: &Context, index: usize, status: Status) {
+        match context.purpose {
+            Purpose::Create(pass) if context.invite && !matches!(status.0, 401 | 407) => {
+                self.offers.close(MediaKey { pass: pass.0, branch: index as u16 });
+                self.note_streams(pass);
+            }
+            Purpose::Within { pass, from, to } => {
+                if context.offered {
+                    let callee = if from == 0 { to } else { from };
+                    let key = self.media_key(pass, callee);
+                    self.offers.fail(key, body::end_of(from));
+                    self.note_streams(pass);
+                }
+                let bye = context.request.message().method() == Method::Bye;
+                if bye && !matches!(status.0, 401 | 407) {
+                    self.finish(pass, if from == 0 { Cause::CallerBye } else { Cause::CalleeBye });
+                }
+            }
+            Purpose::Create(_)
+            | Purpose::Pass
+            | Purpose::Register(_)
+            | Purpose::Ping(_)
+            | Purpose::PingUpstream { .. }
+            | Purpose::Bye => {}
+        }
+    }
+
+    /// When no branch is pending any more, the best response goes back (§16.7(6)).
+    pub(crate) fn conclude(&mut self, now: Instant, context: &mut Context) {
+        if !context.open() || context.parked.is_some() || context.branches.iter().any(|b| b.result.is_none()) {
+            return;
+        }
+        let Some(best) = best(context) else {
+            // Nobody answered at all: 408 for INVITE, nothing for others (RFC 4320 §4.2).
+            if context.invite {
+                let reject = if context.cancelled {
+                    Reject::new(487, "Request Terminated")
+                } else {
+                    Reject::new(408, "Request Timeout")
+                };
+                self.respond_own(now, context, &reject);
+                self.request_failed(now, context, reject.status);
+            } else if let Some(answering) = &mut context.answering {
+                answering.machine.abandon();
+                self.request_failed(now, context, Status(408));
+            }
+            return;
+        };
+        let Some(stored) = context.branches[best].response.take() else { return };
+        let message = stored.message();
+        let status = message.status().unwrap_or(Status(500));
+        // A 503 would make our peer avoid us (§16.7(6)); a lone hop behind us says it for us.
+        let mut edit = Edit::new();
+        via::pop(message, &mut edit);
+        if matches!(status.0, 401 | 407) {
+            for (index, branch) in context.branches.iter().enumerate() {
+                if index != best
+                    && let Some(other) = &branch.response
+                {
+                    gather_challenges(message, other.message(), &mut edit);
+                }
+            }
+        }
+        let pass = match context.purpose {
+            Purpose::Create(pass) | Purpose::Within { pass, .. } => Some(pass),
+            Purpose::Pass
+            | Purpose::Register(_)
+            | Purpose::Ping(_)
+            | Purpose::PingUpstream { .. }
+            | Purpose::Bye => None,
+        };
+        if let (Some(pass), Some(reply)) = (pass, context.answering.as_ref().map(|a| a.reply)) {
+            let advertised = self.advertised(reply).unwrap_or(reply.local);
+            record_route::turn(message, &mut edit, &self.key, pass, advertised);
+        }
+        let bytes = message.edited(&edit);
+        self.send_response(now, context, status, bytes);
+        self.request_failed(now, context, status);
+    }
+
+    /// A dialog-forming request failed as a whole.
+    pub(crate) fn request_failed(&mut self, now: Instant, context: &Context, status: Status) {
+        match context.purpose {
+            Purpose::Create(pass) => {
+                let answered = self.registry.call(pass).is_some_and(|c| c.answered.is_some());
+                if answered {
+                    return;
+                }
+                if matches!(status.0, 401 | 407) && context.invite {
+                    let until = Some(now + crate::dialog::RETRY);
+                    self.registry.update_call(pass, |call| call.expires = until);
+                } else {
+                    self.finish(pass, if context.cancelled { Cause::Cancelled } else { Cause::Failed });
+                }
+            }
+            Purpose::Within { pass, from, .. } => {
+                let method = context.request.message().method();
+                if method == Method::Bye {
+                    self.finish(pass, if from == 0 { Cause::CallerBye } else { Cause::CalleeBye });
+                }
+            }
+            Purpose::Pass
+            | Purpose::Register(_)
+            | Purpose::Ping(_)
+            | Purpose::PingUpstream { .. }
+            | Purpose::Bye => {}
+        }
+    }
+
+    /// The remote target of a leg is refreshed by its response (§12.2.1.2).
+    fn note_target(&mut self, pass: registry::PassId, leg: u8, flow: Flow, message: Message<'_>) {
+        if !message.status().is_some_and(|s| s.is_success()) || !matches!(message.method(), Method::Invite | Method::Update)
+        {
+            return;
+        }
+        let contact = match message.contacts().next() {
+            Some(Ok(sip::Contact::Addr(addr))) => addr.uri.to_vec(),
+            Some(Ok(sip::Contact::Star) | Err(_)) | None => return,
+        };
+        self.registry.update_call(pass, |call| {
+            let party = match leg {
+                0 => Some(&mut call.caller),
+                n => call.callees.get_mut(usize::from(n) - 1),
+            };
+            if let Some(party) = party {
+                party.contact = contact;
+                if party.binding.is_none() {
+                    party.flow = flow;
+                }
+            }
+        });
+    }
+}
+
+/// The branch with the best failure: any 6xx first, then the lowest class,
+/// within it challenges and what helps the caller most (§16.7(6)).
+fn best(context: &Context) -> Option<usize> {
+    let rank = |status: Status| match (status.class(), status.0) {
+        (6, _) => (0, 0),
+        (class, 401 | 407 | 415 | 420 | 484) => (class, 0),
+        (5, 503) => (5, 2),
+        (class, _) => (class, 1),
+    };
+    context
+        .branches
+        .iter()
+        .enumerate()
+        .filter(|(_, b)| b.response.is_some())
+        .filter_map(|(i, b)| b.result.map(|s| (rank(s), i)))
+        .min()
+        .map(|(_, i)| i)
+}
+
+/// §16.7(7): the challenges of all branches go back together.
+fn gather_challenges(message: Message<'_>, other: Message<'_>, edit: &mut Edit) {
+    for field in other.fields() {
+        if matches!(field.name, Name::WwwAuthenticate | Name::ProxyAuthenticate) {
+            sip::edit::append(message, edit, Rule::Challenge, field.name, &[other.slice(field.value)]);
+        }
+    }
+}

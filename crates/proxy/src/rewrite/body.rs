@@ -1,0 +1,105 @@
+//! The body: which SDP is an offer and which an answer (RFC 3261 §13.2,
+//! RFC 3262 §5, RFC 3311 §5, RFC 6337 §2.2), handed to the media half.
+
+use media::End;
+use media::offer::{EndPlan, Key, Refusal, Text};
+use nat::Side;
+use wire::Edit;
+use wire::sip::{Message, Method, Name};
+
+use crate::request::Reject;
+use crate::{Observed, Proxy};
+
+/// The SDP body of a message, if it has one.
+pub(crate) fn sdp<'a>(message: Message<'a>) -> Option<&'a [u8]> {
+    let kind = message.value(Name::ContentType)?;
+    let is_sdp = kind.get(..15).is_some_and(|k| k.eq_ignore_ascii_case(b"application/sdp"))
+        && kind.get(15).is_none_or(|c| matches!(c, b';' | b' ' | b'\t'));
+    let body = message.body();
+    (is_sdp && !body.is_empty()).then_some(body)
+}
+
+/// True when a provisional response is reliable, so that its SDP counts (RFC 3262).
+fn reliable(message: Message<'_>) -> bool {
+    message.field(Name::RSeq).is_some()
+}
+
+/// The end that a leg is: the caller is A.
+pub(crate) fn end_of(leg: u8) -> End {
+    if leg == 0 { End::A } else { End::B }
+}
+
+impl Proxy {
+    /// SDP in a request from end `from`.
+    pub(crate) fn body_of_request(
+        &mut self,
+        key: Key,
+        from: End,
+        ends: [EndPlan; 2],
+        message: Message<'_>,
+        edit: &mut Edit,
+    ) -> Result<(), Refusal> {
+        let Some(body) = sdp(message) else { return Ok(()) };
+        let text = Text { whole: message.bytes, body };
+        let answers = matches!(message.method(), Method::Ack | Method::Prack)
+            && (self.offers.pending(key, from.other()) || message.method() == Method::Ack);
+        if answers {
+            self.offers.answer(key, from, ends, text, true, edit)
+        } else {
+            let hint = self.key.digest("worker", &[message.call_id()]);
+            self.offers.offer(key, hint, from, ends, text, edit)
+        }
+    }
+
+    /// SDP in a response from end `from` to a request that did or did not
+    /// carry an offer.
+    pub(crate) fn body_of_response(
+        &mut self,
+        key: Key,
+        from: End,
+        offered: bool,
+        ends: [EndPlan; 2],
+        message: Message<'_>,
+        edit: &mut Edit,
+    ) -> Result<(), Refusal> {
+        let success = message.status().is_some_and(|s| s.is_success());
+        let Some(body) = sdp(message) else {
+            if offered && success {
+                self.offers.confirm(key, from.other());
+            }
+            return Ok(());
+        };
+        let text = Text { whole: message.bytes, body };
+        if offered {
+            self.offers.answer(key, from, ends, text, success || reliable(message), edit)
+        } else {
+            let hint = self.key.digest("worker", &[message.call_id()]);
+            self.offers.offer(key, hint, from, ends, text, edit)
+        }
+    }
+
+    /// The response for an offer that we cannot carry.
+    pub(crate) fn refusal(&mut self, refusal: Refusal) -> Reject {
+        match refusal {
+            Refusal::Exhausted(side) => {
+                self.observe(Observed::PortsExhausted { side });
+                no_ports(side)
+            }
+            Refusal::NotReady => {
+                Reject::new(503, "No mapped media port yet (STUN)").with("Retry-After: 5")
+            }
+            Refusal::Malformed(malformed) => Reject::new(488, "Not Acceptable Here")
+                .with(&format!("Warning: 399 siplatch \"SDP: {malformed}\"")),
+            Refusal::OwnPort => Reject::new(488, "Not Acceptable Here")
+                .with("Warning: 399 siplatch \"SDP names a relay port that is not in use\""),
+        }
+    }
+}
+
+fn no_ports(side: Side) -> Reject {
+    let reason = match side {
+        Side::Inner => "No media port left on the inner side",
+        Side::Outer => "No media port left on the outer side",
+    };
+    Reject::new(503, reason).with("Retry-After: 30").with(&format!("Reason: SIP ;cause=503 ;text=\"{reason}\""))
+}

@@ -1,0 +1,50 @@
+//! Record-Route (RFC 3261 §16.6(4), RFC 5658): crossing sides takes two
+//! entries of ours. Both always carry the address of the side that the
+//! message goes to, so that neither side learns an address of the other; in
+//! the response they are turned to face the other way.
+
+use std::net::SocketAddr;
+
+use registry::PassId;
+use wire::sip::{Message, Name, NameAddr};
+use wire::{Edit, Rule, sip};
+
+use crate::machine::host_port;
+use crate::token::{Facing, Key, Token};
+
+/// Adds our entries to a dialog-forming request.
+pub(crate) fn push(
+    message: Message<'_>,
+    edit: &mut Edit,
+    key: &Key,
+    pass: PassId,
+    advertised: SocketAddr,
+    crossing: bool,
+) {
+    let at = host_port(advertised);
+    let callee = key.seal(Token::Route(pass, Facing::Callee));
+    let caller = key.seal(Token::Route(pass, Facing::Caller));
+    let mut value: Vec<&[u8]> = vec![b"<sip:", &callee, b"@", at.as_bytes(), b";lr>"];
+    if crossing {
+        value.extend([&b", <sip:"[..], &caller, b"@", at.as_bytes(), b";lr>"]);
+    }
+    sip::edit::push(message, edit, Rule::RecordRoute, Name::RecordRoute, &value);
+}
+
+/// True for an entry of this pass.
+pub(crate) fn is_ours(key: &Key, pass: PassId, value: &[u8]) -> bool {
+    NameAddr::parse(value)
+        .and_then(|entry| entry.uri())
+        .is_ok_and(|uri| uri.user.and_then(|u| key.open(u)).is_some_and(|t| matches!(t, Token::Route(p, _) if p == pass)))
+}
+
+/// Makes our entries in a response name us as the receiver reaches us.
+pub(crate) fn turn(message: Message<'_>, edit: &mut Edit, key: &Key, pass: PassId, advertised: SocketAddr) {
+    for value in message.values(Name::RecordRoute) {
+        if is_ours(key, pass, value)
+            && let Ok(uri) = NameAddr::parse(value).and_then(|entry| entry.uri())
+        {
+            edit.replace(message.span(uri.host_port), Rule::RecordRoute, &[host_port(advertised).as_bytes()]);
+        }
+    }
+}

@@ -1,0 +1,218 @@
+//! What time, facts and failures do to contexts, bindings and calls.
+
+use std::time::Instant;
+
+use media::Fact;
+use media::offer::{Key as MediaKey, News};
+use registry::{CallKind, CallState, Key, PassId};
+use wire::Flow;
+use wire::sip::Status;
+
+use crate::request::Reject;
+use crate::timer::Timer;
+use crate::transaction::client::{Expired, State};
+use crate::transaction::{Context, Id, server};
+use crate::{Cause, Observed, Proxy};
+
+impl Proxy {
+    /// Stores a context again and arms its timer, or forgets it when nothing is left to do.
+    pub(crate) fn keep(&mut self, _now: Instant, mut context: Context) {
+        let deadline = context.deadline();
+        if context.armed != deadline {
+            if let Some(at) = context.armed {
+                self.timers.disarm(at, Timer::Context(context.id));
+            }
+            if let Some(at) = deadline {
+                self.timers.arm(at, Timer::Context(context.id));
+            }
+            context.armed = deadline;
+        }
+        if deadline.is_none() && !context.open() {
+            self.parked.remove(&context.id);
+            self.contexts.forget(&context);
+        } else {
+            self.contexts.put_back(context);
+        }
+    }
+
+    /// A retransmitted request: the last response again, or nothing.
+    pub(crate) fn replay(&mut self, id: Id) {
+        let Some(answering) = self.contexts.get(id).and_then(|c| c.answering.as_ref()) else { return };
+        if answering.machine.replays() && !answering.last.is_empty() {
+            let (reply, last) = (answering.reply, answering.last.clone());
+            let side = self.side(reply);
+            self.observe(Observed::Retransmitted { side });
+            self.transmit(reply, last);
+        }
+    }
+
+    /// The earliest timer of a context fired.
+    pub(crate) fn context_due(&mut self, now: Instant, id: Id) {
+        let Some(mut context) = self.contexts.take(id) else { return };
+        context.armed = None;
+        if context.parked.is_some_and(|at| at <= now) {
+            self.park_over(now, &mut context);
+        }
+        if let Some(answering) = &mut context.answering
+            && let Some(server::Expired::Retransmit) = answering.machine.expire(now)
+        {
+            let (reply, last) = (answering.reply, answering.last.clone());
+            let side = self.side(reply);
+            self.observe(Observed::Retransmitted { side });
+            self.transmit(reply, last);
+        }
+        for index in 0..context.branches.len() {
+            self.branch_due(now, &mut context, index);
+        }
+        self.keep(now, context);
+    }
+
+    fn branch_due(&mut self, now: Instant, context: &mut Context, index: usize) {
+        let flow = context.branches[index].flow;
+        if let Some((client, bytes)) = &mut context.branches[index].cancel
+            && let Some(Expired::Retransmit) = client.expire(now)
+        {
+            let bytes = bytes.clone();
+            self.transmit(flow, bytes);
+        }
+        let cancelling = context.branches[index].cancel.is_some();
+        let Some(client) = &mut context.branches[index].client else { return };
+        match client.expire(now) {
+            None | Some(Expired::Done) => {}
+            Some(Expired::Retransmit) => {
+                let bytes = context.branches[index].sent.clone();
+                let side = self.side(flow);
+                self.observe(Observed::Retransmitted { side });
+                self.transmit(flow, bytes);
+            }
+            Some(Expired::TimerC) if !cancelling => {
+                // §16.8: a branch that rang is cancelled.
+                let Some(client) = &mut context.branches[index].client else { return };
+                client.revive(now);
+                context.branches[index].cancel_wanted = true;
+                self.cancel_branch(now, context, index);
+            }
+            Some(Expired::TimedOut | Expired::TimerC) => {
+                let side = self.side(flow);
+                let method = context.request.message().method().into();
+                self.observe(Observed::TimedOut { side, method });
+                self.branch_gave_up(now, context, index, 408);
+            }
+        }
+    }
+
+    /// A branch ended without a response.
+    fn branch_gave_up(&mut self, now: Instant, context: &mut Context, index: usize, status: u16) {
+        if context.answering.is_none() {
+            return self.own_timeout(context);
+        }
+        if context.branches[index].result.is_none() {
+            context.branches[index].result = Some(Status(status));
+            self.branch_failed(context, index, Status(status));
+            self.conclude(now, context);
+        }
+    }
+
+    /// What a parked branch waited for did not come in time.
+    fn park_over(&mut self, now: Instant, context: &mut Context) {
+        context.parked = None;
+        self.parked.remove(&context.id);
+        for branch in &mut context.branches {
+            if branch.client.is_none() && branch.result.is_none() {
+                branch.result = Some(Status(503));
+            }
+        }
+        if context.branches.iter().all(|b| b.client.is_none()) {
+            let reject = Reject::new(503, "No media port or address became ready in time").with("Retry-After: 5");
+            self.fail_context(now, context, &reject);
+        } else {
+            self.conclude(now, context);
+        }
+    }
+
+    /// Ports or an address arrived: parked branches try again.
+    pub(crate) fn resume(&mut self, now: Instant) {
+        if self.parked.is_empty() {
+            return;
+        }
+        let waiting: Vec<Id> = self.parked.iter().copied().collect();
+        for id in waiting {
+            match self.contexts.take(id) {
+                Some(mut context) => {
+                    self.send_branches(now, &mut context);
+                    self.keep(now, context);
+                }
+                None => {
+                    self.parked.remove(&id);
+                }
+            }
+        }
+    }
+
+    /// A message could not be sent (§16.9): as if 503 had come on that branch.
+    pub(crate) fn unsent(&mut self, now: Instant, flow: Flow) {
+        let hit: Vec<Id> = self
+            .contexts
+            .iter()
+            .filter(|c| c.branches.iter().any(|b| b.flow == flow && waits(b)))
+            .map(|c| c.id)
+            .collect();
+        for id in hit {
+            let Some(mut context) = self.contexts.take(id) else { continue };
+            for index in 0..context.branches.len() {
+                let branch = &mut context.branches[index];
+                if branch.flow == flow && waits(branch) {
+                    if let Some(client) = &mut branch.client {
+                        client.give_up();
+                    }
+                    self.branch_gave_up(now, &mut context, index, 503);
+                }
+            }
+            self.keep(now, context);
+        }
+    }
+
+    /// News from a media worker.
+    pub(crate) fn fact(&mut self, now: Instant, fact: &Fact) {
+        match self.offers.handle_fact(fact) {
+            Some(News::Dead(MediaKey { pass, .. })) => {
+                self.end_call(now, PassId(pass), Cause::MediaTimeout, "No media");
+            }
+            Some(News::Lost(MediaKey { pass, .. })) => {
+                self.end_call(now, PassId(pass), Cause::MediaFailed, "Media failure");
+            }
+            None => {}
+        }
+        if matches!(fact, Fact::Closed { .. }) {
+            self.resume(now);
+        }
+    }
+
+    /// Bindings and calls that ran out.
+    pub(crate) fn expire(&mut self, now: Instant) {
+        while let Some(key) = self.registry.due(now) {
+            match key {
+                Key::Binding(id) => self.release(id, true),
+                Key::Call(pass) => self.finish(pass, Cause::Failed),
+            }
+        }
+    }
+
+    /// The daemon stops: every call is ended on both sides.
+    pub(crate) fn stop(&mut self, now: Instant) {
+        self.stopping = true;
+        let calls: Vec<PassId> = self
+            .registry
+            .calls()
+            .filter(|c| c.kind == CallKind::Invite && c.state != CallState::Ending)
+            .map(|c| c.id)
+            .collect();
+        for pass in calls {
+            self.end_call(now, pass, Cause::Stopped, "Service stops");
+        }
+    }
+}
+
+fn waits(branch: &crate::transaction::Branch) -> bool {
+    branch.client.as_ref().is_some_and(|c| c.state() == State::Calling)
+}

@@ -1,0 +1,45 @@
+//! Timers of the machine, one table: what each is for.
+
+use std::collections::BTreeSet;
+use std::time::Instant;
+
+use registry::BindingId;
+
+use crate::transaction::Id;
+
+/// What a deadline is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Timer {
+    /// The earliest of a response context's own timers (§17, Timer C, parking).
+    Context(Id),
+    /// The next OPTIONS ping to a phone behind a NAT.
+    Ping(BindingId),
+    /// The next OPTIONS ping from this listener to its upstream.
+    Upstream(u16),
+    /// A located next hop is looked up again.
+    Locate,
+}
+
+/// All deadlines.
+#[derive(Debug, Default)]
+pub(crate) struct Timers(BTreeSet<(Instant, Timer)>);
+
+impl Timers {
+    pub(crate) fn arm(&mut self, at: Instant, timer: Timer) {
+        self.0.insert((at, timer));
+    }
+
+    pub(crate) fn disarm(&mut self, at: Instant, timer: Timer) {
+        self.0.remove(&(at, timer));
+    }
+
+    pub(crate) fn next(&self) -> Option<Instant> {
+        self.0.first().map(|(at, _)| *at)
+    }
+
+    pub(crate) fn pop_due(&mut self, now: Instant) -> Option<(Instant, Timer)> {
+        let first = *self.0.first().filter(|(at, _)| *at <= now)?;
+        self.0.remove(&first);
+        Some(first)
+    }
+}

@@ -1,0 +1,186 @@
+//! Tokens: MACed routing cookies in Contact, Record-Route and Path.
+//!
+//! A token is 20 octets (kind, instance, 64-bit id, leg, 72 bits of
+//! HMAC-SHA-256) in lower-case base32: 32 characters that any SIP element
+//! carries unharmed. It reveals no address, and forging one means guessing
+//! the MAC; the key outlives a restart, so a token does, too.
+
+use hmac::{Hmac, KeyInit, Mac};
+use registry::{BindingId, PassId};
+use sha2::Sha256;
+
+/// The name of the URI parameter that carries a token in a Contact.
+pub(crate) const PARAM: &str = "sl";
+
+/// The text of a token.
+pub(crate) type Text = [u8; 32];
+
+const ALPHABET: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
+/// Shards and replicas would have other numbers.
+const INSTANCE: u8 = 0;
+const MAC: usize = 9;
+
+/// What a token names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Token {
+    /// A binding: in the Contact that a registrar stores.
+    Binding(BindingId),
+    /// One leg of a dialog: in the Contact of dialog-forming messages.
+    Leg(PassId, u8),
+    /// A pass, in Record-Route: the entry that faces the caller or the callee.
+    Route(PassId, Facing),
+}
+
+/// Which way a Record-Route entry faces (RFC 5658).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Facing {
+    /// Toward whoever sent the dialog-forming request.
+    Caller,
+    /// Toward whoever received it.
+    Callee,
+}
+
+/// The key that tokens are sealed with.
+#[derive(Clone)]
+pub(crate) struct Key(Hmac<Sha256>);
+
+impl std::fmt::Debug for Key {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Key(***)")
+    }
+}
+
+impl Key {
+    pub(crate) fn new(key: &[u8; 32]) -> Self {
+        // HMAC takes keys of any length.
+        #[expect(clippy::unwrap_used, reason = "an HMAC key may have any length, so this cannot fail")]
+        Self(Hmac::new_from_slice(key).unwrap())
+    }
+
+    /// A keyed digest over pieces, for ids and tags that must come out the
+    /// same for a retransmission.
+    pub(crate) fn digest(&self, label: &str, pieces: &[&[u8]]) -> u64 {
+        let mut mac = self.0.clone();
+        mac.update(label.as_bytes());
+        for piece in pieces {
+            mac.update(&(piece.len() as u64).to_be_bytes());
+            mac.update(piece);
+        }
+        let bytes = mac.finalize().into_bytes();
+        bytes.iter().take(8).fold(0, |n, b| n << 8 | u64::from(*b))
+    }
+
+    /// Writes a token.
+    pub(crate) fn seal(&self, token: Token) -> Text {
+        let (kind, id, leg) = match token {
+            Token::Binding(id) => (1, id.0, 0),
+            Token::Leg(pass, leg) => (2, pass.0, leg),
+            Token::Route(pass, Facing::Caller) => (3, pass.0, 0),
+            Token::Route(pass, Facing::Callee) => (3, pass.0, 1),
+        };
+        let mut bytes = [0; 20];
+        bytes[0] = kind;
+        bytes[1] = INSTANCE;
+        bytes[2..10].copy_from_slice(&id.to_be_bytes());
+        bytes[10] = leg;
+        let mac = self.mac(&bytes[..11]);
+        bytes[11..].copy_from_slice(&mac);
+        base32(&bytes)
+    }
+
+    /// Reads a token; `None` if it is not one of ours.
+    pub(crate) fn open(&self, text: &[u8]) -> Option<Token> {
+        let bytes = unbase32(text)?;
+        let mac = self.mac(&bytes[..11]);
+        let differs = mac.iter().zip(&bytes[11..]).fold(0, |d, (a, b)| d | (a ^ b));
+        if differs != 0 || bytes[1] != INSTANCE {
+            return None;
+        }
+        let id = bytes[2..10].iter().fold(0, |n, b| n << 8 | u64::from(*b));
+        match (bytes[0], bytes[10]) {
+            (1, _) => Some(Token::Binding(BindingId(id))),
+            (2, leg) => Some(Token::Leg(PassId(id), leg)),
+            (3, 0) => Some(Token::Route(PassId(id), Facing::Caller)),
+            (3, 1) => Some(Token::Route(PassId(id), Facing::Callee)),
+            _ => None,
+        }
+    }
+
+    fn mac(&self, bytes: &[u8]) -> [u8; MAC] {
+        let mut mac = self.0.clone();
+        mac.update(b"token");
+        mac.update(bytes);
+        let full = mac.finalize().into_bytes();
+        let mut short = [0; MAC];
+        short.copy_from_slice(&full[..MAC]);
+        short
+    }
+}
+
+fn base32(bytes: &[u8; 20]) -> Text {
+    let mut text = [0; 32];
+    for (chunk, out) in bytes.chunks_exact(5).zip(text.chunks_exact_mut(8)) {
+        let bits = chunk.iter().fold(0u64, |n, b| n << 8 | u64::from(*b));
+        for (i, c) in out.iter_mut().enumerate() {
+            *c = ALPHABET[(bits >> (35 - 5 * i)) as usize & 31];
+        }
+    }
+    text
+}
+
+fn unbase32(text: &[u8]) -> Option<[u8; 20]> {
+    let text: &[u8; 32] = text.try_into().ok()?;
+    let mut bytes = [0; 20];
+    for (chunk, out) in text.chunks_exact(8).zip(bytes.chunks_exact_mut(5)) {
+        let mut bits = 0u64;
+        for c in chunk {
+            let value = match c.to_ascii_lowercase() {
+                c @ b'a'..=b'z' => c - b'a',
+                c @ b'2'..=b'7' => c - b'2' + 26,
+                _ => return None,
+            };
+            bits = bits << 5 | u64::from(value);
+        }
+        out.copy_from_slice(&bits.to_be_bytes()[3..]);
+    }
+    Some(bytes)
+}
+
+/// A 64-bit number as 13 base32 characters: for tags, branches and Call-IDs.
+pub(crate) fn short(number: u64) -> [u8; 13] {
+    let mut text = [0; 13];
+    for (i, c) in text.iter_mut().enumerate() {
+        *c = ALPHABET[(number >> (60 - 5 * i)) as usize & 31];
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_token_comes_back_and_no_changed_one_does() {
+        let key = Key::new(&[7; 32]);
+        let tokens = [
+            Token::Binding(BindingId(u64::MAX)),
+            Token::Leg(PassId(1), 250),
+            Token::Route(PassId(0x0123_4567_89ab_cdef), Facing::Caller),
+            Token::Route(PassId(0), Facing::Callee),
+        ];
+        for token in tokens {
+            let text = key.seal(token);
+            assert_eq!(key.open(&text), Some(token));
+            assert_eq!(key.open(text.to_ascii_uppercase().as_slice()), Some(token), "host parts may change case");
+            for i in 0..text.len() {
+                let mut forged = text;
+                forged[i] = if forged[i] == b'a' { b'b' } else { b'a' };
+                assert_eq!(key.open(&forged), None);
+            }
+            assert_eq!(Key::new(&[8; 32]).open(&text), None, "another key");
+        }
+        for text in [&b""[..], b"alice", &[b'a'; 31], &[b'a'; 33], &[0xff; 32], &[b'1'; 32]] {
+            assert_eq!(key.open(text), None);
+        }
+    }
+}

@@ -1,0 +1,209 @@
+//! Response contexts (RFC 3261 §16.2): a server transaction, the branches it
+//! was forwarded on, and what its responses mean to us.
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use registry::{BindingId, PassId};
+use wire::Flow;
+use wire::sip::{Status, Stored};
+
+use super::{Client, Key, Server};
+use crate::register::Registration;
+use crate::request::Target;
+use crate::request::route::Routed;
+
+/// Names a context; a slot that is used again has the next generation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Id {
+    pub(crate) slot: u32,
+    pub(crate) generation: u32,
+}
+
+/// Why a request was sent, and so what its responses change.
+#[derive(Debug, Clone)]
+pub(crate) enum Purpose {
+    /// Passed, no state of ours depends on it.
+    Pass,
+    /// REGISTER through us.
+    Register(Box<Registration>),
+    /// It creates a dialog.
+    Create(PassId),
+    /// It belongs to a dialog: from one leg to another (0 is the caller, n the n-th callee).
+    Within { pass: PassId, from: u8, to: u8 },
+    /// Our OPTIONS to a phone behind a NAT.
+    Ping(BindingId),
+    /// Our OPTIONS from a listener to its upstream.
+    PingUpstream { listener: u16, upstream: usize },
+    /// Our BYE.
+    Bye,
+}
+
+/// The side of a context that answers.
+#[derive(Debug)]
+pub(crate) struct Answering {
+    pub(crate) machine: Server,
+    pub(crate) key: Key,
+    /// Where responses go (§18.2.2, RFC 3581 §4).
+    pub(crate) reply: Flow,
+    /// The last response, for retransmission.
+    pub(crate) last: Vec<u8>,
+    /// The To tag of responses of our own.
+    pub(crate) tag: [u8; 13],
+}
+
+/// One forwarded copy of the request.
+#[derive(Debug)]
+pub(crate) struct Branch {
+    /// Where it goes.
+    pub(crate) target: Target,
+    /// The transaction; `None` until it is sent (parked).
+    pub(crate) client: Option<Client>,
+    /// The number in its Via branch.
+    pub(crate) number: u64,
+    /// The way out.
+    pub(crate) flow: Flow,
+    /// As sent.
+    pub(crate) sent: Vec<u8>,
+    /// Our CANCEL for it: transaction and bytes.
+    pub(crate) cancel: Option<(Client, Vec<u8>)>,
+    /// CANCEL as soon as a provisional response allows it (§9.1).
+    pub(crate) cancel_wanted: bool,
+    /// Final status, however it came.
+    pub(crate) result: Option<Status>,
+    /// The final response other than 2xx, if there was one.
+    pub(crate) response: Option<Stored>,
+}
+
+impl Branch {
+    pub(crate) fn new(target: Target, flow: Flow, number: u64) -> Self {
+        Self {
+            target,
+            client: None,
+            number,
+            flow,
+            sent: Vec::new(),
+            cancel: None,
+            cancel_wanted: false,
+            result: None,
+            response: None,
+        }
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        let client = self.client.as_ref().and_then(Client::deadline);
+        let cancel = self.cancel.as_ref().and_then(|(client, _)| client.deadline());
+        [client, cancel].into_iter().flatten().min()
+    }
+}
+
+/// One request and what became of it.
+#[derive(Debug)]
+pub(crate) struct Context {
+    pub(crate) id: Id,
+    /// `None` for requests of our own.
+    pub(crate) answering: Option<Answering>,
+    /// As received; for our own as sent.
+    pub(crate) request: Stored,
+    /// Where it came from.
+    pub(crate) flow: Flow,
+    pub(crate) invite: bool,
+    /// It carried SDP.
+    pub(crate) offered: bool,
+    pub(crate) purpose: Purpose,
+    /// What its Route entries said, for branches that are sent later.
+    pub(crate) routed: Routed,
+    pub(crate) branches: Vec<Branch>,
+    /// Branches wait for ports or an address until then.
+    pub(crate) parked: Option<Instant>,
+    /// CANCEL came, or somebody else answered.
+    pub(crate) cancelled: bool,
+    /// The deadline in the timer table.
+    pub(crate) armed: Option<Instant>,
+}
+
+impl Context {
+    /// The earliest of all its timers.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        let server = self.answering.as_ref().and_then(|a| a.machine.deadline());
+        let branches = self.branches.iter().filter_map(Branch::deadline).min();
+        [server, branches, self.parked].into_iter().flatten().min()
+    }
+
+    /// True while a final response to the sender is still due.
+    pub(crate) fn open(&self) -> bool {
+        self.answering.as_ref().is_some_and(|a| a.machine.open())
+    }
+}
+
+/// All contexts: a slab, and the index of server transactions.
+#[derive(Debug, Default)]
+pub(crate) struct Contexts {
+    slots: Vec<Option<Context>>,
+    generations: Vec<u32>,
+    free: Vec<u32>,
+    servers: BTreeMap<Key, Id>,
+    live: usize,
+}
+
+impl Contexts {
+    /// Stores a context, whose id is filled in.
+    pub(crate) fn insert(&mut self, mut context: Context) -> Id {
+        let slot = self.free.pop().unwrap_or_else(|| {
+            self.slots.push(None);
+            self.generations.push(0);
+            self.slots.len() as u32 - 1
+        });
+        let generation = &mut self.generations[slot as usize];
+        *generation = generation.wrapping_add(1);
+        let id = Id { slot, generation: *generation };
+        context.id = id;
+        if let Some(answering) = &context.answering {
+            self.servers.insert(answering.key.clone(), id);
+        }
+        self.slots[slot as usize] = Some(context);
+        self.live += 1;
+        id
+    }
+
+    pub(crate) fn get(&self, id: Id) -> Option<&Context> {
+        self.slots.get(id.slot as usize)?.as_ref().filter(|c| c.id == id)
+    }
+
+
+    /// Takes a context out for a while; [`Contexts::put_back`] returns it.
+    pub(crate) fn take(&mut self, id: Id) -> Option<Context> {
+        let slot = self.slots.get_mut(id.slot as usize)?;
+        if slot.as_ref().is_some_and(|c| c.id == id) { slot.take() } else { None }
+    }
+
+    pub(crate) fn put_back(&mut self, context: Context) {
+        if let Some(slot) = self.slots.get_mut(context.id.slot as usize) {
+            *slot = Some(context);
+        }
+    }
+
+    /// Forgets a context that was taken out.
+    pub(crate) fn forget(&mut self, context: &Context) {
+        if let Some(answering) = &context.answering {
+            self.servers.remove(&answering.key);
+        }
+        self.free.push(context.id.slot);
+        self.live -= 1;
+    }
+
+    /// The context of a server transaction.
+    pub(crate) fn of_server(&self, key: &Key) -> Option<Id> {
+        self.servers.get(key).copied()
+    }
+
+    /// How many there are.
+    pub(crate) fn len(&self) -> usize {
+        self.live
+    }
+
+    /// All contexts.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Context> {
+        self.slots.iter().flatten()
+    }
+}

@@ -1,0 +1,44 @@
+//! Which server transaction does a request belong to? (RFC 3261 §17.2.3)
+
+use wire::sip::{Message, Method, Start, Via};
+
+/// Branch, sent-by and method; for senders without the magic cookie
+/// (RFC 2543) the fields that make up their transaction.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Key(Vec<u8>);
+
+impl Key {
+    /// The key of a request. An ACK gives the key of its INVITE.
+    pub(crate) fn of(message: Message<'_>, via: &Via<'_>) -> Self {
+        match (message.method(), message.start()) {
+            (Method::Ack, _) => Self::of_invite(message, via),
+            (_, Some(Start::Request { method, .. })) => Self::build(message, via, message.slice(method)),
+            (_, Some(Start::Response { .. }) | None) => Self(Vec::new()),
+        }
+    }
+
+    /// The key of the INVITE that a CANCEL or an ACK is for (§9.2, §17.2.3).
+    pub(crate) fn of_invite(message: Message<'_>, via: &Via<'_>) -> Self {
+        Self::build(message, via, b"INVITE")
+    }
+
+    fn build(message: Message<'_>, via: &Via<'_>, method: &[u8]) -> Self {
+        let branch = via.branch().unwrap_or_default();
+        let mut key = Vec::with_capacity(branch.len() + via.sent_by.len() + method.len() + 2);
+        if branch.starts_with(b"z9hG4bK") && branch.len() > 7 {
+            join(&mut key, &[branch, via.sent_by, method]);
+        } else {
+            let from = message.from().ok().and_then(|f| f.tag()).unwrap_or_default();
+            let number = message.cseq().map(|c| c.digits).unwrap_or_default();
+            join(&mut key, &[via.raw, message.call_id(), from, number, message.request_uri(), method]);
+        }
+        Self(key)
+    }
+}
+
+fn join(key: &mut Vec<u8>, pieces: &[&[u8]]) {
+    for piece in pieces {
+        key.extend_from_slice(piece);
+        key.push(0);
+    }
+}
