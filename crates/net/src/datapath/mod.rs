@@ -1,0 +1,103 @@
+//! The datapath: threads that move media packets.
+//!
+//! Each worker is one thread that owns its sockets and its
+//! `media::Relay`. Orders go down through a [`WorkerHandle`], [`Report`]s
+//! come up through a tokio channel that the signalling loop awaits. Nothing is
+//! asked in the middle of a packet, in either direction.
+//!
+//! What receives and sends is a backend, one file each, all with the functions
+//! of `epoll`, the portable one. A backend never judges; `Relay::forward`
+//! does, whichever backend it is called from.
+
+mod epoll;
+mod handle;
+mod worker;
+
+use std::io;
+use std::net::UdpSocket;
+use std::time::Duration;
+
+use media::relay::KeepAlive;
+use media::{Command, Fact, Relay, StreamId};
+use tokio::sync::mpsc::UnboundedSender;
+
+pub use handle::{Counts, Undelivered, WorkerHandle};
+
+use crate::entropy;
+
+/// The sockets of a stream, in the order of their `media::Slot`s: RTP and RTCP
+/// of end A, RTP and RTCP of end B.
+pub type StreamSockets = [UdpSocket; 4];
+
+/// What all workers have in common.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// What keeps the mappings of quiet legs alive.
+    pub keepalive: KeepAlive,
+    /// How often that is sent on a quiet leg.
+    pub keepalive_interval: Duration,
+    /// Most streams per worker; four descriptors each. Reaching it makes
+    /// [`WorkerHandle::has_room`] false. No more than 2¹⁸.
+    pub streams: u32,
+}
+
+/// What a worker is told, by way of its handle.
+#[derive(Debug)]
+enum Order {
+    /// Start a stream.
+    Open {
+        /// A `Command::Open`.
+        command: Command,
+        /// Its sockets; they come back with [`Report::Sockets`].
+        sockets: StreamSockets,
+    },
+    /// Anything else that the relay understands.
+    Relay(Command),
+    /// Stop the thread and close its sockets; calls should have been closed before.
+    Stop,
+}
+
+/// What a worker tells.
+#[derive(Debug)]
+pub enum Report {
+    /// Something happened to a stream, or a worker's totals.
+    Fact {
+        /// Who tells it.
+        worker: u8,
+        /// What.
+        fact: Fact,
+    },
+    /// The sockets of a stream that the worker has let go. Comes before
+    /// `Fact::Closed` of the same stream (or before `Fact::Failed`, when the
+    /// stream could not be opened).
+    Sockets {
+        /// The stream.
+        stream: StreamId,
+        /// For `Ports::rest`.
+        sockets: StreamSockets,
+        /// For each end: did anything arrive at or leave from its pair? After
+        /// a failure always true.
+        used: [bool; 2],
+    },
+    /// The thread has ended, on order or by a fault; its streams are gone.
+    Stopped {
+        /// Which.
+        worker: u8,
+    },
+}
+
+/// Starts `count` workers (normally one per core), numbered from 0, each with a
+/// relay of its own seed. Reports of all go to `reports`. Fails when threads,
+/// descriptors or entropy cannot be had; workers already started then stop.
+pub fn spawn_workers(count: u8, config: &Config, reports: &UnboundedSender<Report>) -> io::Result<Vec<WorkerHandle>> {
+    (0..count)
+        .map(|worker| {
+            let relay = media::relay::Config {
+                worker,
+                keepalive: config.keepalive,
+                keepalive_interval: config.keepalive_interval,
+            };
+            WorkerHandle::spawn(worker, Relay::new(relay, entropy::seed()?), config.streams, reports.clone())
+        })
+        .collect()
+}

@@ -1,0 +1,142 @@
+//! The worker's loop: receive a batch, **then** drain the orders, **then**
+//! judge the batch. An Open is put before its SDP leaves, so a packet that
+//! answers this SDP is never judged before the Open is known.
+//!
+//! One mutation of the relay, then its outputs are drained to empty, then the
+//! next. Must not decide anything; must not wait for anything but epoll.
+
+use std::ops::ControlFlow;
+use std::time::Instant;
+
+use media::relay::Output;
+use media::{Command, Fact, Relay, StreamId};
+use tokio::sync::mpsc::UnboundedSender;
+
+use super::epoll::Backend;
+use super::handle::Inbox;
+use super::{Order, Report, StreamSockets};
+use crate::clock;
+
+/// All that one media thread owns.
+#[derive(Debug)]
+pub(super) struct Worker {
+    worker: u8,
+    relay: Relay,
+    backend: Backend,
+    inbox: Inbox,
+    reports: UnboundedSender<Report>,
+}
+
+impl Worker {
+    /// Ready to [`run`](Self::run) on a thread of its own.
+    pub(super) fn new(
+        worker: u8,
+        relay: Relay,
+        backend: Backend,
+        inbox: Inbox,
+        reports: UnboundedSender<Report>,
+    ) -> Self {
+        Self { worker, relay, backend, inbox, reports }
+    }
+
+    /// Runs until told to stop.
+    pub(super) fn run(mut self) {
+        loop {
+            let left = self.relay.poll_timeout().map(|at| at.saturating_duration_since(clock::now()));
+            if let Err(error) = self.backend.wait(left) {
+                tracing::error!(%error, worker = self.worker, "media worker cannot wait for packets");
+                break;
+            }
+            self.backend.receive();
+            let now = clock::now();
+            if self.take_orders(now).is_break() {
+                break;
+            }
+            let relay = &mut self.relay;
+            self.backend.judge(|on, from, packet| relay.forward(now, on, from, packet));
+            self.carry_out();
+            if self.relay.poll_timeout().is_some_and(|at| at <= now) {
+                self.relay.handle_timeout(now);
+                self.carry_out();
+            }
+        }
+    }
+
+    fn take_orders(&mut self, now: Instant) -> ControlFlow<()> {
+        self.inbox.open();
+        while let Some(order) = self.inbox.take() {
+            match order {
+                Order::Open { command, sockets } => self.open(now, command, sockets),
+                Order::Relay(command) => {
+                    self.relay.handle_input(now, command);
+                    self.carry_out();
+                }
+                Order::Stop => return ControlFlow::Break(()),
+            }
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn open(&mut self, now: Instant, command: Command, sockets: StreamSockets) {
+        let Command::Open { stream, .. } = &command else {
+            // Sockets without a stream have nowhere to go; the order itself may still mean something.
+            tracing::error!(worker = self.worker, "sockets came with a command that opens nothing");
+            self.inbox.closed();
+            self.relay.handle_input(now, command);
+            return self.carry_out();
+        };
+        let stream = *stream;
+        match self.backend.attach(stream, sockets) {
+            Ok(()) => {
+                self.relay.handle_input(now, command);
+                self.carry_out();
+            }
+            Err(sockets) => {
+                tracing::error!(worker = self.worker, ?stream, "stream cannot be opened");
+                self.inbox.closed();
+                self.report(Report::Sockets { stream, sockets: *sockets, used: [true; 2] });
+                self.report(Report::Fact { worker: self.worker, fact: Fact::Failed { stream } });
+            }
+        }
+    }
+
+    /// Does what the relay wants done, until it wants nothing more.
+    fn carry_out(&mut self) {
+        while let Some(output) = self.relay.poll_output() {
+            match output {
+                Output::Transmit { via, to, bytes, len } => {
+                    self.backend.send(via, to, bytes.get(..usize::from(len)).unwrap_or(&bytes));
+                }
+                Output::Release { slot } => self.release(|_| true, slot, false),
+                Output::Fact(fact) => {
+                    // The relay has refused this stream and has nothing to release.
+                    if let Fact::Failed { stream } = fact {
+                        self.release(|attached| attached == stream, stream.slot, true);
+                    }
+                    self.report(Report::Fact { worker: self.worker, fact });
+                }
+            }
+        }
+    }
+
+    /// Sends the sockets of a slot up, if it has any and they are the stream's
+    /// that is meant. After a failure they rest in any case, as the port plan assumes.
+    fn release(&mut self, meant: impl FnOnce(StreamId) -> bool, slot: u32, failed: bool) {
+        if let Some(detached) = self.backend.detach(slot, meant) {
+            self.inbox.closed();
+            let used = detached.used.map(|used| used || failed);
+            self.report(Report::Sockets { stream: detached.stream, sockets: detached.sockets, used });
+        }
+    }
+
+    fn report(&self, report: Report) {
+        // Nobody listens any more: the program ends, and so will this thread.
+        let _unheard = self.reports.send(report);
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        self.report(Report::Stopped { worker: self.worker });
+    }
+}

@@ -1,0 +1,35 @@
+//! Touches the machine.
+//!
+//! The only room that opens sockets, reads the clock, takes randomness and
+//! asks the kernel directly. It decides nothing about SIP, media or NATs: it
+//! feeds the machines (`nat::Discovery` here, `media::Relay` in the workers)
+//! and does what they answer. The signalling loop that drives this room lives
+//! in the daemon; [`transport::UdpListener`], [`Ports`] and [`Alarm`] are what
+//! it waits on, [`datapath`] is what it commands.
+//!
+//! Linux only: the batches are `recvmmsg` and `sendmmsg`, the waiting is epoll.
+//! Each file that makes system calls by hand says so in its first attribute.
+#![deny(unsafe_code)]
+#![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test that unwraps in vain has failed"))]
+
+pub mod addresses;
+pub mod alarm;
+pub mod clock;
+pub mod datapath;
+pub mod dns;
+pub mod entropy;
+pub mod limits;
+pub mod ports;
+pub mod sockopt;
+pub mod transport;
+
+mod mmsg;
+mod poll;
+
+pub use addresses::addresses;
+pub use alarm::Alarm;
+pub use datapath::{Report, WorkerHandle, spawn_workers};
+pub use dns::resolve;
+pub use limits::raise_nofile;
+pub use ports::Ports;
+pub use transport::UdpListener;

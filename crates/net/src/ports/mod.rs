@@ -1,0 +1,381 @@
+//! Port pairs: binds what `media::ports` asks for and keeps the pairs that no
+//! stream uses.
+//!
+//! Idle pairs wait to be taken; those of a side that advertises by STUN are
+//! kept mapped meanwhile by one `nat::Discovery`. Pairs that come back from a
+//! worker rest until the network has been quiet toward them, so that no late
+//! packet of an old call reaches a new one. Everything that arrives on either
+//! kind is read and thrown away, in bounded bites: a flood may fill the
+//! kernel's buffers, it may not keep the signalling thread.
+//!
+//! Must not choose ports, and must not forward anything.
+
+mod pair;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::io;
+use std::net::{SocketAddr, UdpSocket};
+use std::os::fd::AsFd;
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
+
+use media::PortPair;
+use media::ports::{Command, Event};
+use nat::Discovery;
+use nat::discovery::{self, Finding};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+
+use self::pair::{Handle, Pair, State};
+use crate::mmsg::{Batch, CALL};
+use crate::poll::{Epoll, Ready};
+use crate::sockopt::{Class, bind_udp};
+
+/// How long a used pair must have been quiet before it is used again
+/// (`docs/flows/packet.md`).
+pub const QUIET: Duration = Duration::from_secs(30);
+
+/// Sockets read per bite, one batch of at most 32 packets each.
+const BITE: usize = 16;
+
+/// The pause after a bite that used up its budget: a flood. The kernel drops meanwhile.
+const BREATHER: Duration = Duration::from_millis(10);
+
+/// Octets of room per packet; a STUN answer has some hundred, the rest is thrown away anyway.
+const ROOM: usize = 2048 + 64;
+
+/// The pairs that no stream uses. Lives on a tokio runtime with its I/O driver on.
+#[derive(Debug)]
+pub struct Ports {
+    set: AsyncFd<Epoll>,
+    ready: Ready,
+    batch: Batch,
+    discovery: Discovery,
+    quiet: Duration,
+    pairs: Vec<Option<Pair>>,
+    vacant: Vec<u32>,
+    births: u32,
+    index: BTreeMap<PortPair, u32>,
+    resting: BTreeSet<(Instant, u32)>,
+    breather: Option<Instant>,
+    events: VecDeque<Event>,
+    findings: VecDeque<Finding>,
+}
+
+impl Ports {
+    /// No pairs yet. `discovery` finds the mapped addresses of idle pairs,
+    /// `quiet` is the resting time (normally [`QUIET`]). Must be called inside
+    /// the runtime that will poll it; fails when descriptors have run out.
+    pub fn new(discovery: Discovery, quiet: Duration) -> io::Result<Self> {
+        Ok(Self {
+            set: Epoll::new()?.on_runtime()?,
+            ready: Ready::new(BITE),
+            batch: Batch::new(CALL, ROOM),
+            discovery,
+            quiet,
+            pairs: Vec::new(),
+            vacant: Vec::new(),
+            births: 0,
+            index: BTreeMap::new(),
+            resting: BTreeSet::new(),
+            breather: None,
+            events: VecDeque::new(),
+            findings: VecDeque::new(),
+        })
+    }
+
+    /// Does what the port plan asks.
+    pub fn handle_input(&mut self, now: Instant, command: Command) {
+        match command {
+            Command::Bind { pair, discover } => self.bind(now, pair, discover),
+            Command::Unbind { pair } => self.unbind(now, pair),
+        }
+    }
+
+    /// The STUN servers to ask from now on, of the pairs' address family.
+    pub fn set_servers(&mut self, now: Instant, servers: Vec<SocketAddr>) {
+        self.discovery.handle_input(now, discovery::Input::Servers(servers));
+        self.carry_out();
+    }
+
+    /// Hands out the sockets of a pair, RTP first, with nothing left to read in
+    /// them; they go to a worker with `WorkerHandle::open`. `None` when the pair is not
+    /// bound or already taken. A resting one is handed out too: the port plan
+    /// knows better than we whether its call carried anything.
+    pub fn take(&mut self, now: Instant, pair: PortPair) -> Option<[UdpSocket; 2]> {
+        let slot = *self.index.get(&pair)?;
+        let entry = self.pairs.get_mut(slot as usize)?.as_mut()?;
+        let (handles, watched) = (entry.handles(), entry.watched());
+        if let State::Resting { due, .. } = entry.state {
+            self.resting.remove(&(due, slot));
+        }
+        let sockets = entry.take()?;
+        for (socket, handle) in sockets.iter().zip(handles) {
+            if let Err(error) = self.set.get_ref().remove(socket.as_fd()) {
+                tracing::debug!(%error, ?pair, "socket was not being drained");
+            }
+            if watched {
+                self.discovery.handle_input(now, discovery::Input::Forget { socket: handle.into() });
+            }
+            empty(&mut self.batch, socket);
+        }
+        self.carry_out();
+        Some(sockets)
+    }
+
+    /// Takes back the sockets of a taken pair. A `used` one rests until it has
+    /// been quiet, another is idle at once; `Event::Rested` says when.
+    pub fn rest(&mut self, now: Instant, pair: PortPair, sockets: [UdpSocket; 2], used: bool) {
+        let Some(slot) = self.index.get(&pair).copied() else { return };
+        let Some(entry) = self.pairs.get_mut(slot as usize).and_then(Option::as_mut) else { return };
+        match entry.taken() {
+            Some(false) => {}
+            Some(true) => return self.forget(slot),
+            None => return,
+        }
+        for (socket, handle) in sockets.iter().zip(entry.handles()) {
+            if let Err(error) = self.set.get_ref().add(socket.as_fd(), handle.0) {
+                tracing::warn!(%error, ?pair, "socket will not be drained");
+            }
+        }
+        let due = now + self.quiet;
+        entry.state = State::Resting { sockets, heard: now, due };
+        if used {
+            self.resting.insert((due, slot));
+        } else {
+            self.awake(now, slot);
+        }
+    }
+
+    /// The sockets of a taken pair have gone down with their worker
+    /// (`Report::Stopped`). `Event::Refused` tells the port plan; call this after
+    /// it has heard `Fact::Failed`.
+    pub fn lose(&mut self, pair: PortPair) {
+        let Some(slot) = self.index.get(&pair).copied() else { return };
+        let entry = self.pairs.get(slot as usize).and_then(Option::as_ref);
+        if entry.is_some_and(|entry| entry.taken().is_some()) {
+            self.forget(slot);
+            self.events.push_back(Event::Refused { pair });
+        }
+    }
+
+    /// Reads what has arrived, one bounded bite. Call when [`ready`](Self::ready) says so.
+    pub fn receive(&mut self, now: Instant) {
+        if self.breather.is_some_and(|until| now < until) {
+            return;
+        }
+        self.breather = None;
+        let ready = &mut self.ready;
+        let waited = self.set.try_io(Interest::READABLE, |set| {
+            set.wait(ready, Some(Duration::ZERO))?;
+            if ready.is_empty() { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
+        });
+        if waited.is_err() {
+            return;
+        }
+        let mut flooded = self.ready.found() == BITE;
+        while let Some(token) = self.ready.next() {
+            flooded |= self.hear(now, Handle(token)) == CALL;
+        }
+        self.breather = flooded.then(|| now + BREATHER);
+    }
+
+    /// Lets pairs go whose rest is over, keeps mappings warm, goes on after a breather.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        self.receive(now);
+        while let Some(&(at, slot)) = self.resting.first().filter(|(at, _)| *at <= now) {
+            self.resting.remove(&(at, slot));
+            self.try_awake(now, slot);
+        }
+        self.discovery.handle_timeout(now);
+        self.carry_out();
+    }
+
+    /// The next answer to the port plan, in order.
+    pub fn poll_output(&mut self) -> Option<Event> {
+        self.events.pop_front()
+    }
+
+    /// The next thing that discovery noticed beside addresses.
+    pub fn poll_finding(&mut self) -> Option<Finding> {
+        self.findings.pop_front()
+    }
+
+    /// When [`handle_timeout`](Self::handle_timeout) is due.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        let rested = self.resting.first().map(|(at, _)| *at);
+        [self.breather, rested, self.discovery.poll_timeout()].into_iter().flatten().min()
+    }
+
+    /// Ready when [`receive`](Self::receive) has something to do; not during a breather.
+    pub fn poll_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.breather.is_some() {
+            return Poll::Pending;
+        }
+        ready!(self.set.poll_read_ready(cx)).map(|_guard| ()).into()
+    }
+
+    /// Waits for [`poll_ready`](Self::poll_ready).
+    pub async fn ready(&self) -> io::Result<()> {
+        std::future::poll_fn(|cx| self.poll_ready(cx)).await
+    }
+
+    fn bind(&mut self, now: Instant, pair: PortPair, discover: bool) {
+        // A new plan may ask for what an old one has left idle; its need for discovery may differ.
+        let held = self.index.get(&pair).and_then(|slot| self.pairs.get(*slot as usize)?.as_ref());
+        match held.map(Pair::is_idle) {
+            None => {}
+            Some(true) => self.unbind(now, pair),
+            Some(false) => return self.events.push_back(Event::Refused { pair }),
+        }
+        let slot = self.vacant.last().copied().unwrap_or(self.pairs.len() as u32);
+        let handles = Handle::pair(slot, self.births);
+        match self.open(pair, handles) {
+            Ok(sockets) => {
+                self.vacant.pop();
+                self.births = self.births.wrapping_add(1);
+                if self.pairs.len() <= slot as usize {
+                    self.pairs.resize_with(slot as usize + 1, || None);
+                }
+                self.pairs[slot as usize] = Some(Pair::idle(pair, discover, handles, sockets));
+                self.index.insert(pair, slot);
+                self.events.push_back(Event::Bound { pair });
+                self.watch(now, discover, handles);
+            }
+            Err(error) => {
+                tracing::debug!(%error, ?pair, "pair refused");
+                self.events.push_back(Event::Refused { pair });
+            }
+        }
+    }
+
+    /// Both or neither: what was opened before an error is closed with it.
+    fn open(&self, pair: PortPair, handles: [Handle; 2]) -> io::Result<[UdpSocket; 2]> {
+        let sockets = [bind_udp(pair.rtp(), Class::Media)?, bind_udp(pair.rtcp(), Class::Media)?];
+        for (socket, handle) in sockets.iter().zip(handles) {
+            self.set.get_ref().add(socket.as_fd(), handle.0)?;
+        }
+        Ok(sockets)
+    }
+
+    fn unbind(&mut self, now: Instant, pair: PortPair) {
+        let Some(slot) = self.index.get(&pair).copied() else { return };
+        let Some(entry) = self.pairs.get_mut(slot as usize).and_then(Option::as_mut) else { return };
+        let (watched, handles) = (entry.watched(), entry.handles());
+        if !entry.abandon() {
+            return;
+        }
+        if watched {
+            for handle in handles {
+                self.discovery.handle_input(now, discovery::Input::Forget { socket: handle.into() });
+            }
+            self.carry_out();
+        }
+        self.forget(slot);
+    }
+
+    /// Closes whatever sockets the pair still has.
+    fn forget(&mut self, slot: u32) {
+        if let Some(entry) = self.pairs.get_mut(slot as usize).and_then(Option::take) {
+            if let State::Resting { due, .. } = entry.state {
+                self.resting.remove(&(due, slot));
+            }
+            self.index.remove(&entry.pair);
+            self.vacant.push(slot);
+        }
+    }
+
+    /// Reads one batch from one socket; returns how many packets there were.
+    fn hear(&mut self, now: Instant, handle: Handle) -> usize {
+        let Some(entry) = handle.find(&mut self.pairs) else { return 0 };
+        let Some(socket) = entry.socket(handle) else { return 0 };
+        self.batch.clear();
+        let count = self.batch.receive(socket.as_fd(), CALL).unwrap_or_default();
+        if let State::Resting { heard, .. } = &mut entry.state
+            && count > 0
+        {
+            *heard = now;
+        }
+        if entry.watched() {
+            for at in 0..self.batch.len() {
+                let Some(packet) = self.batch.packet(at) else { break };
+                let input =
+                    discovery::Input::Received { socket: handle.into(), from: packet.from, packet: packet.bytes };
+                self.discovery.handle_input(now, input);
+            }
+            self.carry_out();
+        }
+        count
+    }
+
+    /// Ends a rest if the pair was quiet all the time, else prolongs it.
+    fn try_awake(&mut self, now: Instant, slot: u32) {
+        let Some(entry) = self.pairs.get(slot as usize).and_then(Option::as_ref) else { return };
+        // What nobody has read yet counts as well.
+        for handle in entry.handles() {
+            self.hear(now, handle);
+        }
+        let Some(entry) = self.pairs.get_mut(slot as usize).and_then(Option::as_mut) else { return };
+        let State::Resting { heard, due, .. } = &mut entry.state else { return };
+        *due = *heard + self.quiet;
+        if *due > now {
+            self.resting.insert((*due, slot));
+        } else {
+            self.awake(now, slot);
+        }
+    }
+
+    fn awake(&mut self, now: Instant, slot: u32) {
+        let Some(entry) = self.pairs.get_mut(slot as usize).and_then(Option::as_mut) else { return };
+        entry.awake();
+        let (pair, discover, handles) = (entry.pair, entry.discover, entry.handles());
+        self.events.push_back(Event::Rested { pair });
+        self.watch(now, discover, handles);
+    }
+
+    fn watch(&mut self, now: Instant, discover: bool, handles: [Handle; 2]) {
+        if discover {
+            for handle in handles {
+                self.discovery.handle_input(now, discovery::Input::Watch { socket: handle.into(), fast: false });
+            }
+            self.carry_out();
+        }
+    }
+
+    /// Does what discovery wants done, until it wants nothing more.
+    fn carry_out(&mut self) {
+        while let Some(output) = self.discovery.poll_output() {
+            match output {
+                discovery::Output::Transmit { socket, to, bytes } => {
+                    let handle = Handle::from(socket);
+                    let socket = handle.find(&mut self.pairs).and_then(|entry| entry.socket(handle));
+                    if let Some(Err(error)) = socket.map(|socket| socket.send_to(&bytes, to)) {
+                        tracing::debug!(%error, %to, "STUN request not sent");
+                    }
+                }
+                discovery::Output::Mapped { socket, mapped, .. } => {
+                    let handle = Handle::from(socket);
+                    let event = handle.find(&mut self.pairs).and_then(|entry| entry.mapped(handle, Some(mapped)));
+                    self.events.extend(event);
+                }
+                discovery::Output::Unmapped { socket } => {
+                    let handle = Handle::from(socket);
+                    let event = handle.find(&mut self.pairs).and_then(|entry| entry.mapped(handle, None));
+                    self.events.extend(event);
+                }
+                discovery::Output::Finding { finding, .. } => self.findings.push_back(finding),
+            }
+        }
+    }
+}
+
+/// Throws away what waits in a socket, within reason.
+fn empty(batch: &mut Batch, socket: &UdpSocket) {
+    for _ in 0..64 {
+        batch.clear();
+        if batch.receive(socket.as_fd(), CALL).unwrap_or_default() < CALL {
+            break;
+        }
+    }
+    batch.clear();
+}
