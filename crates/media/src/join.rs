@@ -196,6 +196,17 @@ mod tests {
     }
 
     #[test]
+    fn a_near_leg_forgets_whom_it_held() {
+        let mut world = World::call();
+        world.packet(A_RTP, PHONE, &rtp(1, 1));
+        world.packet(B_RTP, SERVER, &rtp(2, 1));
+        world.open(1, server(1), LegPlan { sources: from_ip("198.51.100.8"), ..phone(1) }, None);
+        world.command(Command::Join { a: (stream(0), End::B), b: (stream(1), End::A) });
+        assert_eq!(world.packet(B_RTP, SERVER, &rtp(2, 2)), Verdict::Drop(Drop::RefusedSource));
+        assert_eq!(world.packet(D_RTP, OTHER_PHONE, &rtp(3, 1)), to(A_RTP, PHONE));
+    }
+
+    #[test]
     fn silence_is_that_of_the_far_legs() {
         let silent = |world: &World| world.facts.iter().filter(|fact| matches!(fact, Fact::Silent { .. })).count();
         let mut world = spiral();

@@ -384,7 +384,7 @@ impl Offers {
 
     fn take(&mut self, end: &EndPlan) -> Result<Ready, Refusal> {
         self.pools.want(end.local, end.range, discovered(end.advertise));
-        self.pools.take(end.local, end.range).map_err(|shortage| match shortage {
+        self.pools.take(end.local, end.range, discovered(end.advertise)).map_err(|shortage| match shortage {
             Shortage::NotReady => Refusal::NotReady,
             Shortage::Exhausted => Refusal::Exhausted(end.side),
         })
@@ -597,12 +597,20 @@ fn write(session: &Session, to: End, whole: &[u8], body: &Body<'_>, edit: &mut E
             Some(target) => {
                 sdp::edit::port(whole, edit, media, target.rtp.port());
                 let next = SocketAddr::new(target.rtp.ip(), target.rtp.port().wrapping_add(1));
-                if media.rtcp.is_some() || target.rtcp != next || discovered(end.advertise) {
+                let written = media.attribute("rtcp").is_some();
+                let wanted = written || target.rtcp != next || discovered(end.advertise);
+                if !media.protocol.windows(3).any(|p| p.eq_ignore_ascii_case(b"RTP")) {
+                    sdp::edit::remove_media_attributes(whole, edit, media, &["rtcp"]);
+                } else if wanted {
                     sdp::edit::rtcp(whole, edit, media, target.rtcp);
                 }
             }
-            None if media.port != 0 => sdp::edit::port(whole, edit, media, 0),
-            None => {}
+            None => {
+                if media.port != 0 {
+                    sdp::edit::port(whole, edit, media, 0);
+                }
+                sdp::edit::remove_media_attributes(whole, edit, media, &["rtcp"]);
+            }
         }
     }
     sdp::edit::remove_attributes(whole, edit, body, &ICE);

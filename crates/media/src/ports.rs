@@ -174,29 +174,28 @@ impl Pools {
         Self { ranges, reserve: reserve.max(1), rng, pools: BTreeMap::new(), commands: VecDeque::new() }
     }
 
-    /// Makes sure that there is a pool, and that its reserve is on the way.
+    /// Makes sure that there is a pool, and that its reserve of such pairs is on
+    /// the way. A pool may serve both kinds: one side that is discovered, one that is not.
     pub fn want(&mut self, ip: IpAddr, range: RangeId, discover: bool) {
         let Some((id, ports)) = self.range(range) else { return };
         if !self.pools.contains_key(&(ip, id)) {
             let fresh: Vec<u16> = ports.pairs().filter(|&rtp| self.owner(rtp) == Some(id)).collect();
-            self.pools.insert((ip, id), Pool::new(ip, discover, fresh));
+            self.pools.insert((ip, id), Pool::new(ip, fresh));
         }
         if let Some(pool) = self.pools.get_mut(&(ip, id)) {
-            if pool.discover != discover {
-                pool.discover = discover;
-                pool.unbind_down_to(0, &mut self.commands);
-                pool.outdated = pool.pairs.keys().copied().collect();
-            }
+            pool.want(discover);
             pool.fill(self.reserve, &mut self.rng, &mut self.commands);
         }
     }
 
     /// Takes a pair, at random among the idle ones, and refills behind it.
-    pub fn take(&mut self, ip: IpAddr, range: RangeId) -> Result<Ready, Shortage> {
+    pub fn take(&mut self, ip: IpAddr, range: RangeId, discover: bool) -> Result<Ready, Shortage> {
         let Some((id, _)) = self.range(range) else { return Err(Shortage::Exhausted) };
         let Some(pool) = self.pools.get_mut(&(ip, id)) else { return Err(Shortage::Exhausted) };
-        let taken = pool.take(&mut self.rng);
-        if taken == Err(Shortage::Exhausted) {
+        let mut taken = pool.take(discover, &mut self.rng);
+        if taken == Err(Shortage::Exhausted) && pool.yield_one(!discover, &mut self.commands) {
+            taken = Err(Shortage::NotReady);
+        } else if taken == Err(Shortage::Exhausted) {
             // All others were tried: what the system once refused gets another chance, for the next caller.
             pool.fresh.append(&mut pool.refused);
         }
@@ -207,9 +206,9 @@ impl Pools {
     /// A call is over, or never was. A pair that carried packets rests until
     /// [`Event::Rested`]; another is idle at once.
     pub fn give_back(&mut self, pair: PortPair, used: bool) {
-        self.with(pair, |pool, rtp| match pool.pairs.get(&rtp) {
-            Some(&State::Live(_)) if used => pool.put(rtp, State::Resting),
-            Some(&State::Live(mapped)) => pool.put(rtp, State::Idle(mapped)),
+        self.with(pair, |pool, rtp| match pool.state(rtp) {
+            Some(State::Live(_)) if used => pool.set(rtp, State::Resting),
+            Some(State::Live(mapped)) => pool.set(rtp, State::Idle(mapped)),
             Some(State::Binding | State::Idle(_) | State::Resting) | None => {}
         });
     }
@@ -219,30 +218,30 @@ impl Pools {
     pub fn handle_event(&mut self, event: Event) {
         match event {
             Event::Bound { pair } => self.with(pair, |pool, rtp| {
-                if pool.pairs.get(&rtp) == Some(&State::Binding) {
-                    pool.put(rtp, State::Idle(None));
+                if pool.state(rtp) == Some(State::Binding) {
+                    pool.set(rtp, State::Idle(None));
                 }
             }),
-            Event::Refused { pair } => self.with(pair, |pool, rtp| match pool.pairs.get(&rtp) {
+            Event::Refused { pair } => self.with(pair, |pool, rtp| match pool.state(rtp) {
                 Some(State::Binding | State::Idle(_) | State::Resting) => {
                     pool.remove(rtp);
                     pool.refused.push(rtp);
                 }
                 Some(State::Live(_)) | None => {}
             }),
-            Event::Mapped { pair, rtp: mapped, rtcp } => self.with(pair, |pool, rtp| match pool.pairs.get(&rtp) {
-                Some(State::Idle(_)) => pool.put(rtp, State::Idle(Some([mapped, rtcp]))),
-                Some(State::Live(_)) => pool.put(rtp, State::Live(Some([mapped, rtcp]))),
+            Event::Mapped { pair, rtp: mapped, rtcp } => self.with(pair, |pool, rtp| match pool.state(rtp) {
+                Some(State::Idle(_)) => pool.set(rtp, State::Idle(Some([mapped, rtcp]))),
+                Some(State::Live(_)) => pool.set(rtp, State::Live(Some([mapped, rtcp]))),
                 Some(State::Binding | State::Resting) | None => {}
             }),
-            Event::Unmapped { pair } => self.with(pair, |pool, rtp| match pool.pairs.get(&rtp) {
-                Some(State::Idle(_)) => pool.put(rtp, State::Idle(None)),
-                Some(State::Live(_)) => pool.put(rtp, State::Live(None)),
+            Event::Unmapped { pair } => self.with(pair, |pool, rtp| match pool.state(rtp) {
+                Some(State::Idle(_)) => pool.set(rtp, State::Idle(None)),
+                Some(State::Live(_)) => pool.set(rtp, State::Live(None)),
                 Some(State::Binding | State::Resting) | None => {}
             }),
             Event::Rested { pair } => self.with(pair, |pool, rtp| {
-                if pool.pairs.get(&rtp) == Some(&State::Resting) {
-                    pool.put(rtp, State::Idle(None));
+                if pool.state(rtp) == Some(State::Resting) {
+                    pool.set(rtp, State::Idle(None));
                 }
             }),
         }
@@ -262,7 +261,7 @@ impl Pools {
     pub fn owns(&self, address: SocketAddr) -> bool {
         let (ip, rtp) = (address.ip().to_canonical(), address.port() & !1);
         self.pools.iter().any(|((local, _), pool)| {
-            (local.to_canonical() == ip && pool.pairs.contains_key(&rtp)) || pool.mapped_to(address)
+            (local.to_canonical() == ip && pool.holds(rtp)) || pool.mapped_to(address)
         })
     }
 
@@ -271,8 +270,7 @@ impl Pools {
         let Some(id) = self.owner(pair.rtp) else { return };
         if let Some(pool) = self.pools.get_mut(&(pair.ip, id)) {
             change(pool, pair.rtp);
-            pool.unbind_outdated(pair.rtp, &mut self.commands);
-            pool.unbind_down_to(pool.most(self.reserve), &mut self.commands);
+            pool.trim(self.reserve, &mut self.commands);
             pool.fill(self.reserve, &mut self.rng, &mut self.commands);
         }
     }

@@ -10,7 +10,6 @@ use wire::sip::compose::Request;
 use wire::sip::{Contact, Message, Method, Name, Stored};
 
 use crate::request::target::party;
-use crate::request::route::Routed;
 use crate::request::{Reject, Target};
 use crate::token::short;
 use crate::transaction::{Branch, Client, Context, Id, Purpose};
@@ -305,20 +304,8 @@ impl Proxy {
         compose: impl FnOnce(&[u8]) -> Vec<u8>,
     ) -> Option<Id> {
         let number = self.random();
-        let id = self.contexts.insert(Context {
-            id: Id { slot: 0, generation: 0 },
-            answering: None,
-            request: Stored::default(),
-            flow,
-            invite: false,
-            offered: false,
-            purpose,
-            routed: Routed::default(),
-            branches: vec![Branch::new(target, flow, number)],
-            parked: None,
-            cancelled: false,
-            armed: None,
-        });
+        let branch = Branch::new(target, flow, number);
+        let id = self.contexts.insert(Context::new(flow, Stored::default(), purpose, vec![branch]));
         let mut context = self.contexts.take(id)?;
         let via = crate::rewrite::via::ours(self.advertised(flow).unwrap_or(flow.local), flow, id, number);
         let bytes = compose(via.as_bytes());

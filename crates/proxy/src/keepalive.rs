@@ -5,6 +5,7 @@
 use std::time::{Duration, Instant};
 
 use nat::Mapped;
+use nat::keepalive::Schedule;
 use registry::BindingId;
 use wire::sip::compose::Request;
 use wire::sip::{Message, Method, Status, Uri};
@@ -19,10 +20,6 @@ use crate::timer::Timer;
 use crate::transaction::{Context, Purpose};
 use crate::{Observed, Proxy};
 
-/// Shortest and longest pause between pings: below the 30 s that many NATs
-/// keep a UDP mapping, spread so that phones are not pinged in a burst.
-const SHORTEST: Duration = Duration::from_secs(18);
-const SPREAD_MS: u64 = 4000;
 /// Pause before a listener without an address tries again.
 const RETRY: Duration = Duration::from_secs(2);
 
@@ -33,17 +30,13 @@ pub(crate) struct Ping {
 }
 
 impl Proxy {
-    fn pause(&mut self) -> Duration {
-        SHORTEST + Duration::from_millis(self.random() % SPREAD_MS)
-    }
-
     /// Starts or stops the pings of a binding.
     pub(crate) fn keep_pinged(&mut self, now: Instant, id: BindingId, wanted: bool) {
         if !wanted {
             return self.stop_pings(id);
         }
         if !self.pings.contains_key(&id) {
-            let due = now + self.pause();
+            let due = Schedule::PHONE.next(now, &mut self.rng);
             self.pings.insert(id, Ping { due });
             self.timers.arm(due, Timer::Ping(id));
         }
@@ -68,7 +61,7 @@ impl Proxy {
         };
         let flow = binding.flow;
         let to = format!("<{}>", String::from_utf8_lossy(&binding.contact));
-        let due = now + self.pause();
+        let due = Schedule::PHONE.next(now, &mut self.rng);
         self.pings.insert(id, Ping { due });
         self.timers.arm(due, Timer::Ping(id));
         self.ask_options(now, flow, target, Purpose::Ping(id), &to);
@@ -89,7 +82,7 @@ impl Proxy {
     }
 
     pub(crate) fn upstream_due(&mut self, now: Instant, listener: u16) {
-        let mut pause = self.pause();
+        let mut due = Schedule::UPSTREAM.next(now, &mut self.rng);
         for (upstream, config) in self.config.clone().upstreams.iter().enumerate() {
             let hop = Hop::Host { host: config.host.clone(), port: config.port, listener: ListenerId(listener) };
             match self.locate(now, &hop) {
@@ -99,10 +92,10 @@ impl Proxy {
                     let purpose = Purpose::PingUpstream { listener, upstream };
                     self.ask_options(now, flow, target, purpose, &format!("<{uri}>"));
                 }
-                Located::Wait | Located::Nowhere => pause = RETRY,
+                Located::Wait | Located::Nowhere => due = now + RETRY,
             }
         }
-        self.timers.arm(now + pause, Timer::Upstream(listener));
+        self.timers.arm(due, Timer::Upstream(listener));
     }
 
     fn ask_options(&mut self, now: Instant, flow: Flow, target: Target, purpose: Purpose, to: &str) {

@@ -64,7 +64,7 @@ pub(crate) fn aor(message: Message<'_>) -> Option<Vec<u8>> {
 }
 
 /// q as thousandths (§20.10).
-fn preference(addr: &NameAddr<'_>) -> u16 {
+pub(crate) fn preference(addr: &NameAddr<'_>) -> u16 {
     let q = addr.params.value("q").and_then(|v| std::str::from_utf8(v).ok()).and_then(|v| v.trim().parse::<f32>().ok());
     q.map_or(1000, |q| (q.clamp(0.0, 1.0) * 1000.0) as u16)
 }

@@ -7,8 +7,9 @@ use wire::Flow;
 use wire::sip::{Contact, Message, Name};
 
 use crate::Proxy;
-use crate::register::NATED_EXPIRY;
+use crate::register::{NATED_EXPIRY, preference};
 use crate::request::Reject;
+use crate::transaction::Key;
 
 /// Longest expiry granted, seconds.
 const LONGEST: u32 = 3600;
@@ -19,7 +20,13 @@ const MOST_CONTACTS: usize = 16;
 
 impl Proxy {
     /// A REGISTER that was authenticated where users are configured.
-    pub(crate) fn registrar(&mut self, now: Instant, flow: Flow, message: Message<'_>) -> Result<(), Reject> {
+    pub(crate) fn registrar(
+        &mut self,
+        now: Instant,
+        flow: Flow,
+        message: Message<'_>,
+        key: Key,
+    ) -> Result<(), Reject> {
         let bad = |reason| Reject::new(400, reason);
         let aor = message
             .to()
@@ -50,7 +57,7 @@ impl Proxy {
                     if stale {
                         return Err(Reject::new(500, "CSeq out of order"));
                     }
-                    put.push((id, addr.uri.to_vec(), instance.map(<[u8]>::to_vec), asked.min(most)));
+                    put.push((id, addr.uri.to_vec(), instance.map(<[u8]>::to_vec), preference(&addr), asked.min(most)));
                 }
             }
         }
@@ -67,7 +74,7 @@ impl Proxy {
                 self.release(id, false);
             }
         }
-        for (id, contact, instance, seconds) in put {
+        for (id, contact, instance, q, seconds) in put {
             if seconds == 0 {
                 self.release(id, false);
                 continue;
@@ -84,7 +91,7 @@ impl Proxy {
                 flow,
                 upstream: None,
                 natted,
-                q: 1000,
+                q,
                 user_agent: agent[..agent.len().min(64)].to_vec(),
                 expires: now + Duration::from_secs(u64::from(seconds)),
                 answered: false,
@@ -94,14 +101,13 @@ impl Proxy {
             self.offers.want(&end);
             self.bind(now, binding);
         }
-        let mut extra = Vec::new();
+        let mut answer = Reject::new(200, "OK");
         for binding in self.registry.of_aor(&aor) {
             let left = binding.expires.saturating_duration_since(now).as_secs();
-            extra.extend_from_slice(b"Contact: <");
-            extra.extend_from_slice(&binding.contact);
-            extra.extend_from_slice(format!(">;expires={left}\r\n").as_bytes());
+            let contact = String::from_utf8_lossy(&binding.contact);
+            answer = answer.with(&format!("Contact: <{contact}>;expires={left}"));
         }
-        self.answer_stateless(flow, message, 200, "OK", &extra);
+        self.answer(now, flow, message, key, &answer);
         Ok(())
     }
 }

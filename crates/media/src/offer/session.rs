@@ -74,6 +74,7 @@ impl Stream {
     fn plan(&self, which: End, end: &EndPlan) -> LegPlan {
         let target = self.targets[which.index()];
         let private = target.is_some_and(|t| nat::address::is_private(t.rtp.ip()));
+        let proven = |ip| target.is_some_and(|t| t.rtp.ip() == ip && t.rtcp.ip() == ip);
         let (sources, early) = match end.signalled_from {
             None => (
                 Sources {
@@ -89,7 +90,14 @@ impl Stream {
                     ips: [Some(ip), None],
                     prefixes: end.prefixes.clone(),
                 },
-                if private && !end.private_targets { Early::Never } else { Early::Capped },
+                // Where signalling comes from, nobody else can be flooded.
+                if proven(ip) {
+                    Early::Uncapped
+                } else if private && !end.private_targets {
+                    Early::Never
+                } else {
+                    Early::Capped
+                },
             ),
         };
         LegPlan { pair: self.legs[which.index()].pair, side: end.side, target, sources, early, open: end.open }

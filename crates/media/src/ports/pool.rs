@@ -3,7 +3,7 @@
 //! Decides how many are kept bound, and which is taken. Every pair is in exactly
 //! one place: a number in `fresh` or `refused`, or a state in `pairs`.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 
 use nat::Mapped;
@@ -26,116 +26,155 @@ pub(super) enum State {
     Resting,
 }
 
+/// Whether a pair's sockets are discovered. Where both sides of siplatch share
+/// one address, one range serves both: plain pairs and discovered ones.
+type Class = bool;
+
+/// What a pool holds of one class.
+#[derive(Debug, Default)]
+struct Stock {
+    /// Somebody takes pairs of this class.
+    wanted: bool,
+    /// Pairs that can be taken.
+    ready: Vec<u16>,
+    /// Idle, being bound or being discovered.
+    warm: usize,
+    live: usize,
+}
+
 #[derive(Debug)]
 pub(super) struct Pool {
     ip: IpAddr,
-    pub(super) discover: bool,
-    pub(super) pairs: BTreeMap<u16, State>,
-    /// Those of `pairs` that can be taken.
-    ready: Vec<u16>,
+    pairs: BTreeMap<u16, (Class, State)>,
+    stock: [Stock; 2],
     /// Not bound, never refused since the last round.
     pub(super) fresh: Vec<u16>,
     pub(super) refused: Vec<u16>,
-    /// Bound before the pool's need for discovery changed: closed once idle.
-    pub(super) outdated: BTreeSet<u16>,
-    live: usize,
     resting: usize,
 }
 
 impl Pool {
-    pub(super) fn new(ip: IpAddr, discover: bool, fresh: Vec<u16>) -> Self {
-        let (pairs, outdated) = (BTreeMap::new(), BTreeSet::new());
-        let (ready, refused) = (Vec::new(), Vec::new());
-        Self { ip, discover, pairs, ready, fresh, refused, outdated, live: 0, resting: 0 }
+    pub(super) fn new(ip: IpAddr, fresh: Vec<u16>) -> Self {
+        Self { ip, pairs: BTreeMap::new(), stock: Default::default(), fresh, refused: Vec::new(), resting: 0 }
     }
 
-    pub(super) fn take(&mut self, rng: &mut ChaCha20Rng) -> Result<Ready, Shortage> {
-        if let Some(rtp) = pick(&mut self.ready, rng)
-            && let Some(&State::Idle(mapped)) = self.pairs.get(&rtp)
+    /// From now on a reserve of this class is kept.
+    pub(super) fn want(&mut self, class: Class) {
+        self.stock[usize::from(class)].wanted = true;
+    }
+
+    pub(super) fn state(&self, rtp: u16) -> Option<State> {
+        self.pairs.get(&rtp).map(|(_, state)| *state)
+    }
+
+    pub(super) fn take(&mut self, class: Class, rng: &mut ChaCha20Rng) -> Result<Ready, Shortage> {
+        if let Some(rtp) = pick(&mut self.stock[usize::from(class)].ready, rng)
+            && let Some(State::Idle(mapped)) = self.state(rtp)
         {
-            self.put(rtp, State::Live(mapped));
-            let mapped = mapped.filter(|_| self.discover);
-            return Ok(Ready { pair: self.pair(rtp), mapped });
+            self.put(rtp, class, State::Live(mapped));
+            return Ok(Ready { pair: self.pair(rtp), mapped: mapped.filter(|_| class) });
         }
-        let waiting = self.warm() > 0 || !self.fresh.is_empty();
+        let waiting = self.stock[usize::from(class)].warm > 0 || !self.fresh.is_empty();
         Err(if waiting { Shortage::NotReady } else { Shortage::Exhausted })
     }
 
-    /// Binds random numbers until the reserve is there or on the way.
+    /// Binds random numbers until the reserves are there or on the way.
     pub(super) fn fill(&mut self, reserve: usize, rng: &mut ChaCha20Rng, commands: &mut VecDeque<Command>) {
-        while self.warm() < self.reserve(reserve)
-            && let Some(rtp) = pick(&mut self.fresh, rng)
-        {
-            self.put(rtp, State::Binding);
-            commands.push_back(Command::Bind { pair: self.pair(rtp), discover: self.discover });
-        }
-    }
-
-    /// Closes idle pairs over `most`; those without a mapping first.
-    pub(super) fn unbind_down_to(&mut self, most: usize, commands: &mut VecDeque<Command>) {
-        while self.warm() > most {
-            let idle = |state: &State| matches!(state, State::Idle(_));
-            let waiting = self.pairs.iter().find(|(rtp, state)| idle(state) && !self.ready.contains(rtp));
-            let Some(rtp) = waiting.map(|(&rtp, _)| rtp).or_else(|| self.ready.first().copied()) else { return };
-            self.unbind(rtp, commands);
-        }
-    }
-
-    pub(super) fn unbind_outdated(&mut self, rtp: u16, commands: &mut VecDeque<Command>) {
-        if self.outdated.contains(&rtp) {
-            match self.pairs.get(&rtp) {
-                Some(State::Idle(_)) => self.unbind(rtp, commands),
-                Some(State::Binding | State::Live(_) | State::Resting) => return,
-                None => {}
+        // The class that runs short comes first.
+        let order = if self.stock[1].warm < self.stock[0].warm { [true, false] } else { [false, true] };
+        for class in order {
+            while self.stock[usize::from(class)].warm < self.reserve(class, reserve)
+                && let Some(rtp) = pick(&mut self.fresh, rng)
+            {
+                self.put(rtp, class, State::Binding);
+                commands.push_back(Command::Bind { pair: self.pair(rtp), discover: class });
             }
-            self.outdated.remove(&rtp);
         }
     }
 
-    fn unbind(&mut self, rtp: u16, commands: &mut VecDeque<Command>) {
+    /// Closes idle pairs over what is worth keeping; those without a mapping first.
+    pub(super) fn trim(&mut self, reserve: usize, commands: &mut VecDeque<Command>) {
+        for class in [false, true] {
+            while self.stock[usize::from(class)].warm > self.most(class, reserve) {
+                let ready = &self.stock[usize::from(class)].ready;
+                let idle = |(of, state): &(Class, State)| *of == class && matches!(state, State::Idle(_));
+                let waiting = self.pairs.iter().find(|(rtp, pair)| idle(pair) && !ready.contains(rtp));
+                let Some(rtp) = waiting.map(|(&rtp, _)| rtp).or_else(|| ready.first().copied()) else { break };
+                self.remove(rtp);
+                self.fresh.push(rtp);
+                commands.push_back(Command::Unbind { pair: self.pair(rtp) });
+            }
+        }
+    }
+
+    /// Nothing is left for the other class: an idle pair of this one is closed for it.
+    pub(super) fn yield_one(&mut self, class: Class, commands: &mut VecDeque<Command>) -> bool {
+        let Some(rtp) = self.stock[usize::from(class)].ready.first().copied() else { return false };
         self.remove(rtp);
         self.fresh.push(rtp);
         commands.push_back(Command::Unbind { pair: self.pair(rtp) });
+        true
     }
 
-    /// Idle, being bound or being discovered.
-    fn warm(&self) -> usize {
-        self.pairs.len() - self.live - self.resting
+    fn reserve(&self, class: Class, reserve: usize) -> usize {
+        let stock = &self.stock[usize::from(class)];
+        match (stock.wanted, class) {
+            (false, _) => 0,
+            (true, false) => reserve,
+            (true, true) => reserve.max(stock.live + 2).min(MOST_MAPPED),
+        }
     }
 
-    fn reserve(&self, reserve: usize) -> usize {
-        if self.discover { reserve.max(self.live + 2).min(MOST_MAPPED) } else { reserve }
+    fn most(&self, class: Class, reserve: usize) -> usize {
+        let most = self.reserve(class, reserve) + SLACK;
+        if class { most.min(MOST_MAPPED) } else { most }
     }
 
-    pub(super) fn most(&self, reserve: usize) -> usize {
-        let most = self.reserve(reserve) + SLACK;
-        if self.discover { most.min(MOST_MAPPED) } else { most }
+    /// A bound pair changes its state and keeps its class.
+    pub(super) fn set(&mut self, rtp: u16, state: State) {
+        if let Some(&(class, _)) = self.pairs.get(&rtp) {
+            self.put(rtp, class, state);
+        }
     }
 
-    /// The one place where a pair changes its state.
-    pub(super) fn put(&mut self, rtp: u16, state: State) {
+    /// The one place where a pair's state is written.
+    fn put(&mut self, rtp: u16, class: Class, state: State) {
         self.remove(rtp);
-        self.pairs.insert(rtp, state);
+        self.pairs.insert(rtp, (class, state));
+        let stock = &mut self.stock[usize::from(class)];
         match state {
-            State::Binding => {}
-            State::Idle(mapped) if self.discover && mapped.is_none() => {}
-            State::Idle(_) => self.ready.push(rtp),
-            State::Live(_) => self.live += 1,
+            State::Binding => stock.warm += 1,
+            State::Idle(mapped) => {
+                stock.warm += 1;
+                if !class || mapped.is_some() {
+                    stock.ready.push(rtp);
+                }
+            }
+            State::Live(_) => stock.live += 1,
             State::Resting => self.resting += 1,
         }
     }
 
     pub(super) fn remove(&mut self, rtp: u16) {
-        match self.pairs.remove(&rtp) {
-            Some(State::Live(_)) => self.live -= 1,
-            Some(State::Resting) => self.resting -= 1,
-            Some(State::Idle(_)) => self.ready.retain(|&other| other != rtp),
-            Some(State::Binding) | None => {}
+        let Some((class, state)) = self.pairs.remove(&rtp) else { return };
+        let stock = &mut self.stock[usize::from(class)];
+        match state {
+            State::Binding => stock.warm -= 1,
+            State::Idle(_) => {
+                stock.warm -= 1;
+                stock.ready.retain(|&other| other != rtp);
+            }
+            State::Live(_) => stock.live -= 1,
+            State::Resting => self.resting -= 1,
         }
     }
 
+    pub(super) fn holds(&self, rtp: u16) -> bool {
+        self.pairs.contains_key(&rtp)
+    }
+
     pub(super) fn mapped_to(&self, address: SocketAddr) -> bool {
-        self.pairs.values().any(|state| match state {
+        self.pairs.values().any(|(_, state)| match state {
             State::Idle(Some(mapped)) | State::Live(Some(mapped)) => mapped.contains(&Mapped(address)),
             State::Idle(None) | State::Live(None) | State::Binding | State::Resting => false,
         })
@@ -147,7 +186,8 @@ impl Pool {
 
     pub(super) fn counts(&self) -> Counts {
         let total = self.pairs.len() + self.fresh.len() + self.refused.len();
-        let (idle, live, resting) = (self.ready.len(), self.live, self.resting);
+        let idle = self.stock.iter().map(|stock| stock.ready.len()).sum();
+        let (live, resting) = (self.stock.iter().map(|stock| stock.live).sum(), self.resting);
         Counts { total, free: total - live - resting, idle, live, resting }
     }
 }

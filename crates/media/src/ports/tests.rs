@@ -50,7 +50,7 @@ fn drain(pools: &mut Pools, id: RangeId) -> Vec<u16> {
     let mut taken = Vec::new();
     loop {
         obey(pools, |_| false);
-        match pools.take(IP, id) {
+        match pools.take(IP, id, false) {
             Ok(ready) => taken.push(ready.pair.rtp),
             Err(Shortage::NotReady) => {}
             Err(Shortage::Exhausted) => return taken,
@@ -94,32 +94,47 @@ fn a_pair_belongs_to_the_narrowest_range() {
     let middle: BTreeSet<_> = drain(&mut pools, RangeId(1)).into_iter().collect();
     assert_eq!(middle, BTreeSet::from([30_010, 30_012, 30_014, 30_018]));
     // Ranges with the same ends are one pool.
-    assert_eq!(pools.take(IP, RangeId(3)), Err(Shortage::Exhausted));
+    assert_eq!(pools.take(IP, RangeId(3), false), Err(Shortage::Exhausted));
     pools.give_back(PortPair { ip: IP, rtp: 30_012 }, false);
-    assert_eq!(pools.take(IP, RangeId(3)).map(|ready| ready.pair.rtp), Ok(30_012));
+    assert_eq!(pools.take(IP, RangeId(3), false).map(|ready| ready.pair.rtp), Ok(30_012));
     // Another address has pools of its own.
     let other = IpAddr::from([10, 0, 0, 2]);
-    assert_eq!(pools.take(other, RangeId(0)), Err(Shortage::Exhausted));
+    assert_eq!(pools.take(other, RangeId(0), false), Err(Shortage::Exhausted));
     pools.want(other, RangeId(0), false);
-    assert_eq!(pools.take(other, RangeId(0)), Err(Shortage::NotReady));
+    assert_eq!(pools.take(other, RangeId(0), false), Err(Shortage::NotReady));
 }
 
 #[test]
 fn a_reserve_is_bound_ahead_and_refilled() {
     let mut pools = pools(&[range(30_000, 30_999)]);
-    assert_eq!(pools.take(IP, RangeId(0)), Err(Shortage::Exhausted), "nobody wanted it");
-    assert_eq!(pools.take(IP, RangeId(9)), Err(Shortage::Exhausted));
+    assert_eq!(pools.take(IP, RangeId(0), false), Err(Shortage::Exhausted), "nobody wanted it");
+    assert_eq!(pools.take(IP, RangeId(9), false), Err(Shortage::Exhausted));
     pools.want(IP, RangeId(0), false);
     pools.want(IP, RangeId(0), false);
-    assert_eq!(pools.take(IP, RangeId(0)), Err(Shortage::NotReady));
+    assert_eq!(pools.take(IP, RangeId(0), false), Err(Shortage::NotReady));
     assert_eq!(obey(&mut pools, |_| false).len(), 4);
     assert_eq!(counts(&pools), Counts { total: 500, free: 500, idle: 4, live: 0, resting: 0 });
-    let ready = pools.take(IP, RangeId(0)).expect("a reserve");
+    let ready = pools.take(IP, RangeId(0), false).expect("a reserve");
     assert_eq!(ready.mapped, None);
     assert_eq!(obey(&mut pools, |_| false).len(), 1);
     assert_eq!(counts(&pools), Counts { total: 500, free: 499, idle: 4, live: 1, resting: 0 });
     assert!(pools.owns(ready.pair.rtp()) && pools.owns(ready.pair.rtcp()));
     assert!(!pools.owns("10.0.0.2:30000".parse().unwrap()) && !pools.owns("10.0.0.1:40000".parse().unwrap()));
+}
+
+#[test]
+fn a_pair_on_its_way_is_no_exhaustion() {
+    let mut pools = pools(&[range(30_000, 30_001)]);
+    pools.want(IP, RangeId(0), true);
+    let pair = PortPair { ip: IP, rtp: 30_000 };
+    assert_eq!(pools.poll_command(), Some(Command::Bind { pair, discover: true }));
+    assert_eq!(pools.take(IP, RangeId(0), true), Err(Shortage::NotReady));
+    pools.handle_event(Event::Bound { pair });
+    assert_eq!(pools.take(IP, RangeId(0), true), Err(Shortage::NotReady));
+    let [rtp, rtcp] = mapped(pair);
+    pools.handle_event(Event::Mapped { pair, rtp, rtcp });
+    assert!(pools.take(IP, RangeId(0), true).is_ok());
+    assert_eq!(pools.take(IP, RangeId(0), true), Err(Shortage::Exhausted));
 }
 
 #[test]
@@ -131,12 +146,12 @@ fn a_used_pair_rests_and_an_unused_one_returns_at_once() {
     pools.handle_event(Event::Rested { pair }); // of an earlier life: ignored
     pools.give_back(pair, true);
     pools.give_back(pair, false); // twice: ignored
-    assert_eq!(pools.take(IP, RangeId(0)), Err(Shortage::Exhausted));
+    assert_eq!(pools.take(IP, RangeId(0), false), Err(Shortage::Exhausted));
     assert_eq!(counts(&pools).resting, 1);
     pools.handle_event(Event::Rested { pair });
-    assert_eq!(pools.take(IP, RangeId(0)).map(|ready| ready.pair), Ok(pair));
+    assert_eq!(pools.take(IP, RangeId(0), false).map(|ready| ready.pair), Ok(pair));
     pools.give_back(pair, false);
-    assert_eq!(pools.take(IP, RangeId(0)).map(|ready| ready.pair), Ok(pair));
+    assert_eq!(pools.take(IP, RangeId(0), false).map(|ready| ready.pair), Ok(pair));
     for stray in [PortPair { ip: IP, rtp: 30_001 }, PortPair { ip: IP, rtp: 9 }] {
         pools.give_back(stray, false);
         pools.handle_event(Event::Bound { pair: stray });
@@ -153,13 +168,13 @@ fn refused_ports_are_tried_again_after_all_others() {
     for _ in 0..3 {
         let commands = obey(&mut pools, refuse);
         assert!(commands.len() <= 10, "no busy loop: {commands:?}");
-        if let Ok(ready) = pools.take(IP, RangeId(0)) {
+        if let Ok(ready) = pools.take(IP, RangeId(0), false) {
             taken.insert(ready.pair.rtp);
         }
     }
     assert_eq!(taken, BTreeSet::from([30_016, 30_018]));
     // That last failure has queued a new round; meanwhile the ports have become free.
-    assert_eq!(pools.take(IP, RangeId(0)), Err(Shortage::NotReady));
+    assert_eq!(pools.take(IP, RangeId(0), false), Err(Shortage::NotReady));
     assert_eq!(drain(&mut pools, RangeId(0)).len(), 8);
     assert_eq!(counts(&pools).live, 10);
 }
@@ -174,24 +189,24 @@ fn a_discovered_pair_is_ready_only_with_both_mappings() {
         pools.handle_event(Event::Bound { pair });
         pairs.push(pair);
     }
-    assert_eq!(pools.take(IP, RangeId(0)), Err(Shortage::NotReady));
+    assert_eq!(pools.take(IP, RangeId(0), true), Err(Shortage::NotReady));
     let [rtp, rtcp] = mapped(pairs[0]);
     pools.handle_event(Event::Mapped { pair: pairs[0], rtp, rtcp });
     pools.handle_event(Event::Unmapped { pair: pairs[0] });
-    assert_eq!(pools.take(IP, RangeId(0)), Err(Shortage::NotReady));
+    assert_eq!(pools.take(IP, RangeId(0), true), Err(Shortage::NotReady));
     pools.handle_event(Event::Mapped { pair: pairs[0], rtp: rtcp, rtcp: rtp });
     pools.handle_event(Event::Mapped { pair: pairs[0], rtp, rtcp });
-    assert_eq!(pools.take(IP, RangeId(0)), Ok(Ready { pair: pairs[0], mapped: Some([rtp, rtcp]) }));
+    assert_eq!(pools.take(IP, RangeId(0), true), Ok(Ready { pair: pairs[0], mapped: Some([rtp, rtcp]) }));
     assert!(pools.owns(rtp.0));
     // Rested, it must be discovered again; unused, it still is.
     pools.give_back(pairs[0], true);
     pools.handle_event(Event::Rested { pair: pairs[0] });
-    assert_eq!(pools.take(IP, RangeId(0)), Err(Shortage::NotReady));
+    assert_eq!(pools.take(IP, RangeId(0), true), Err(Shortage::NotReady));
     assert!(!pools.owns(rtp.0));
     pools.handle_event(Event::Mapped { pair: pairs[0], rtp, rtcp });
-    assert!(pools.take(IP, RangeId(0)).is_ok());
+    assert!(pools.take(IP, RangeId(0), true).is_ok());
     pools.give_back(pairs[0], false);
-    assert!(pools.take(IP, RangeId(0)).is_ok());
+    assert!(pools.take(IP, RangeId(0), true).is_ok());
 }
 
 #[test]
@@ -202,7 +217,7 @@ fn warm_mappings_follow_the_calls() {
     for calls in 0..40 {
         obey(&mut pools, |_| false);
         assert_eq!(counts(&pools).idle, (calls + 2).clamp(4, 16), "{calls} calls");
-        live.push(pools.take(IP, RangeId(0)).expect("warm").pair);
+        live.push(pools.take(IP, RangeId(0), true).expect("warm").pair);
     }
     for pair in live {
         pools.give_back(pair, false);
@@ -213,20 +228,34 @@ fn warm_mappings_follow_the_calls() {
 }
 
 #[test]
-fn a_pool_whose_need_for_discovery_changes() {
+fn one_pool_serves_a_discovered_side_and_a_plain_one() {
     let mut pools = pools(&[range(30_000, 30_099)]);
     pools.want(IP, RangeId(0), false);
-    obey(&mut pools, |_| false);
-    let old = pools.take(IP, RangeId(0)).expect("bound").pair;
     pools.want(IP, RangeId(0), true);
-    let commands = obey(&mut pools, |_| false);
-    assert!(commands.iter().all(|command| match command {
-        Command::Unbind { .. } => true,
-        Command::Bind { pair, discover } => *discover || *pair != old,
-    }));
-    pools.give_back(old, false);
-    assert_eq!(pools.poll_command(), Some(Command::Unbind { pair: old }));
-    assert!(pools.take(IP, RangeId(0)).is_ok_and(|ready| ready.mapped.is_some()));
+    obey(&mut pools, |_| false);
+    let plain = pools.take(IP, RangeId(0), false).expect("bound");
+    let discovered = pools.take(IP, RangeId(0), true).expect("discovered");
+    assert!(plain.mapped.is_none() && discovered.mapped.is_some());
+    assert_ne!(plain.pair, discovered.pair);
+}
+
+#[test]
+fn the_last_pairs_go_to_whoever_asks() {
+    let mut pools = pools(&[range(30_000, 30_007)]);
+    pools.want(IP, RangeId(0), true);
+    pools.want(IP, RangeId(0), false);
+    obey(&mut pools, |_| false);
+    for taken in 0..4 {
+        let ready = pools.take(IP, RangeId(0), true).or_else(|shortage| {
+            assert_eq!(shortage, Shortage::NotReady, "after {taken}");
+            obey(&mut pools, |_| false);
+            pools.take(IP, RangeId(0), true)
+        });
+        assert!(ready.is_ok_and(|ready| ready.mapped.is_some()));
+        obey(&mut pools, |_| false);
+    }
+    assert_eq!(pools.take(IP, RangeId(0), true), Err(Shortage::Exhausted));
+    assert_eq!(pools.take(IP, RangeId(0), false), Err(Shortage::Exhausted));
 }
 
 #[test]
@@ -295,7 +324,7 @@ fn no_pair_is_lost_or_handed_out_twice() {
                 }
                 3 => {
                     let id = dice(4) as u16;
-                    if let Ok(ready) = pools.take(IP, RangeId(id)) {
+                    if let Ok(ready) = pools.take(IP, RangeId(id), discover[usize::from(id)]) {
                         let (rtp, own) = (ready.pair.rtp, ranges[usize::from(id)]);
                         assert!(rtp % 2 == 0 && own.holds(rtp), "outside the range");
                         assert!(!live.contains(&ready.pair), "handed out twice");

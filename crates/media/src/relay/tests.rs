@@ -176,6 +176,18 @@ fn hold_and_resume_behind_a_symmetric_nat_keep_the_latch() {
 }
 
 #[test]
+fn a_phone_whose_sdp_had_the_wrong_port_is_not_believed_about_the_next_one() {
+    // It found its public address by STUN, and its NAT maps each peer differently.
+    let symmetric =
+        |port| LegPlan { target: Some(target(&format!("198.51.100.7:{port}"))), early: Early::Capped, ..phone(0) };
+    let mut world = World::new(off());
+    world.open(0, symmetric(4000), server(0), None);
+    world.packet(A_RTP, PHONE, &rtp(1, 1));
+    world.update(symmetric(4400), server(0), true);
+    assert_eq!(world.packet(B_RTP, SERVER, &rtp(2, 1)), to(A_RTP, PHONE));
+}
+
+#[test]
 fn a_redirect_to_another_address_is_capped_then_goes_to_the_latch() {
     let public = |ip: &str| LegPlan { target: Some(target(&format!("{ip}:4000"))), early: Early::Capped, ..phone(0) };
     let mut world = World::new(off());

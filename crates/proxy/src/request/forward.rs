@@ -15,7 +15,7 @@ use crate::locate::Located;
 use crate::rewrite::{body, contact, record_route, via};
 use crate::token::Token;
 use crate::transaction::context::Answering;
-use crate::transaction::{Branch, Client, Context, Id, Key, Purpose, Server};
+use crate::transaction::{Branch, Client, Context, Key, Purpose, Server};
 use crate::{Observed, Proxy};
 
 /// A mapped port pair is waited for this long, behind the 100.
@@ -36,41 +36,47 @@ impl Proxy {
         targets: Vec<Target>,
         routed: Routed,
     ) -> Result<(), Reject> {
-        let invite = message.method() == Method::Invite;
-        let branch = message.top_via().ok().and_then(|v| v.branch()).unwrap_or_default();
-        let tag = self.tag_for(message.call_id(), branch);
-        let mut branches = Vec::with_capacity(targets.len());
-        for target in targets {
-            let number = self.random();
-            branches.push(Branch::new(target, flow, number));
-        }
-        let id = self.contexts.insert(Context {
-            id: Id { slot: 0, generation: 0 },
-            answering: Some(Answering {
-                machine: Server::new(invite, flow.transport.reliable()),
-                key,
-                reply: via::reply(flow, message),
-                last: Vec::new(),
-                tag,
-            }),
-            request: message.store(),
-            flow,
-            invite,
-            offered: body::sdp(message).is_some(),
-            purpose,
-            routed,
-            branches,
-            parked: None,
-            cancelled: false,
-            armed: None,
-        });
-        let Some(mut context) = self.contexts.take(id) else { return Ok(()) };
-        if invite {
+        let Some(mut context) = self.accept(flow, message, key, purpose, targets, routed) else { return Ok(()) };
+        if context.invite {
             self.respond_own(now, &mut context, &Reject::new(100, "Trying"));
         }
         self.send_branches(now, &mut context);
         self.keep(now, context);
         Ok(())
+    }
+
+    /// Answers a request that ends here, inside a server transaction: a
+    /// retransmission gets the same answer and changes nothing again.
+    pub(crate) fn answer(&mut self, now: Instant, flow: Flow, message: Message<'_>, key: Key, answer: &Reject) {
+        let routed = Routed::default();
+        let Some(mut context) = self.accept(flow, message, key, Purpose::Pass, Vec::new(), routed) else { return };
+        self.respond_own(now, &mut context, answer);
+        self.keep(now, context);
+    }
+
+    /// Makes the response context with its server transaction, taken out.
+    fn accept(
+        &mut self,
+        flow: Flow,
+        message: Message<'_>,
+        key: Key,
+        purpose: Purpose,
+        targets: Vec<Target>,
+        routed: Routed,
+    ) -> Option<Context> {
+        let branch = message.top_via().ok().and_then(|v| v.branch()).unwrap_or_default();
+        let tag = self.tag_for(message.call_id(), branch);
+        let branches = targets.into_iter().map(|target| Branch::new(target, flow, self.random())).collect();
+        let invite = message.method() == Method::Invite;
+        let machine = Server::new(invite, flow.transport.reliable());
+        let reply = via::reply(flow, message);
+        let id = self.contexts.insert(Context {
+            answering: Some(Answering { machine, key, reply, last: Vec::new(), tag }),
+            offered: body::sdp(message).is_some(),
+            routed,
+            ..Context::new(flow, message.store(), purpose, branches)
+        });
+        self.contexts.take(id)
     }
 
     /// Sends every branch that is not sent yet; parks the context if one must wait.
@@ -212,7 +218,7 @@ impl Proxy {
         routed: &Routed,
         edit: &mut Edit,
     ) {
-        via::received(message, edit, from);
+        sip::edit::received(message, edit, from.remote);
         via::push(message, edit, via_value);
         let hops = match message.number(Name::MaxForwards) {
             Some(Ok(n)) => n.saturating_sub(1),

@@ -129,7 +129,7 @@ impl Proxy {
             && message.cseq().is_ok();
         if answerable {
             self.count_in(flow, message.method());
-            let status = if malformed.what.contains("version") { 505 } else { 400 };
+            let status = if malformed.what == "version not supported" { 505 } else { 400 };
             self.refuse(flow, message, &Reject::new(status, malformed.what));
         } else {
             self.observe(Observed::Dropped { side, reason: DropReason::Malformed });

@@ -53,7 +53,7 @@ impl Proxy {
         let tagged = message.to().is_ok_and(|to| to.tag().is_some());
         if method == Method::Register {
             return match self.config.role {
-                Role::Standalone => self.registrar(now, flow, message),
+                Role::Standalone => self.registrar(now, flow, message, key),
                 Role::Office | Role::Border => self.register(now, flow, message, key, &routed),
             };
         }

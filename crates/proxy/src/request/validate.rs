@@ -1,6 +1,6 @@
 //! Step 2: RFC 3261 §16.3, reasonable syntax, scheme, Max-Forwards, Proxy-Require.
 
-use wire::sip::{Message, Name, Scheme, Uri};
+use wire::sip::{Contact, Message, Name, Scheme, Uri, Via};
 
 use super::Reject;
 
@@ -12,6 +12,12 @@ pub(crate) fn validate(message: Message<'_>) -> Result<(), Reject> {
     for name in SINGLE {
         if message.fields().iter().filter(|f| f.name == name).count() > 1 {
             return Err(bad("Repeated header field"));
+        }
+    }
+    for via in message.values(Name::Via) {
+        let via = Via::parse(via).map_err(|_| bad("Bad Via"))?;
+        if via.branch() == Some(b"z9hG4bK") {
+            return Err(bad("Via branch without a value"));
         }
     }
     let from = message.from().map_err(|_| bad("Bad From"))?;
@@ -27,11 +33,17 @@ pub(crate) fn validate(message: Message<'_>) -> Result<(), Reject> {
     }
     match Uri::parse(message.request_uri()) {
         Ok(uri) if uri.scheme == Scheme::Other => return Err(Reject::new(416, "Unsupported URI Scheme")),
+        Ok(uri) if !uri.headers.is_empty() => return Err(bad("Request-URI with header fields")),
         Ok(_) => {}
         Err(_) => return Err(bad("Bad Request-URI")),
     }
     for contact in message.contacts() {
-        contact.map_err(|_| bad("Bad Contact"))?;
+        if let Contact::Addr(addr) = contact.map_err(|_| bad("Bad Contact"))? {
+            let uri = addr.uri().map_err(|_| bad("Bad Contact URI"))?;
+            if addr.addr == addr.uri && !uri.headers.is_empty() {
+                return Err(bad("Contact URI with header fields and without angle brackets"));
+            }
+        }
     }
     match message.number(Name::MaxForwards) {
         Some(Ok(0)) => return Err(Reject::new(483, "Too Many Hops")),

@@ -1,5 +1,5 @@
-//! Via: `received` and `rport` on the sender's (RFC 3261 §18.2.1, RFC 3581),
-//! our own pushed on requests and popped from responses.
+//! Via: our own, pushed on requests and popped from responses, and where the
+//! responses to a request go (RFC 3261 §18.2.2, RFC 3581).
 
 use std::net::SocketAddr;
 
@@ -69,25 +69,6 @@ pub(crate) fn reply(flow: Flow, message: Message<'_>) -> Flow {
     }
     let port = via.port.unwrap_or(flow.transport.default_port());
     Flow { remote: SocketAddr::new(flow.remote.ip(), port), ..flow }
-}
-
-/// Writes `received` and `rport` into the top Via of a request.
-pub(crate) fn received(message: Message<'_>, edit: &mut Edit, flow: Flow) {
-    let Ok(via) = message.top_via() else { return };
-    let rport = via.params.find("rport");
-    let here = via.host.ip().is_some_and(|ip| ip.to_canonical() == flow.remote.ip().to_canonical());
-    if let Some(rport) = rport {
-        let text = format!(";rport={}", flow.remote.port());
-        edit.replace(message.span(rport.raw), Rule::ViaReceived, &[text.as_bytes()]);
-    }
-    if here && rport.is_none() {
-        return;
-    }
-    let text = format!(";received={}", flow.remote.ip().to_canonical());
-    match via.params.find("received") {
-        Some(old) => edit.replace(message.span(old.raw), Rule::ViaReceived, &[text.as_bytes()]),
-        None => edit.insert(message.span(via.raw).end, Rule::ViaReceived, &[text.as_bytes()]),
-    }
 }
 
 /// Pushes our Via on top.

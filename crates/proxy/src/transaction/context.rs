@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use registry::{BindingId, PassId};
 use wire::Flow;
-use wire::sip::{Status, Stored};
+use wire::sip::{Method, Status, Stored};
 
 use super::{Client, Key, Server};
 use crate::register::Registration;
@@ -123,6 +123,24 @@ pub(crate) struct Context {
 }
 
 impl Context {
+    /// A context whose request came from `flow`, or leaves on it.
+    pub(crate) fn new(flow: Flow, request: Stored, purpose: Purpose, branches: Vec<Branch>) -> Self {
+        Self {
+            id: Id { slot: 0, generation: 0 },
+            answering: None,
+            invite: request.message().method() == Method::Invite,
+            request,
+            flow,
+            offered: false,
+            purpose,
+            routed: Routed::default(),
+            branches,
+            parked: None,
+            cancelled: false,
+            armed: None,
+        }
+    }
+
     /// The earliest of all its timers.
     pub(crate) fn deadline(&self) -> Option<Instant> {
         let server = self.answering.as_ref().and_then(|a| a.machine.deadline());
@@ -169,7 +187,6 @@ impl Contexts {
     pub(crate) fn get(&self, id: Id) -> Option<&Context> {
         self.slots.get(id.slot as usize)?.as_ref().filter(|c| c.id == id)
     }
-
 
     /// Takes a context out for a while; [`Contexts::put_back`] returns it.
     pub(crate) fn take(&mut self, id: Id) -> Option<Context> {
