@@ -1,0 +1,237 @@
+//! What is said at start, in plain words: the role, what to type into a
+//! phone, the public address and how it was found, ports, and where to look.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
+
+use nat::{Advertise, Side};
+use proxy::config::{Listener, Role};
+
+use crate::config::Settings;
+use crate::view::{ListenerRow, asks};
+
+/// What is known when the banner is due.
+#[derive(Debug)]
+pub(crate) struct Known<'a> {
+    /// One for each listener.
+    pub(crate) listeners: &'a [ListenerRow],
+    /// Addresses of this machine.
+    pub(crate) addresses: &'a [IpAddr],
+    /// The control socket, if there is one.
+    pub(crate) control: Option<&'a Path>,
+    /// Why tokens will not outlive a restart, if so.
+    pub(crate) forgetful: Option<&'a str>,
+}
+
+/// The banner.
+pub(crate) fn text(settings: &Settings, known: &Known<'_>) -> String {
+    let role = settings.proxy.role;
+    let does = match role {
+        Role::Office => "phones in the office, the provider outside",
+        Role::Border => "in front of a core, phones anywhere",
+        Role::Standalone => "phones register here and call each other",
+    };
+    let mut lines = vec![
+        format!("siplatch {}, {}: {does}", env!("CARGO_PKG_VERSION"), role.as_str()),
+        String::new(),
+        "In a phone, type".to_owned(),
+    ];
+    let indented = phone(settings, known);
+    lines.extend(indented.into_iter().map(|(label, value)| format!("  {label:<19} {value}")));
+    lines.push(String::new());
+    lines.extend(facts(settings, known).into_iter().map(|(label, value)| format!("{label:<21} {value}")));
+    lines.push(String::new());
+    lines.join("\n")
+}
+
+/// What to type into a phone.
+fn phone(settings: &Settings, known: &Known<'_>) -> Vec<(&'static str, String)> {
+    let config = &settings.proxy;
+    let mut hosts = Vec::new();
+    for (listener, row) in config.listeners.iter().zip(known.listeners) {
+        if listener.side == config.role.phones() && listener.phone.is_none() {
+            for host in reached_at(listener, row, known.addresses) {
+                if !hosts.contains(&host) {
+                    hosts.push(host);
+                }
+            }
+        }
+    }
+    hosts.truncate(4);
+    let hosts = if hosts.is_empty() { "the address of this machine".to_owned() } else { hosts.join(" or ") };
+    let (user, password) = match config.role {
+        Role::Office => ("as the provider gave it", "as the provider gave it"),
+        Role::Border => ("as the core knows it", "as the core knows it"),
+        Role::Standalone if config.users.is_empty() => {
+            ("any name you like", "any; without a [[user]] only private addresses may register")
+        }
+        Role::Standalone => ("the name of a [[user]]", "the password of that [[user]]"),
+    };
+    let (domain, proxy) = match config.role {
+        Role::Office => ("the provider's, as if siplatch were not there".to_owned(), hosts),
+        Role::Border => ("the core's, as if siplatch were not there".to_owned(), hosts),
+        Role::Standalone => (hosts, "leave it empty".to_owned()),
+    };
+    vec![
+        ("user", user.to_owned()),
+        ("password", password.to_owned()),
+        ("domain, registrar", domain),
+        ("outbound proxy", proxy),
+        ("transport", "UDP".to_owned()),
+    ]
+}
+
+/// Where phones reach a listener, as they would type it.
+fn reached_at(listener: &Listener, row: &ListenerRow, addresses: &[IpAddr]) -> Vec<String> {
+    let bind = listener.bind;
+    let local = |port: u16| {
+        let same_family = |ip: &&IpAddr| ip.is_ipv4() == bind.is_ipv4();
+        let all = || addresses.iter().filter(same_family);
+        let proper: Vec<_> = all().filter(|ip| !ip.is_loopback()).map(|ip| SocketAddr::new(*ip, port)).collect();
+        if proper.is_empty() { all().map(|ip| SocketAddr::new(*ip, port)).collect() } else { proper }
+    };
+    let reached = match listener.advertise {
+        Advertise::Stun | Advertise::StunAddress => row.found.into_iter().collect(),
+        Advertise::Ip(ip) => vec![SocketAddr::new(ip, listener.advertise_port.unwrap_or(bind.port()))],
+        Advertise::Listen if bind.ip().is_unspecified() => local(bind.port()),
+        Advertise::Listen => vec![bind],
+    };
+    let typed = |address: &SocketAddr| match (address.port(), address.ip()) {
+        (5060, IpAddr::V4(ip)) => ip.to_string(),
+        (5060, IpAddr::V6(ip)) => format!("[{ip}]"),
+        (_, _) => address.to_string(),
+    };
+    reached.iter().map(typed).collect()
+}
+
+/// The rest: what is open, found and served.
+fn facts(settings: &Settings, known: &Known<'_>) -> Vec<(&'static str, String)> {
+    let config = &settings.proxy;
+    let mut facts = Vec::new();
+    for upstream in &config.upstreams {
+        let whom = if config.role == Role::Office { "Provider" } else { "Core" };
+        let domain = upstream.domain.as_ref().map(|domain| format!(", for {domain}")).unwrap_or_default();
+        facts.push((whom, format!("sip:{}:{}{domain}", upstream.host, upstream.port)));
+    }
+    for (listener, row) in config.listeners.iter().zip(known.listeners) {
+        let side = match listener.phone.and_then(|at| config.phones.get(at)) {
+            Some(phone) => format!("{}, for {}", listener.side.as_str(), phone.name),
+            None => listener.side.as_str().to_owned(),
+        };
+        match &row.trouble {
+            None => facts.push(("Listening", format!("udp {} ({side})", listener.bind))),
+            Some(trouble) => facts.push(("NOT listening", format!("udp {} ({side}): {trouble}", listener.bind))),
+        }
+        facts.extend(public(listener, row, settings).map(|address| ("Public address", address)));
+    }
+    for (index, range) in config.media.ranges.iter().enumerate() {
+        let owner = config.phones.iter().find(|phone| phone.range.is_some_and(|own| usize::from(own.0) == index));
+        let what = match owner {
+            Some(phone) => format!("for {}", phone.name),
+            None if config.listeners.iter().any(asks) => "opened from inside, nothing to set in the router".to_owned(),
+            None => "let them through the firewall".to_owned(),
+        };
+        facts.push(("Media", format!("udp ports {}-{}, {what}", range.first, range.last)));
+    }
+    facts.push(("Metrics", format!("http://{}/metrics, health at /healthz", settings.metrics)));
+    facts.push(match known.control {
+        Some(path) => ("Status", format!("siplatch status, by {}", path.display())),
+        None => ("Status", "not available: there is no control socket".to_owned()),
+    });
+    facts.extend(known.forgetful.map(|why| ("Note", format!("after a restart phones must register anew: {why}"))));
+    facts
+}
+
+/// The public address of a listener that has another than its own.
+fn public(listener: &Listener, row: &ListenerRow, settings: &Settings) -> Option<String> {
+    let servers = || {
+        let servers = &settings.stun[usize::from(listener.side == Side::Outer)];
+        servers.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+    };
+    match (listener.advertise, row.found) {
+        (Advertise::Listen, _) => None,
+        (Advertise::Ip(ip), _) => Some(format!("{ip}, as configured")),
+        (Advertise::Stun | Advertise::StunAddress, Some(found)) if row.by == "stun" => {
+            Some(format!("{found}, found by STUN ({})", servers()))
+        }
+        (Advertise::Stun | Advertise::StunAddress, Some(found)) => Some(format!("{found}, as the {} sees it", row.by)),
+        (Advertise::Stun | Advertise::StunAddress, None) if asks(listener) => Some(format!(
+            "NOT KNOWN: no STUN server answers ({}); calls are refused with 503 until one does, asking goes on",
+            servers()
+        )),
+        (Advertise::Stun | Advertise::StunAddress, None) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Machine, Sources, load};
+
+    fn settings(name: &str) -> Settings {
+        let text = std::fs::read_to_string(format!("{}/../../config/{name}", env!("CARGO_MANIFEST_DIR"))).unwrap();
+        let sources = Sources { file: Some((name.to_owned(), text)), ..Sources::default() };
+        let machine =
+            Machine { ipv6: true, processors: 2, state_dirs: vec!["/var/lib/siplatch".into()], metrics_open: false };
+        load(&sources, &machine).unwrap()
+    }
+
+    fn banner(settings: &Settings, rows: &[ListenerRow]) -> String {
+        let known = Known {
+            listeners: rows,
+            addresses: &["127.0.0.1".parse().unwrap(), "192.168.1.2".parse().unwrap(), "2001:db8::2".parse().unwrap()],
+            control: Some(Path::new("/var/lib/siplatch/control.sock")),
+            forgetful: None,
+        };
+        text(settings, &known)
+    }
+
+    fn open() -> ListenerRow {
+        ListenerRow { bound: true, ..ListenerRow::default() }
+    }
+
+    fn compare(name: &str, text: &str) {
+        let path = format!("{}/../../tests/golden/banner/{name}.txt", env!("CARGO_MANIFEST_DIR"));
+        if std::env::var_os("GOLDEN_WRITE").is_some() {
+            std::fs::write(&path, text).unwrap();
+        }
+        assert_eq!(std::fs::read_to_string(&path).unwrap_or_default(), text, "{name}");
+    }
+
+    #[test]
+    fn standalone_without_configuration() {
+        let machine =
+            Machine { ipv6: true, processors: 2, state_dirs: vec!["/var/lib/siplatch".into()], metrics_open: false };
+        let settings = load(&Sources::default(), &machine).unwrap();
+        compare("default", &banner(&settings, &[open(), open()]));
+    }
+
+    #[test]
+    fn standalone_with_users() {
+        compare("standalone", &banner(&settings("standalone.toml"), &[open()]));
+    }
+
+    #[test]
+    fn border() {
+        compare("border", &banner(&settings("border.toml"), &[open(), open()]));
+    }
+
+    #[test]
+    fn office_with_the_address_found() {
+        let found = ListenerRow { found: Some("203.0.113.7:41234".parse().unwrap()), by: "stun", ..open() };
+        compare("office", &banner(&settings("office.toml"), &[open(), found]));
+    }
+
+    #[test]
+    fn office_with_silent_servers_a_busy_port_and_no_state() {
+        let settings = settings("office.toml");
+        let busy = ListenerRow { trouble: Some("another program has this port".to_owned()), ..ListenerRow::default() };
+        let known = Known {
+            listeners: &[busy, open()],
+            addresses: &[],
+            control: None,
+            forgetful: Some("/var/lib/siplatch cannot be written"),
+        };
+        compare("office_trouble", &text(&settings, &known));
+    }
+}

@@ -1,0 +1,182 @@
+//! The command line: what can be asked of the program, and from which file,
+//! variables and flags a configuration is put together. Runs nothing itself.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::config::{self, Machine, PREFIX, Settings, Sources};
+use crate::state;
+
+/// Stands between SIP phones and the world and makes calls work through NAT.
+#[derive(Debug, Parser)]
+#[command(version, max_term_width = 100, arg_required_else_help = true)]
+pub(crate) struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// What can be asked.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Serve, until SIGTERM or SIGINT. Without configuration: standalone, on all local addresses, port 5060.
+    Run(Run),
+    /// Explain every fault of a configuration; exit code 1 if there is one.
+    Check {
+        /// The configuration file.
+        file: Option<PathBuf>,
+        #[command(flatten)]
+        overrides: Overrides,
+    },
+    /// Phones, flows, calls and ports of the running daemon.
+    Status {
+        /// The configuration file that the daemon runs with: its [state] dir is where it is asked.
+        #[arg(long, value_name = "FILE")]
+        config: Option<PathBuf>,
+        /// That directory, where no file names it.
+        #[arg(long, value_name = "DIR")]
+        state_dir: Option<String>,
+        /// Print JSON instead of tables.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print every key of the configuration with its default.
+    Reference,
+    /// Print docs/metrics.md.
+    #[command(hide = true)]
+    MetricsDoc,
+}
+
+/// Flags of `run`.
+#[derive(Debug, Args)]
+pub(crate) struct Run {
+    /// The configuration file.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) overrides: Overrides,
+    /// What is logged: error, warn, info, debug, trace, or a filter such as "info,proxy=debug";
+    /// also from the variable SIPLATCH_LOG [default: info].
+    #[arg(long, value_name = "FILTER")]
+    pub(crate) log: Option<String>,
+    /// How log lines look.
+    #[arg(long, value_enum, default_value_t = LogFormat::Text)]
+    pub(crate) log_format: LogFormat,
+}
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// Flags that override single keys.
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct Overrides {
+    /// office, border or standalone [key: role].
+    #[arg(long)]
+    role: Option<String>,
+    /// Where to listen, may be repeated [key: inner.listen].
+    #[arg(long, value_name = "udp:ADDRESS:PORT")]
+    listen: Vec<String>,
+    /// Where the first upstream is [key: upstream.0.uri].
+    #[arg(long, value_name = "URI")]
+    upstream: Option<String>,
+    /// Ports of the media relay [key: media.ports].
+    #[arg(long, value_name = "FIRST-LAST")]
+    media_ports: Option<String>,
+    /// Where /metrics and /healthz are served [key: metrics.listen].
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    metrics_listen: Option<String>,
+    /// Allow the metrics on all addresses of the machine.
+    #[arg(long)]
+    metrics_open: bool,
+    /// Directory for what must outlive a restart [key: state.dir].
+    #[arg(long, value_name = "DIR")]
+    state_dir: Option<String>,
+    /// Any key, may be repeated: --set outer.advertise=stun.
+    #[arg(long, value_name = "KEY=VALUE")]
+    set: Vec<String>,
+}
+
+impl Overrides {
+    /// Those of `status`, which opens nothing and so forbids nothing.
+    pub(crate) fn of_status(state_dir: Option<String>) -> Self {
+        Self { state_dir, metrics_open: true, ..Self::default() }
+    }
+
+    fn flags(&self) -> Vec<(String, String, String)> {
+        let mut flags = Vec::new();
+        let mut flag = |name: &str, key: &str, value: String| flags.push((name.to_owned(), key.to_owned(), value));
+        for text in &self.set {
+            let (key, value) = text.split_once('=').unwrap_or((text, ""));
+            flag(&format!("--set {key}"), key.trim(), value.trim().to_owned());
+        }
+        let single = [
+            ("--role", "role", &self.role),
+            ("--upstream", "upstream.0.uri", &self.upstream),
+            ("--media-ports", "media.ports", &self.media_ports),
+            ("--metrics-listen", "metrics.listen", &self.metrics_listen),
+            ("--state-dir", "state.dir", &self.state_dir),
+        ];
+        for (name, key, value) in single {
+            if let Some(value) = value {
+                flag(name, key, value.clone());
+            }
+        }
+        if !self.listen.is_empty() {
+            flag("--listen", "inner.listen", self.listen.join(","));
+        }
+        flags
+    }
+}
+
+/// Puts the layers together; faults come back as text for people.
+pub(crate) fn load(file: Option<&Path>, overrides: &Overrides) -> Result<Settings, String> {
+    let file = match file {
+        Some(path) => Some((path.display().to_string(), read(path)?)),
+        None => None,
+    };
+    let sources = Sources { file, environment: environment(), flags: overrides.flags() };
+    config::load(&sources, &machine(overrides.metrics_open))
+}
+
+fn read(path: &Path) -> Result<String, String> {
+    let shown = path.display();
+    let bytes = std::fs::read(path).map_err(|error| {
+        let mend = if error.kind() == io::ErrorKind::NotFound {
+            "write the path of an existing file; config/ has one for each role"
+        } else if error.kind() == io::ErrorKind::PermissionDenied {
+            "run as a user that may read it"
+        } else {
+            "name a readable file"
+        };
+        format!("fault: {shown} cannot be read: {error}\n  mend: {mend}\n")
+    })?;
+    String::from_utf8(bytes).map_err(|error| {
+        let line = error.as_bytes()[..error.utf8_error().valid_up_to()].iter().filter(|b| **b == b'\n').count() + 1;
+        format!("fault: this is not UTF-8 text\n  --> {shown}, line {line}\n  mend: save the file as UTF-8\n")
+    })
+}
+
+/// The variables that name our keys.
+fn environment() -> Vec<(String, String)> {
+    let ours = std::env::vars_os()
+        .map(|(name, value)| (name.to_string_lossy().into_owned(), value.to_string_lossy().into_owned()))
+        .filter(|(name, _)| name.starts_with(PREFIX));
+    let mut variables: Vec<_> = ours.collect();
+    variables.sort();
+    variables
+}
+
+fn machine(metrics_open: bool) -> Machine {
+    // A kernel without IPv6, or with it switched off, has no such file or an empty one.
+    let ipv6 = std::fs::read("/proc/net/if_inet6").is_ok_and(|list| !list.is_empty());
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    Machine { ipv6, processors, state_dirs: state::candidates(), metrics_open }
+}

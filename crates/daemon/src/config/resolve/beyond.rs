@@ -1,0 +1,73 @@
+//! `[[upstream]]` and `[[network]]`: who is out there.
+
+use nat::{Advertise, Network, Side};
+use proxy::config::{Role, Upstream};
+
+use super::super::written::{self, HostPort};
+use super::Resolver;
+
+impl Resolver<'_> {
+    pub(super) fn upstreams(&mut self) -> Vec<Upstream> {
+        if self.role == Role::Standalone && !self.raw.upstream.is_empty() {
+            let mend = "remove it, or write role = \"office\" or role = \"border\"";
+            self.fault("upstream[0]", "standalone has no upstream", mend);
+            return Vec::new();
+        }
+        if self.role != Role::Standalone && self.raw.upstream.is_empty() {
+            let whom = if self.role == Role::Office { "the provider" } else { "the core" };
+            self.missing("", "upstream", format!("write [[upstream]] with uri = \"sip:…\", where {whom} is"));
+        }
+        let mut upstreams: Vec<Upstream> = Vec::new();
+        for (index, raw) in self.raw.upstream.iter().enumerate() {
+            let path = format!("upstream[{index}]");
+            if raw.default_phone.is_some() {
+                self.later(format!("{path}.default_phone"), "remove it; phones register by themselves");
+            }
+            let domain = raw.domain.as_ref().map(|domain| domain.to_ascii_lowercase());
+            let Some(uri) = &raw.uri else {
+                self.missing(&path, "uri", "write uri = \"sip:HOST\"");
+                continue;
+            };
+            if let Some((host, transport)) = self.take(&format!("{path}.uri"), written::upstream(uri)) {
+                let HostPort { host, port } = host;
+                if upstreams.iter().any(|other| other.host == host && other.port == port && other.domain == domain) {
+                    self.fault(format!("{path}.uri"), "this upstream is written twice", "keep one of the two");
+                }
+                upstreams.push(Upstream { host, port, transport, domain, comedia: raw.comedia.unwrap_or(false) });
+            }
+        }
+        upstreams
+    }
+
+    pub(super) fn networks(&mut self) -> Vec<Network> {
+        let mut networks: Vec<Network> = Vec::new();
+        for (index, raw) in self.raw.network.iter().enumerate() {
+            let path = format!("network[{index}]");
+            if let Some(media) = &raw.media {
+                self.take(&format!("{path}.media"), written::choice(media, "media", &["relay"], &["signalling-only"]));
+            }
+            let side = raw.side.as_ref().and_then(|side| self.take(&format!("{path}.side"), written::side(side)));
+            let advertise = raw
+                .advertise
+                .as_ref()
+                .and_then(|text| self.take(&format!("{path}.advertise"), written::advertise(text)));
+            if matches!(advertise, Some(Advertise::Stun | Advertise::StunAddress)) {
+                self.later(format!("{path}.advertise"), "write \"listen\" or an IP address");
+            }
+            if side == Some(Side::Outer) && self.role == Role::Standalone && self.raw.outer.is_none() {
+                self.fault(format!("{path}.side"), "there is no [outer]", "write [outer], or side = \"inner\"");
+            }
+            let Some(prefix) = &raw.prefix else {
+                self.missing(&path, "prefix", "write prefix = \"10.20.0.0/16\"");
+                continue;
+            };
+            if let Some(prefix) = self.prefix(&format!("{path}.prefix"), prefix) {
+                if networks.iter().any(|other| other.prefix == prefix) {
+                    self.fault(format!("{path}.prefix"), "this prefix is written twice", "keep one of the two");
+                }
+                networks.push(Network { prefix, side, advertise, latch: raw.latch.unwrap_or(false) });
+            }
+        }
+        networks
+    }
+}

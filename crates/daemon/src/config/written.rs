@@ -1,0 +1,292 @@
+//! Single values: from text as people write it to types. Each reader says
+//! what is wrong and how to mend it; none looks at another key.
+
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+
+use media::PortRange;
+use nat::{Advertise, Side};
+use proxy::config::{MediaKeepAlive, Role};
+use wire::Transport;
+use wire::sip::{Scheme, Uri};
+
+use super::fault::nearest;
+
+/// What is wrong, and the mend.
+pub(super) type Wrong = (String, String);
+
+fn wrong<T>(what: impl Into<String>, mend: impl Into<String>) -> Result<T, Wrong> {
+    Err((what.into(), mend.into()))
+}
+
+/// A name and a port, for what is resolved at run time.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct HostPort {
+    /// Host name or numeric address, without brackets.
+    pub(crate) host: String,
+    /// Port.
+    pub(crate) port: u16,
+}
+
+impl std::fmt::Display for HostPort {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.host.parse::<Ipv6Addr>() {
+            Ok(ip) => write!(f, "[{ip}]:{}", self.port),
+            Err(_) => write!(f, "{}:{}", self.host, self.port),
+        }
+    }
+}
+
+/// `udp:ADDRESS:PORT`.
+pub(super) fn listen(text: &str) -> Result<(Transport, SocketAddr), Wrong> {
+    let (scheme, rest) = match text.split_once(':') {
+        Some((scheme, rest)) if scheme.chars().all(|c| c.is_ascii_alphabetic()) && !scheme.is_empty() => (scheme, rest),
+        _ => return wrong(format!("\"{text}\" does not begin with a transport"), format!("write \"udp:{text}\"")),
+    };
+    let transport = match scheme {
+        "udp" => Transport::Udp,
+        "tcp" | "tls" | "ws" | "wss" => {
+            return wrong(format!("{scheme}: listeners are not yet built"), "listen on udp: only");
+        }
+        _ => return wrong(format!("there is no transport \"{scheme}\""), "write \"udp:ADDRESS:PORT\""),
+    };
+    let address = if let Ok(address) = rest.parse::<SocketAddr>() {
+        address
+    } else if let Ok(ip) = rest.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>() {
+        SocketAddr::new(ip, transport.default_port())
+    } else if rest.starts_with('[') || rest.matches(':').count() > 1 {
+        return wrong(
+            format!("\"{rest}\" is not an address with a port"),
+            "write IPv6 in brackets: \"udp:[2001:db8::1]:5060\"",
+        );
+    } else {
+        return wrong(
+            format!("\"{rest}\" is not an IP address with a port"),
+            "write an address of this machine, \"udp:192.168.1.2:5060\", or \"udp:0.0.0.0:5060\" for all of them",
+        );
+    };
+    if address.port() == 0 {
+        return wrong(
+            "port 0 is no port that a phone can be told",
+            format!("write \"udp:{}:5060\"", bracketed(address.ip())),
+        );
+    }
+    if nat::address::is_absurd(address.ip()) && !address.ip().is_unspecified() {
+        return wrong(format!("{} is not an address to listen on", address.ip()), "write an address of this machine");
+    }
+    Ok((transport, address))
+}
+
+fn bracketed(ip: IpAddr) -> String {
+    if ip.is_ipv6() { format!("[{ip}]") } else { ip.to_string() }
+}
+
+/// `listen`, `stun`, `stun-address` or an IP address.
+pub(super) fn advertise(text: &str) -> Result<Advertise, Wrong> {
+    match text {
+        "listen" => Ok(Advertise::Listen),
+        "stun" => Ok(Advertise::Stun),
+        "stun-address" => Ok(Advertise::StunAddress),
+        _ => match text.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>() {
+            Ok(ip) if nat::address::is_absurd(ip) => {
+                wrong(format!("nobody can send to {ip}"), "write the public address, or \"listen\"")
+            }
+            Ok(ip) => Ok(Advertise::Ip(ip)),
+            Err(_) if text.parse::<SocketAddr>().is_ok() => wrong(
+                format!("\"{text}\" has a port; ports are those of the sockets"),
+                "write the IP address alone; a [[phone]] may have advertise_port",
+            ),
+            Err(_) => {
+                let near = nearest(text, ["listen", "stun", "stun-address"].into_iter());
+                let mend = near
+                    .map_or("write \"listen\", \"stun\", \"stun-address\" or an IP address".to_owned(), |near| {
+                        format!("did you mean \"{near}\"?")
+                    });
+                wrong(format!("\"{text}\" is no way to advertise"), mend)
+            }
+        },
+    }
+}
+
+/// One word of a few.
+fn word<T: Copy>(text: &str, what: &str, words: &[(&str, T)]) -> Result<T, Wrong> {
+    if let Some((_, value)) = words.iter().find(|(word, _)| *word == text) {
+        return Ok(*value);
+    }
+    let list = words.iter().map(|(word, _)| format!("\"{word}\"")).collect::<Vec<_>>().join(", ");
+    let mend = match nearest(text, words.iter().map(|(word, _)| *word)) {
+        Some(near) => format!("did you mean \"{near}\"?"),
+        None => format!("write one of {list}"),
+    };
+    wrong(format!("there is no {what} \"{text}\""), mend)
+}
+
+/// The role.
+pub(super) fn role(text: &str) -> Result<Role, Wrong> {
+    word(text, "role", &[("office", Role::Office), ("border", Role::Border), ("standalone", Role::Standalone)])
+}
+
+/// A side.
+pub(super) fn side(text: &str) -> Result<Side, Wrong> {
+    word(text, "side", &[("inner", Side::Inner), ("outer", Side::Outer)])
+}
+
+/// How pinholes are kept.
+pub(super) fn keepalive(text: &str) -> Result<MediaKeepAlive, Wrong> {
+    let words = [("stun", MediaKeepAlive::Stun), ("rtp", MediaKeepAlive::Rtp), ("off", MediaKeepAlive::Off)];
+    word(text, "keep-alive", &words)
+}
+
+/// A word of a list of which the last come later.
+pub(super) fn choice(text: &str, what: &str, now: &[&str], later: &[&str]) -> Result<(), Wrong> {
+    if later.contains(&text) {
+        return wrong(format!("{what} \"{text}\" is not yet built"), format!("write \"{}\"", now.join("\" or \"")));
+    }
+    word(text, what, &now.iter().map(|word| (*word, ())).collect::<Vec<_>>())
+}
+
+/// `first-last`, the first even, with room for at least `pairs` pairs.
+pub(super) fn ports(text: &str, pairs: u32) -> Result<PortRange, Wrong> {
+    let numbers = text.split_once('-').map(|(first, last)| (first.trim().parse::<u32>(), last.trim().parse::<u32>()));
+    let Some((Ok(first), Ok(last))) = numbers else {
+        return wrong(
+            format!("\"{text}\" is not a range of ports"),
+            "write \"first-last\", for example \"30000-30999\"",
+        );
+    };
+    let (Ok(first), Ok(last)) = (u16::try_from(first), u16::try_from(last)) else {
+        return wrong(format!("\"{text}\" goes beyond the highest port, 65535"), "write for example \"30000-30999\"");
+    };
+    if last < first {
+        return wrong(format!("\"{text}\" ends before it begins"), format!("write \"{last}-{first}\""));
+    }
+    if first < 1024 {
+        return wrong(
+            format!("\"{text}\" has ports that belong to the system (below 1024)"),
+            "write a range above 1023, for example \"30000-30999\"",
+        );
+    }
+    if first % 2 == 1 {
+        let even = first + 1;
+        return wrong(
+            format!("\"{text}\" begins with an odd port; RTP takes an even one and RTCP the next"),
+            format!("write \"{even}-{last}\""),
+        );
+    }
+    if (u32::from(last) - u32::from(first)).div_ceil(2) < pairs {
+        let needed = u32::from(first) + 2 * pairs - 1;
+        return wrong(
+            format!("\"{text}\" is too small: at least {pairs} pairs of ports are needed"),
+            format!("write \"{first}-{needed}\" or more"),
+        );
+    }
+    Ok(PortRange { first, last })
+}
+
+/// `host` or `host:port`.
+pub(super) fn host_port(text: &str, default: u16) -> Result<HostPort, Wrong> {
+    if let Ok(address) = text.parse::<SocketAddr>() {
+        return Ok(HostPort { host: address.ip().to_string(), port: address.port() });
+    }
+    if let Ok(ip) = text.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>() {
+        return Ok(HostPort { host: ip.to_string(), port: default });
+    }
+    let (host, port) = match text.rsplit_once(':') {
+        Some((host, port)) => (host, port.parse::<u16>().ok().filter(|port| *port != 0)),
+        None => (text, Some(default)),
+    };
+    match port {
+        Some(port) if name(host) => Ok(HostPort { host: host.to_owned(), port }),
+        Some(_) | None => wrong(
+            format!("\"{text}\" is not a host name or address with an optional port"),
+            format!("write \"stun.example.net\" or \"stun.example.net:{default}\""),
+        ),
+    }
+}
+
+/// True for what may be a host name (RFC 1123), an all-numeric one excluded.
+fn name(host: &str) -> bool {
+    let octets = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_');
+    !host.is_empty()
+        && host.len() <= 253
+        && host.chars().all(octets)
+        && host.chars().any(|c| c.is_ascii_alphabetic())
+        && host.trim_end_matches('.').split('.').all(|label| !label.is_empty() && label.len() <= 63)
+}
+
+/// `sip:HOST[:PORT]`.
+pub(super) fn upstream(text: &str) -> Result<(HostPort, Transport), Wrong> {
+    const FORM: &str = "write \"sip:HOST\" or \"sip:HOST:PORT\"";
+    let uri = match Uri::parse(text.as_bytes()) {
+        Ok(uri) if uri.scheme == Scheme::Sips => {
+            return wrong("sips: toward the upstream is not yet built", "write it with sip:, over UDP");
+        }
+        Ok(uri) if uri.scheme == Scheme::Sip => uri,
+        Ok(_) | Err(_) if !text.starts_with("sip:") => {
+            return wrong(format!("\"{text}\" is not a SIP URI"), format!("write \"sip:{text}\""));
+        }
+        Ok(_) => return wrong(format!("\"{text}\" is not a SIP URI"), FORM),
+        Err(malformed) => return wrong(format!("\"{text}\" is not a SIP URI: {malformed}"), FORM),
+    };
+    if uri.user.is_some() {
+        return wrong("a next hop has no user part", FORM);
+    }
+    let transport = match uri.params.value("transport") {
+        None => Transport::Udp,
+        Some(value) if value.eq_ignore_ascii_case(b"udp") => Transport::Udp,
+        Some(value) => {
+            let value = String::from_utf8_lossy(value).into_owned();
+            return wrong(format!("transport={value} toward the upstream is not yet built"), "leave it out: UDP");
+        }
+    };
+    let host = uri.host.map(|host| String::from_utf8_lossy(host.0).into_owned()).unwrap_or_default();
+    let bare = host.trim_start_matches('[').trim_end_matches(']').to_owned();
+    if bare.parse::<IpAddr>().is_ok_and(nat::address::is_absurd) || (bare.parse::<IpAddr>().is_err() && !name(&bare)) {
+        return wrong(format!("\"{host}\" is not a host"), FORM);
+    }
+    Ok((HostPort { host: bare, port: uri.port.unwrap_or(transport.default_port()) }, transport))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn listen_reads_addresses_and_their_default_port() {
+        let udp = |text| listen(text).map(|(_, address)| address.to_string());
+        assert_eq!(udp("udp:192.168.1.2:5070").as_deref(), Ok("192.168.1.2:5070"));
+        assert_eq!(udp("udp:192.168.1.2").as_deref(), Ok("192.168.1.2:5060"));
+        assert_eq!(udp("udp:[::]:5060").as_deref(), Ok("[::]:5060"));
+        assert_eq!(udp("udp:2001:db8::1").as_deref(), Ok("[2001:db8::1]:5060"));
+        for bad in [
+            "",
+            "udp",
+            "udp:",
+            "udp:host:5060",
+            "192.168.1.2:5060",
+            "tcp:1.2.3.4:5060",
+            "udp:1.2.3.4:0",
+            "udp:224.0.0.1:5060",
+        ] {
+            assert!(listen(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn ports_are_pairs() {
+        assert_eq!(ports("30000-30003", 2), Ok(PortRange { first: 30000, last: 30003 }));
+        assert_eq!(ports("10000-10100", 2), Ok(PortRange { first: 10000, last: 10100 }));
+        for bad in ["30001-30010", "30000-30002", "30000", "30010-30000", "0-10", "30000-70000", "a-b", ""] {
+            assert!(ports(bad, 2).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn hosts() {
+        assert_eq!(host_port("stun.example.net", 3478).map(|h| h.to_string()).as_deref(), Ok("stun.example.net:3478"));
+        assert_eq!(host_port("[2001:db8::1]:99", 3478).map(|h| h.to_string()).as_deref(), Ok("[2001:db8::1]:99"));
+        assert_eq!(host_port("192.0.2.1", 3478).map(|h| h.to_string()).as_deref(), Ok("192.0.2.1:3478"));
+        for bad in ["", "a b", "host:", "host:0", "host:99999", "192.0.2", ":3478", "a..b"] {
+            assert!(host_port(bad, 3478).is_err(), "{bad}");
+        }
+    }
+}

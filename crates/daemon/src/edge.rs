@@ -1,0 +1,428 @@
+//! The signalling loop: one thread, one machine. Drain all outputs; sleep until
+//! the earliest deadline or an input; take one batch; drain again.
+//!
+//! What the machines want is done in their order, so a port is always open
+//! before the message that names it leaves. Decides nothing about SIP.
+
+mod budget;
+mod journal;
+mod lookup;
+mod relay;
+mod sockets;
+mod stun;
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::{Duration, Instant};
+
+use nat::discovery;
+use net::datapath::Report;
+use net::transport::Readiness;
+use net::{Alarm, clock, entropy};
+use proxy::{Input, MethodLabel, Observed, Output, Proxy};
+use tokio::sync::mpsc::UnboundedReceiver;
+use wire::demux::{self, Signalling};
+use wire::stun::Kind;
+use wire::{Flow, ListenerId, Transmit, Transport};
+
+use crate::admin::Shared;
+use crate::metrics::label::{Datagram, Finding, Label as _, Truth};
+use crate::metrics::table::Name;
+use budget::Budget;
+use journal::Journal;
+use lookup::{Answer, Lookups};
+use relay::Relay;
+use sockets::Sockets;
+use stun::Stun;
+
+/// How long a silent STUN server may hold the banner.
+const STUN_PATIENCE: Duration = Duration::from_secs(2);
+/// How long calls have to end at stop.
+const STOP_PATIENCE: Duration = Duration::from_secs(2);
+/// Reports of workers taken in one turn.
+const REPORTS: usize = 256;
+/// Rounds of sending in one turn; a message that fails may cause another.
+const ROUNDS: usize = 64;
+
+/// What the rest of the program tells the loop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Order {
+    /// End all calls, then return.
+    Stop,
+}
+
+/// What the loop begins with.
+#[derive(Debug)]
+pub(crate) struct Begin {
+    /// The key for tokens.
+    pub(crate) token_key: [u8; 32],
+    /// How many descriptors there may be.
+    pub(crate) descriptors: u64,
+    /// Orders of the rest of the program.
+    pub(crate) orders: UnboundedReceiver<Order>,
+}
+
+/// What woke the loop.
+#[derive(Debug, Default)]
+struct Wake {
+    sockets: Vec<(usize, Readiness)>,
+    ports: bool,
+    report: Option<Report>,
+    answer: Option<Answer>,
+    order: Option<Order>,
+}
+
+struct Edge<B> {
+    shared: Arc<Shared>,
+    proxy: Proxy,
+    sockets: Sockets,
+    stun: Stun,
+    relay: Relay,
+    alarm: Alarm,
+    orders: UnboundedReceiver<Order>,
+    lookups: Lookups,
+    /// What the machine must hear next.
+    inputs: VecDeque<Input<'static>>,
+    budget: Budget,
+    journal: Journal,
+    /// Called once, when the banner is due.
+    begun: Option<B>,
+    patience: Instant,
+    stop: Option<Instant>,
+    farewell: Farewell,
+}
+
+/// Requests that end calls at stop, and final responses that came since.
+#[derive(Debug, Default)]
+struct Farewell {
+    asked: usize,
+    answered: usize,
+}
+
+/// Runs until told to stop. `begun` is called once, as soon as it is known what
+/// works and what does not. Must be called inside a current-thread runtime.
+pub(crate) async fn run(shared: Arc<Shared>, begin: Begin, begun: impl FnOnce()) -> io::Result<()> {
+    let now = clock::now();
+    let settings = &shared.settings;
+    let mut edge = Edge {
+        proxy: Proxy::new(now, Arc::clone(&settings.proxy), begin.token_key, entropy::seed()?),
+        sockets: Sockets::new(now, &settings.proxy.listeners),
+        stun: Stun::new(now, settings, entropy::seed)?,
+        relay: Relay::start(settings, begin.descriptors, &shared.view)?,
+        alarm: Alarm::new()?,
+        orders: begin.orders,
+        lookups: Lookups::new(),
+        inputs: VecDeque::new(),
+        budget: Budget::default(),
+        journal: Journal::default(),
+        begun: Some(begun),
+        patience: now + STUN_PATIENCE,
+        stop: None,
+        farewell: Farewell::default(),
+        shared: Arc::clone(&shared),
+    };
+    edge.turn().await?;
+    edge.relay.stop();
+    Ok(())
+}
+
+impl<B: FnOnce()> Edge<B> {
+    async fn turn(&mut self) -> io::Result<()> {
+        loop {
+            let now = clock::now();
+            self.due(now);
+            self.settle(now);
+            self.announce(now);
+            if self.stopped(now) {
+                return Ok(());
+            }
+            self.alarm.set(self.deadline())?;
+            let wake = self.sleep().await?;
+            self.take(clock::now(), wake);
+            // Lets the tasks run and the descriptors be asked, also under load.
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// Whatever has a deadline that has passed.
+    fn due(&mut self, now: Instant) {
+        for listener in self.sockets.open(now, &self.shared.view) {
+            self.stun.opened(now, listener);
+        }
+        for (side, names) in self.stun.unresolved(now) {
+            self.lookups.servers(side, names);
+        }
+        self.stun.handle_timeout(now);
+        self.relay.handle_timeout(now);
+        if self.proxy.poll_timeout().is_some_and(|at| at <= now) {
+            self.proxy.handle_timeout(now);
+        }
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        let machines = [self.proxy.poll_timeout(), self.stun.poll_timeout(), self.relay.poll_timeout()];
+        let ours = [self.sockets.poll_timeout(), self.begun.as_ref().map(|_| self.patience), self.stop];
+        machines.into_iter().chain(ours).flatten().min()
+    }
+
+    /// Until a deadline or an input.
+    async fn sleep(&mut self) -> io::Result<Wake> {
+        std::future::poll_fn(|cx| {
+            let mut wake = Wake::default();
+            // Each is asked, so that each can wake the loop.
+            let rang = match self.alarm.poll_expired(cx) {
+                Poll::Ready(expired) => expired.map(|()| true)?,
+                Poll::Pending => false,
+            };
+            self.sockets.poll_ready(cx, &mut wake.sockets);
+            wake.ports = self.relay.poll_ready(cx);
+            wake.report = self.relay.poll_report(cx);
+            wake.answer = self.lookups.poll_answer(cx);
+            if self.stop.is_none()
+                && let Poll::Ready(order) = self.orders.poll_recv(cx)
+            {
+                // Nobody is left who could give one: the program ends.
+                wake.order = Some(order.unwrap_or(Order::Stop));
+            }
+            let something = rang
+                || wake.ports
+                || !wake.sockets.is_empty()
+                || wake.report.is_some()
+                || wake.answer.is_some()
+                || wake.order.is_some();
+            if something { Poll::Ready(Ok(wake)) } else { Poll::Pending }
+        })
+        .await
+    }
+
+    /// One batch of whatever there is.
+    fn take(&mut self, now: Instant, wake: Wake) {
+        let mut report = wake.report;
+        for _ in 0..REPORTS {
+            let Some(present) = report.take() else { break };
+            self.report(now, present);
+            report = self.relay.next_report();
+        }
+        // One that was taken from the queue is never lost.
+        if let Some(last) = report {
+            self.report(now, last);
+        }
+        for (index, readiness) in wake.sockets {
+            if readiness.readable {
+                self.receive(now, index);
+            }
+        }
+        if wake.ports {
+            self.relay.receive(now);
+        }
+        match wake.answer {
+            Some(Answer::Located { host, port, locations }) => {
+                self.shared.metrics.count(Name::Locates, &[Truth::from(!locations.is_empty()).label()]);
+                self.inputs.push_back(Input::Located { host, port, locations });
+            }
+            Some(Answer::Servers { side, addresses, all }) => {
+                self.stun.resolved(now, side, addresses, all);
+                self.relay.set_servers(now, &self.stun);
+            }
+            None => {}
+        }
+        if wake.order == Some(Order::Stop) {
+            tracing::info!("stopping: calls are ended");
+            self.stop = Some(now + STOP_PATIENCE);
+            self.inputs.push_back(Input::Stop);
+        }
+        self.settle(now);
+    }
+
+    fn receive(&mut self, now: Instant, index: usize) {
+        let count = self.sockets.at(index).map_or(0, net::UdpListener::try_recv_batch);
+        for at in 0..count {
+            let Some(listener) = self.sockets.at(index) else { return };
+            let Some(datagram) = listener.datagram(at) else { return };
+            let (flow, bytes) = (datagram.flow, datagram.bytes);
+            let kind = match demux::signalling(bytes) {
+                _ if datagram.truncated => Datagram::Truncated,
+                Signalling::KeepAlive => Datagram::KeepAlive,
+                Signalling::Sip => {
+                    self.proxy.handle_input(now, Input::Received { flow, bytes });
+                    Datagram::Sip
+                }
+                Signalling::Stun => match wire::stun::kind(bytes) {
+                    Kind::Response => {
+                        self.stun.received(now, flow.listener, flow.remote, bytes);
+                        Datagram::StunAnswer
+                    }
+                    Kind::BindingRequest => match wire::stun::answer(bytes, flow.remote) {
+                        Some(bytes) if self.budget.spend(now, flow.remote.ip(), bytes.len()) => {
+                            listener.queue(Transmit { flow, bytes });
+                            Datagram::StunRequest
+                        }
+                        Some(_) => Datagram::StunRefused,
+                        None => Datagram::StunOther,
+                    },
+                    Kind::BindingIndication => Datagram::KeepAlive,
+                    Kind::Other => Datagram::StunOther,
+                },
+            };
+            let side = self.shared.settings.proxy.side(flow.listener);
+            self.shared.metrics.count(Name::Datagrams, &[side.label(), kind.label()]);
+            self.drain(now);
+        }
+    }
+
+    fn report(&mut self, now: Instant, report: Report) {
+        match report {
+            Report::Fact { worker: _, fact } => {
+                self.shared.metrics.fact(&fact);
+                self.shared.view.fact(&fact);
+                self.journal.fact(now, &self.shared.metrics, &fact);
+                self.proxy.handle_input(now, Input::Fact(fact));
+                self.drain(now);
+            }
+            Report::Sockets { stream, sockets, used } => self.relay.rest(now, stream, sockets, used),
+            Report::Stopped { worker } => {
+                if self.stop.is_none() {
+                    tracing::error!(worker, "media worker has ended; its calls end, restart siplatch");
+                }
+                self.shared.view.worker(worker, false);
+                self.relay.stopped(worker);
+            }
+        }
+    }
+
+    /// Until nobody has anything left to say, and everything is sent.
+    fn settle(&mut self, now: Instant) {
+        for _ in 0..ROUNDS {
+            self.drain(now);
+            let failures = self.sockets.send();
+            if failures.is_empty() {
+                break;
+            }
+            for failure in failures {
+                self.unsent(failure.flow);
+            }
+        }
+        for (ip, range, counts) in self.proxy.ports() {
+            self.shared.view.ports(ip, range, counts);
+        }
+    }
+
+    fn unsent(&mut self, flow: Flow) {
+        let side = self.shared.settings.proxy.side(flow.listener);
+        self.shared.metrics.count(Name::SendFailures, &[side.label()]);
+        // Discovery sends again by itself.
+        if !self.stun.is_server(flow.remote) {
+            self.inputs.push_back(Input::Unsent { flow });
+        }
+    }
+
+    /// Outputs of all machines to empty, then the next input, to the end of them.
+    fn drain(&mut self, now: Instant) {
+        loop {
+            while let Some(output) = self.proxy.poll_output() {
+                self.carry_out(now, output);
+            }
+            while let Some(output) = self.stun.poll_output() {
+                self.discovered(now, output);
+            }
+            while let Some(failure) = self.relay.poll_failure() {
+                self.inputs.push_back(failure.input());
+            }
+            while let Some(event) = self.relay.poll_event() {
+                self.inputs.push_back(Input::Ports(event));
+            }
+            while let Some(finding) = self.relay.poll_finding() {
+                self.found(now, finding);
+            }
+            let Some(input) = self.inputs.pop_front() else { break };
+            self.proxy.handle_input(now, input);
+        }
+    }
+
+    fn carry_out(&mut self, now: Instant, output: Output) {
+        match output {
+            Output::Transmit(transmit) => {
+                if let Err(transmit) = self.sockets.queue(transmit) {
+                    self.unsent(transmit.flow);
+                }
+            }
+            Output::Media(command) => self.relay.order(now, command),
+            Output::Ports(command) => self.relay.plan(now, command),
+            Output::Locate { host, port, listener } => {
+                let bind = self.sockets.config(listener).map(|listener| listener.bind);
+                self.lookups.locate(host, port, bind);
+            }
+            Output::Changed(change) => self.shared.view.change(&change),
+            Output::Observed(event) => {
+                self.shared.metrics.observe(&event);
+                self.shared.view.observe(&event);
+                self.journal.observe(now, &self.shared.metrics, &event);
+                if self.stop.is_some() {
+                    self.farewell.observe(&event);
+                }
+            }
+        }
+    }
+
+    fn discovered(&mut self, now: Instant, output: discovery::Output) {
+        match output {
+            discovery::Output::Transmit { socket, to, bytes } => {
+                if let Some(listener) = listener(socket).and_then(|id| self.sockets.of(id)) {
+                    let (id, local) = (listener.id(), listener.local_addr());
+                    let flow = Flow { transport: Transport::Udp, listener: id, connection: 0, local, remote: to };
+                    listener.queue(Transmit { flow, bytes });
+                }
+            }
+            discovery::Output::Mapped { socket, mapped, changed: _ } => {
+                let input = listener(socket).map(|listener| Input::Mapped { listener, mapped: Some(mapped) });
+                self.inputs.extend(input);
+            }
+            discovery::Output::Unmapped { socket } => {
+                let input = listener(socket).map(|listener| Input::Mapped { listener, mapped: None });
+                self.inputs.extend(input);
+            }
+            discovery::Output::Finding { socket: _, finding } => self.found(now, finding),
+        }
+    }
+
+    fn found(&mut self, now: Instant, finding: discovery::Finding) {
+        self.shared.metrics.count(Name::StunFindings, &[Finding::from(finding).label()]);
+        self.journal.finding(now, &self.shared.metrics, finding);
+    }
+
+    /// Says that we have begun, once all is known or patience has run out.
+    fn announce(&mut self, now: Instant) {
+        if (self.stun.known() || now >= self.patience)
+            && let Some(begun) = self.begun.take()
+        {
+            begun();
+        }
+    }
+
+    fn stopped(&self, now: Instant) -> bool {
+        self.stop.is_some_and(|at| now >= at || (self.shared.view.quiet() && self.farewell.said()))
+    }
+}
+
+impl Farewell {
+    fn observe(&mut self, event: &Observed) {
+        if let Observed::RequestOut { side: _, method: MethodLabel::Bye | MethodLabel::Cancel } = event {
+            self.asked += 1;
+        } else if let Observed::ResponseIn { side: _, status } = event
+            && status.0 >= 200
+        {
+            self.answered += 1;
+        }
+    }
+
+    /// Everybody has answered.
+    fn said(&self) -> bool {
+        self.answered >= self.asked
+    }
+}
+
+fn listener(socket: discovery::SocketId) -> Option<ListenerId> {
+    u16::try_from(socket.0).ok().map(ListenerId)
+}

@@ -1,0 +1,183 @@
+//! What is logged of what happens: calls with their one id, registrations,
+//! refusals with their reason. Every kind has its own limit, so that a flood
+//! of one neither fills the disk nor hides the others.
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use media::Fact;
+use nat::discovery::Finding;
+use proxy::Observed;
+
+use crate::log::{Pass, Throttle};
+use crate::metrics::Metrics;
+use crate::metrics::label::Label as _;
+use crate::metrics::table::Name;
+
+/// Lines per window for what phones do.
+const CALLS: u32 = 500;
+/// Lines per window, for each reason, for what strangers do.
+const REFUSALS: u32 = 10;
+
+/// Writes the log of the signalling loop.
+#[derive(Debug, Default)]
+pub(super) struct Journal {
+    throttle: Throttle,
+    upstreams: BTreeMap<usize, bool>,
+}
+
+/// Writes a line unless too many of its kind came; says how many were held back before.
+macro_rules! line {
+    ($journal:ident, $metrics:ident, $now:ident, $kind:expr, $most:expr, $level:ident, $($what:tt)*) => {
+        match $journal.throttle.pass($now, $kind, $most) {
+            Pass::Write(0) => tracing::$level!($($what)*),
+            Pass::Write(held) => {
+                tracing::$level!($($what)*);
+                tracing::$level!(held, "lines like this were held back before");
+            }
+            Pass::Hold => $metrics.count(Name::LogSuppressed, &[]),
+        }
+    };
+}
+
+impl Journal {
+    /// An event of the signalling machine. Texts that came from outside are
+    /// written quoted and escaped.
+    pub(super) fn observe(&mut self, now: Instant, metrics: &Metrics, event: &Observed) {
+        match event {
+            Observed::CallStarted { call, from, to } => {
+                line!(self, metrics, now, "call started", CALLS, info, %call, ?from, ?to, "call started");
+            }
+            Observed::CallAnswered { call } => {
+                line!(self, metrics, now, "call answered", CALLS, info, %call, "call answered");
+            }
+            Observed::CallEnded { call, cause, answered } => {
+                let cause = cause.label();
+                line!(self, metrics, now, "call ended", CALLS, info, %call, cause, answered, "call ended");
+            }
+            Observed::Registered { aor, flow, moved: false } => {
+                line!(self, metrics, now, "registered", CALLS, info, ?aor, from = %flow.remote, "phone registered");
+            }
+            Observed::Registered { aor, flow, moved: true } => {
+                line!(self, metrics, now, "moved", CALLS, info, ?aor, from = %flow.remote, "phone has another address");
+            }
+            Observed::Unregistered { aor, expired } => {
+                line!(self, metrics, now, "unregistered", CALLS, info, ?aor, expired, "phone no longer registered");
+            }
+            Observed::PhoneGone { aor } => {
+                line!(self, metrics, now, "gone", CALLS, info, ?aor, "phone no longer answers");
+            }
+            Observed::Refused { side, method, status, reason } => {
+                let (side, method, status) = (side.as_str(), method.label(), status.0);
+                line!(self, metrics, now, reason, REFUSALS, info, side, method, status, reason, "request refused");
+            }
+            Observed::Dropped { side, reason } if tracing::enabled!(tracing::Level::DEBUG) => {
+                let (side, reason) = (side.as_str(), reason.label());
+                line!(self, metrics, now, reason, REFUSALS, debug, side, reason, "message dropped");
+            }
+            Observed::PortsExhausted { side } => {
+                let side = side.as_str();
+                line!(self, metrics, now, "ports", REFUSALS, warn, side, "no media port pair is free; widen the range");
+            }
+            Observed::UpstreamPing { upstream, alive } => self.upstream(*upstream, *alive),
+            Observed::AdvertisedChanged { listener, address: Some(address), by } => {
+                tracing::info!(listener = listener.0, %address, by, "public address");
+            }
+            Observed::AdvertisedChanged { listener, address: None, by } => {
+                tracing::warn!(listener = listener.0, by, "public address no longer known");
+            }
+            Observed::ContactWithoutToken { found } => tracing::debug!(found, "Contact came back without its token"),
+            Observed::TimedOut { side, method } => {
+                tracing::debug!(side = side.as_str(), method = method.label(), "request timed out");
+            }
+            Observed::Dropped { .. }
+            | Observed::RequestIn { .. }
+            | Observed::RequestOut { .. }
+            | Observed::ResponseIn { .. }
+            | Observed::ResponseOut { .. }
+            | Observed::Retransmitted { .. } => {}
+        }
+    }
+
+    fn upstream(&mut self, upstream: usize, alive: bool) {
+        match (self.upstreams.insert(upstream, alive), alive) {
+            (Some(true), true) | (Some(false), false) => {}
+            (None | Some(false), true) => tracing::info!(upstream, "upstream answers"),
+            (None | Some(true), false) => tracing::warn!(upstream, "upstream does not answer; asking goes on"),
+        }
+    }
+
+    /// News of a worker.
+    pub(super) fn fact(&mut self, now: Instant, metrics: &Metrics, fact: &Fact) {
+        match fact {
+            Fact::Failed { stream } => {
+                line!(
+                    self,
+                    metrics,
+                    now,
+                    "stream failed",
+                    REFUSALS,
+                    error,
+                    ?stream,
+                    "media stream failed; its call ends"
+                );
+            }
+            Fact::Silent { stream, epoch: _ } => tracing::debug!(?stream, "media silent"),
+            Fact::Latched { stream, end, component, source, moved, .. } => {
+                tracing::debug!(?stream, ?end, ?component, %source, moved, "media latched");
+            }
+            Fact::Counted { .. } | Fact::Closed { .. } | Fact::Totals(_) => {}
+        }
+    }
+
+    /// What discovery noticed.
+    pub(super) fn finding(&mut self, now: Instant, metrics: &Metrics, finding: Finding) {
+        match finding {
+            Finding::ServersDisagreeOnIp => {
+                let kind = "stun ips";
+                line!(
+                    self,
+                    metrics,
+                    now,
+                    kind,
+                    1,
+                    warn,
+                    "STUN servers report different addresses: two uplinks, or one server lies"
+                );
+            }
+            Finding::ServersDisagreeOnPort => {
+                let kind = "stun ports";
+                line!(
+                    self,
+                    metrics,
+                    now,
+                    kind,
+                    1,
+                    warn,
+                    "the NAT is symmetric: calls need a provider that sends media back to where ours comes from (comedia)"
+                );
+            }
+            Finding::PrivateMapped(address) => {
+                let kind = "stun private";
+                line!(self, metrics, now, kind, 1, warn, %address, "STUN reports a private address, which is not believed; a [[network]] would allow it");
+            }
+            Finding::NoAnswer(server) => {
+                line!(self, metrics, now, "stun silent", REFUSALS, warn, %server, "STUN server does not answer; asking goes on");
+            }
+            Finding::XorDiffersFromMapped => {
+                line!(self, metrics, now, "stun alg", 1, warn, "the router rewrites STUN (an ALG); switch that off");
+            }
+            Finding::Forged => {
+                line!(
+                    self,
+                    metrics,
+                    now,
+                    "stun forged",
+                    1,
+                    warn,
+                    "a STUN answer came that nobody asked for; it is ignored"
+                );
+            }
+        }
+    }
+}

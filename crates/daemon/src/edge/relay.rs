@@ -1,0 +1,233 @@
+//! The way to the media workers and to the port pairs: orders go down with
+//! their sockets, sockets come back, and whoever holds a socket is known at
+//! every moment.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use media::ports::Event;
+use media::relay::KeepAlive;
+use media::{Command, Fact, PortPair, StreamId, ports};
+use nat::Side;
+use nat::discovery::Discovery;
+use net::datapath::{Config, Report, StreamSockets, WorkerHandle, spawn_workers};
+use net::ports::QUIET;
+use net::{Ports, entropy};
+use proxy::config::MediaKeepAlive;
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+
+use super::stun;
+use crate::config::Settings;
+use crate::view::View;
+
+/// How often a silent leg is kept alive.
+const KEEPALIVE: Duration = Duration::from_secs(15);
+
+/// Descriptors for everything but streams: listeners, idle and resting pairs, the admin side.
+const OTHER_DESCRIPTORS: u64 = 512;
+
+/// Workers, idle pairs, and the pairs that streams hold.
+#[derive(Debug)]
+pub(super) struct Relay {
+    workers: Vec<WorkerHandle>,
+    reports: UnboundedReceiver<Report>,
+    /// IPv4 and IPv6, because their STUN servers differ.
+    ports: [Ports; 2],
+    streams: BTreeMap<StreamId, [PortPair; 2]>,
+    /// What the signalling machine must hear of orders that could not be carried out.
+    failures: Vec<Failure>,
+}
+
+/// An order failed.
+#[derive(Debug)]
+pub(super) enum Failure {
+    /// A stream.
+    Stream(StreamId),
+    /// A pair that is not there.
+    Pair(PortPair),
+}
+
+impl Relay {
+    /// Starts the workers. Fails when threads or descriptors cannot be had.
+    pub(super) fn start(settings: &Settings, descriptors: u64, view: &View) -> io::Result<Self> {
+        let media = &settings.proxy.media;
+        let keepalive = match media.keepalive {
+            MediaKeepAlive::Stun => KeepAlive::Stun,
+            MediaKeepAlive::Rtp => KeepAlive::Rtp,
+            MediaKeepAlive::Off => KeepAlive::Off,
+        };
+        let streams = descriptors.saturating_sub(OTHER_DESCRIPTORS) / 4 / u64::from(media.workers.max(1));
+        let streams = u32::try_from(streams.max(1)).unwrap_or(u32::MAX);
+        let (sender, reports) = unbounded_channel();
+        let config = Config { keepalive, keepalive_interval: KEEPALIVE, streams };
+        let workers = spawn_workers(media.workers, &config, &sender)?;
+        for worker in &workers {
+            view.worker(worker.worker(), true);
+        }
+        let ports = || {
+            let discovery = Discovery::new(stun::config(settings, Side::Outer), entropy::seed()?);
+            Ports::new(discovery, QUIET)
+        };
+        let ports = [ports()?, ports()?];
+        Ok(Self { workers, reports, ports, streams: BTreeMap::new(), failures: Vec::new() })
+    }
+
+    fn family(&mut self, pair: PortPair) -> &mut Ports {
+        &mut self.ports[usize::from(pair.ip.is_ipv6())]
+    }
+
+    /// The STUN servers that idle pairs ask.
+    pub(super) fn set_servers(&mut self, now: Instant, stun: &stun::Stun) {
+        for (ports, ipv4) in self.ports.iter_mut().zip([true, false]) {
+            ports.set_servers(now, stun.family(ipv4));
+        }
+    }
+
+    /// Does what the port plan asks.
+    pub(super) fn plan(&mut self, now: Instant, command: ports::Command) {
+        let (ports::Command::Bind { pair, discover: _ } | ports::Command::Unbind { pair }) = command;
+        self.family(pair).handle_input(now, command);
+    }
+
+    /// Gives an order to the worker that it is for.
+    pub(super) fn order(&mut self, now: Instant, command: Command) {
+        match &command {
+            Command::Open { stream, epoch: _, legs, timeout: _ } => {
+                let (stream, pairs) = (*stream, [legs[0].pair, legs[1].pair]);
+                self.open(now, stream, pairs, command);
+            }
+            Command::Update { stream, .. }
+            | Command::Carry { stream, proto: _ }
+            | Command::Part { stream }
+            | Command::Close { stream }
+            | Command::Join { a: (stream, _), b: _ } => {
+                // A worker that has ended says so itself, and its streams fail then.
+                let worker = usize::from(stream.worker);
+                let _told = self.workers.get(worker).is_some_and(|worker| worker.tell(command));
+            }
+        }
+    }
+
+    fn open(&mut self, now: Instant, stream: StreamId, pairs: [PortPair; 2], command: Command) {
+        let [a, b] = pairs.map(|pair| self.family(pair).take(now, pair));
+        let (a, b) = match (a, b) {
+            (Some(a), Some(b)) => (a, b),
+            (a, b) => {
+                self.failures.push(Failure::Stream(stream));
+                for (pair, sockets) in pairs.into_iter().zip([a, b]) {
+                    match sockets {
+                        Some(sockets) => self.family(pair).rest(now, pair, sockets, true),
+                        None => self.failures.push(Failure::Pair(pair)),
+                    }
+                }
+                return;
+            }
+        };
+        let ([a_rtp, a_rtcp], [b_rtp, b_rtcp]) = (a, b);
+        self.streams.insert(stream, pairs);
+        let sockets = [a_rtp, a_rtcp, b_rtp, b_rtcp];
+        let Some(worker) = self.workers.get(usize::from(stream.worker)) else {
+            tracing::error!(?stream, "there is no such media worker");
+            self.rest(now, stream, sockets, [true; 2]);
+            self.failures.push(Failure::Stream(stream));
+            return;
+        };
+        if let Err(undelivered) = worker.open(command, sockets) {
+            tracing::error!(worker = stream.worker, streams = worker.streams(), "media worker is full");
+            self.rest(now, stream, undelivered.sockets, [true; 2]);
+            self.failures.push(Failure::Stream(stream));
+        }
+    }
+
+    /// Sockets of a stream are back.
+    pub(super) fn rest(&mut self, now: Instant, stream: StreamId, sockets: StreamSockets, used: [bool; 2]) {
+        let Some([a, b]) = self.streams.remove(&stream) else { return };
+        let [a_rtp, a_rtcp, b_rtp, b_rtcp] = sockets;
+        self.family(a).rest(now, a, [a_rtp, a_rtcp], used[0]);
+        self.family(b).rest(now, b, [b_rtp, b_rtcp], used[1]);
+    }
+
+    /// A worker has ended, and with it what it held.
+    pub(super) fn stopped(&mut self, worker: u8) {
+        let lost: Vec<StreamId> = self.streams.keys().copied().filter(|stream| stream.worker == worker).collect();
+        for stream in lost {
+            self.streams.remove(&stream);
+            self.failures.push(Failure::Stream(stream));
+        }
+    }
+
+    /// The next order that could not be carried out.
+    pub(super) fn poll_failure(&mut self) -> Option<Failure> {
+        (!self.failures.is_empty()).then(|| self.failures.remove(0))
+    }
+
+    /// The next thing to tell the port plan.
+    pub(super) fn poll_event(&mut self) -> Option<Event> {
+        self.ports.iter_mut().find_map(Ports::poll_output)
+    }
+
+    /// The next thing that the pairs' discovery noticed.
+    pub(super) fn poll_finding(&mut self) -> Option<nat::discovery::Finding> {
+        self.ports.iter_mut().find_map(Ports::poll_finding)
+    }
+
+    /// The next report of a worker.
+    pub(super) fn poll_report(&mut self, cx: &mut Context<'_>) -> Option<Report> {
+        match self.reports.poll_recv(cx) {
+            Poll::Ready(report) => report,
+            Poll::Pending => None,
+        }
+    }
+
+    /// A further report, if one is there already.
+    pub(super) fn next_report(&mut self) -> Option<Report> {
+        self.reports.try_recv().ok()
+    }
+
+    /// True when an idle or resting pair has something to read.
+    pub(super) fn poll_ready(&self, cx: &mut Context<'_>) -> bool {
+        // Both are asked, so that both wake the loop.
+        let [v4, v6] = [&self.ports[0], &self.ports[1]].map(|ports| ports.poll_ready(cx).is_ready());
+        v4 || v6
+    }
+
+    /// Reads what idle and resting pairs have got.
+    pub(super) fn receive(&mut self, now: Instant) {
+        for ports in &mut self.ports {
+            ports.receive(now);
+        }
+    }
+
+    /// Does what is due.
+    pub(super) fn handle_timeout(&mut self, now: Instant) {
+        for ports in &mut self.ports {
+            if ports.poll_timeout().is_some_and(|at| at <= now) {
+                ports.handle_timeout(now);
+            }
+        }
+    }
+
+    /// When [`handle_timeout`](Self::handle_timeout) is due.
+    pub(super) fn poll_timeout(&self) -> Option<Instant> {
+        self.ports.iter().filter_map(Ports::poll_timeout).min()
+    }
+
+    /// Stops the workers and waits for their end.
+    pub(super) fn stop(self) {
+        for worker in self.workers {
+            worker.stop();
+        }
+    }
+}
+
+impl Failure {
+    /// What the signalling machine is told.
+    pub(super) fn input(self) -> proxy::Input<'static> {
+        match self {
+            Self::Stream(stream) => proxy::Input::Fact(Fact::Failed { stream }),
+            Self::Pair(pair) => proxy::Input::Ports(Event::Refused { pair }),
+        }
+    }
+}

@@ -1,0 +1,163 @@
+//! Discovery for the signalling sockets: who is asked, and what came of it.
+//! One `nat::Discovery` for each side and address family, because servers are
+//! a side's and an answer tells about one family.
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use nat::Side;
+use nat::discovery::{Config, Discovery, Input, Output, SocketId};
+use wire::ListenerId;
+
+use crate::config::{HostPort, Settings};
+use crate::view::asks;
+
+/// Names of servers are resolved again after this; sooner while some do not resolve.
+const FRESH: Duration = Duration::from_secs(300);
+const RETRY: Duration = Duration::from_secs(5);
+
+/// Discovery for all listeners that want it.
+#[derive(Debug)]
+pub(super) struct Stun {
+    groups: Vec<Group>,
+    servers: [Servers; 2],
+}
+
+#[derive(Debug)]
+struct Group {
+    side: Side,
+    ipv4: bool,
+    listeners: Vec<ListenerId>,
+    discovery: Discovery,
+}
+
+#[derive(Debug)]
+struct Servers {
+    names: Vec<HostPort>,
+    resolved: Vec<SocketAddr>,
+    due: Option<Instant>,
+}
+
+impl Stun {
+    /// Nothing asked yet. `seed` makes as many seeds as are needed.
+    pub(super) fn new(
+        now: Instant,
+        settings: &Settings,
+        mut seed: impl FnMut() -> std::io::Result<[u8; 32]>,
+    ) -> std::io::Result<Self> {
+        let mut groups: Vec<Group> = Vec::new();
+        for (index, listener) in settings.proxy.listeners.iter().enumerate().filter(|(_, listener)| asks(listener)) {
+            let Ok(id) = u16::try_from(index).map(ListenerId) else { break };
+            let (side, ipv4) = (listener.side, listener.bind.is_ipv4());
+            match groups.iter_mut().find(|group| group.side == side && group.ipv4 == ipv4) {
+                Some(group) => group.listeners.push(id),
+                None => {
+                    let discovery = Discovery::new(config(settings, side), seed()?);
+                    groups.push(Group { side, ipv4, listeners: vec![id], discovery });
+                }
+            }
+        }
+        let servers = settings.stun.clone().map(|names| {
+            let due = (!names.is_empty()).then_some(now);
+            Servers { names, resolved: Vec::new(), due }
+        });
+        Ok(Self { groups, servers })
+    }
+
+    /// The servers of a side whose names are to be resolved now.
+    pub(super) fn unresolved(&mut self, now: Instant) -> Vec<(Side, Vec<HostPort>)> {
+        let mut due = Vec::new();
+        for (side, servers) in [Side::Inner, Side::Outer].into_iter().zip(&mut self.servers) {
+            if servers.due.is_some_and(|at| at <= now) {
+                // Until the answer is there, nothing more is due.
+                servers.due = None;
+                due.push((side, servers.names.clone()));
+            }
+        }
+        due
+    }
+
+    /// The answer: addresses in the order of their names, and whether all names resolved.
+    pub(super) fn resolved(&mut self, now: Instant, side: Side, addresses: Vec<SocketAddr>, all: bool) {
+        let servers = &mut self.servers[usize::from(side == Side::Outer)];
+        servers.due = Some(now + if all { FRESH } else { RETRY });
+        // A resolver that fails for a while does not make servers unknown.
+        if !addresses.is_empty() {
+            servers.resolved = addresses;
+        }
+        let resolved = &self.servers[usize::from(side == Side::Outer)].resolved;
+        for group in self.groups.iter_mut().filter(|group| group.side == side) {
+            let list = resolved.iter().copied().filter(|server| server.is_ipv4() == group.ipv4).collect();
+            group.discovery.handle_input(now, Input::Servers(list));
+        }
+    }
+
+    /// The servers of one family, the outer side's first: what the media ports ask.
+    pub(super) fn family(&self, ipv4: bool) -> Vec<SocketAddr> {
+        let all = self.servers.iter().rev().flat_map(|servers| &servers.resolved).copied();
+        all.filter(|server| server.is_ipv4() == ipv4).collect()
+    }
+
+    /// The socket of this listener was opened.
+    pub(super) fn opened(&mut self, now: Instant, listener: ListenerId) {
+        if let Some(group) = self.group(listener) {
+            let socket = SocketId(u64::from(listener.0));
+            group.discovery.handle_input(now, Input::Watch { socket, fast: true });
+        }
+    }
+
+    /// A STUN response came in.
+    pub(super) fn received(&mut self, now: Instant, listener: ListenerId, from: SocketAddr, packet: &[u8]) {
+        if let Some(group) = self.group(listener) {
+            let socket = SocketId(u64::from(listener.0));
+            group.discovery.handle_input(now, Input::Received { socket, from, packet });
+        }
+    }
+
+    /// Sends again and gives up what is due.
+    pub(super) fn handle_timeout(&mut self, now: Instant) {
+        for group in &mut self.groups {
+            if group.discovery.poll_timeout().is_some_and(|at| at <= now) {
+                group.discovery.handle_timeout(now);
+            }
+        }
+    }
+
+    /// The next thing to do.
+    pub(super) fn poll_output(&mut self) -> Option<Output> {
+        self.groups.iter_mut().find_map(|group| group.discovery.poll_output())
+    }
+
+    /// When [`handle_timeout`](Self::handle_timeout) or [`unresolved`](Self::unresolved) is due.
+    pub(super) fn poll_timeout(&self) -> Option<Instant> {
+        let asked = self.groups.iter().filter_map(|group| group.discovery.poll_timeout());
+        asked.chain(self.servers.iter().filter_map(|servers| servers.due)).min()
+    }
+
+    /// True when the mapped address of every listener that asks is known.
+    pub(super) fn known(&self) -> bool {
+        self.groups
+            .iter()
+            .all(|group| group.listeners.iter().all(|id| group.discovery.mapped(SocketId(u64::from(id.0))).is_some()))
+    }
+
+    /// True when this is one of the servers.
+    pub(super) fn is_server(&self, address: SocketAddr) -> bool {
+        self.servers.iter().any(|servers| servers.resolved.contains(&address))
+    }
+
+    fn group(&mut self, listener: ListenerId) -> Option<&mut Group> {
+        self.groups.iter_mut().find(|group| group.listeners.contains(&listener))
+    }
+}
+
+/// What discovery believes on a side: a private mapped address only where the
+/// upstream is private, a `[[network]]` says that such networks are in use, or
+/// a server itself is private.
+pub(super) fn config(settings: &Settings, side: Side) -> Config {
+    let private = |host: &str| host.parse().is_ok_and(nat::address::is_private);
+    let accept_private = settings.proxy.upstreams.iter().any(|upstream| private(&upstream.host))
+        || settings.proxy.networks.iter().any(|network| network.side.is_none_or(|of| of == side))
+        || settings.stun[usize::from(side == Side::Outer)].iter().any(|server| private(&server.host));
+    Config { accept_private, ..Config::default() }
+}

@@ -1,0 +1,65 @@
+//! The program `siplatch`: puts the rooms together. Reads the configuration,
+//! opens what must be open, runs the signalling loop and shows what it does.
+#![forbid(unsafe_code)]
+#![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test that unwraps in vain has failed"))]
+
+mod admin;
+mod banner;
+mod cli;
+mod config;
+mod edge;
+mod log;
+mod metrics;
+mod run;
+mod state;
+mod view;
+
+use std::io::{self, Write as _};
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+use admin::control;
+use cli::{Cli, Command, Overrides};
+
+fn main() -> ExitCode {
+    match Cli::parse().command {
+        Command::Run(flags) => run::run(&flags),
+        Command::Check { file, overrides } => match cli::load(file.as_deref(), &overrides) {
+            Ok(_settings) => {
+                let name = file.map_or("the configuration".to_owned(), |file| file.display().to_string());
+                print(&format!("{name}: no faults\n"))
+            }
+            Err(faults) => {
+                print(&faults);
+                ExitCode::FAILURE
+            }
+        },
+        Command::Status { config, state_dir, json } => {
+            let overrides = Overrides::of_status(state_dir);
+            match cli::load(config.as_deref(), &overrides).and_then(|settings| control::ask(&settings.state_dirs)) {
+                Ok(status) if json => match serde_json::to_string_pretty(&status) {
+                    Ok(text) => print(&(text + "\n")),
+                    Err(error) => complain(&format!("{error}\n")),
+                },
+                Ok(status) => print(&status.tables()),
+                Err(why) => complain(&why),
+            }
+        }
+        Command::Reference => print(&config::reference::page()),
+        Command::MetricsDoc => print(&metrics::table::page()),
+    }
+}
+
+/// Prints an answer; a reader that went away is no fault of ours.
+fn print(text: &str) -> ExitCode {
+    let mut out = io::stdout().lock();
+    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    ExitCode::SUCCESS
+}
+
+/// Prints why there is no answer.
+fn complain(text: &str) -> ExitCode {
+    let _ = io::stderr().lock().write_all(text.as_bytes());
+    ExitCode::FAILURE
+}

@@ -1,0 +1,203 @@
+//! Labels: every value that a label can have, from enums alone, so that nothing
+//! a stranger sends can make a new series.
+
+use media::Component;
+use nat::Side;
+use proxy::config::Role;
+use proxy::{Cause, DropReason, MethodLabel};
+use registry::CallState;
+use wire::sip::Status;
+
+/// An enum as a label.
+pub(crate) trait Label: Copy + 'static {
+    /// All its values, in order.
+    const VALUES: &'static [&'static str];
+
+    /// The value of this variant.
+    fn label(self) -> &'static str;
+}
+
+/// Writes the values and the exhaustive match from one list.
+macro_rules! label {
+    ($name:ty { $($variant:ident => $value:literal),* $(,)? }) => {
+        impl Label for $name {
+            const VALUES: &'static [&'static str] = &[$($value),*];
+
+            fn label(self) -> &'static str {
+                match self { $(Self::$variant => $value),* }
+            }
+        }
+    };
+}
+
+label!(Side { Inner => "inner", Outer => "outer" });
+label!(Role { Office => "office", Border => "border", Standalone => "standalone" });
+label!(Component { Rtp => "rtp", Rtcp => "rtcp" });
+label!(CallState { Early => "early", Confirmed => "confirmed", Ending => "ending" });
+label!(MethodLabel {
+    Invite => "INVITE", Ack => "ACK", Bye => "BYE", Cancel => "CANCEL", Options => "OPTIONS",
+    Register => "REGISTER", Info => "INFO", Update => "UPDATE", Prack => "PRACK", Refer => "REFER",
+    Subscribe => "SUBSCRIBE", Notify => "NOTIFY", Message => "MESSAGE", Publish => "PUBLISH", Other => "other",
+});
+label!(DropReason {
+    Malformed => "malformed", StrayResponse => "stray_response", ForeignVia => "foreign_via",
+    StrayAck => "stray_ack", Budget => "budget", Unroutable => "unroutable", Overload => "overload",
+    LateResponse => "late_response", OwnAddress => "own_address",
+});
+label!(Cause {
+    CallerBye => "caller_bye", CalleeBye => "callee_bye", Cancelled => "cancelled", Failed => "failed",
+    MediaTimeout => "media_timeout", MediaFailed => "media_failed", Stopped => "stopped", Lost => "lost",
+});
+label!(media::Drop {
+    NoStream => "no_stream", RefusedSource => "refused_source", NotLatched => "not_latched",
+    NotMedia => "not_media", NoTarget => "no_target", EarlyCap => "early_cap", Loop => "loop",
+});
+
+/// Whether something came or went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Direction {
+    /// It came.
+    In,
+    /// It went.
+    Out,
+}
+label!(Direction { In => "in", Out => "out" });
+
+/// What became of a binding.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum BindingEvent {
+    /// Bound, or bound again.
+    Bound,
+    /// Came back from another address.
+    Moved,
+    /// Ran out.
+    Expired,
+    /// Removed by the phone.
+    Removed,
+    /// Stopped answering.
+    Gone,
+}
+label!(BindingEvent { Bound => "bound", Moved => "moved", Expired => "expired", Removed => "removed", Gone => "gone" });
+
+/// A latch's first source, or another one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Latch {
+    /// The first.
+    First,
+    /// Another.
+    Moved,
+}
+label!(Latch { First => "first", Moved => "moved" });
+
+/// What a datagram on a signalling socket was taken for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Datagram {
+    /// A message.
+    Sip,
+    /// An answer to our own STUN request.
+    StunAnswer,
+    /// A STUN request of a phone, answered.
+    StunRequest,
+    /// A STUN request not answered: over the budget of its source.
+    StunRefused,
+    /// Other STUN.
+    StunOther,
+    /// A keep-alive.
+    KeepAlive,
+    /// Longer than a datagram can be.
+    Truncated,
+}
+label!(Datagram {
+    Sip => "sip", StunAnswer => "stun_answer", StunRequest => "stun_request", StunRefused => "stun_refused",
+    StunOther => "stun_other", KeepAlive => "keep_alive", Truncated => "truncated",
+});
+
+/// How an advertised address was found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum FoundBy {
+    /// A STUN server.
+    Stun,
+    /// The upstream's `received` and `rport`.
+    Upstream,
+    /// It is no longer known.
+    Lost,
+}
+label!(FoundBy { Stun => "stun", Upstream => "upstream", Lost => "lost" });
+
+/// Yes or no.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Truth {
+    /// Yes.
+    Yes,
+    /// No.
+    No,
+}
+label!(Truth { Yes => "yes", No => "no" });
+
+impl From<bool> for Truth {
+    fn from(truth: bool) -> Self {
+        if truth { Self::Yes } else { Self::No }
+    }
+}
+
+/// What discovery found amiss.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Finding {
+    /// Servers report different IPs.
+    IpsDiffer,
+    /// Servers report different ports.
+    PortsDiffer,
+    /// The mapped address is private.
+    Private,
+    /// A server is silent.
+    NoAnswer,
+    /// An ALG rewrites STUN.
+    Rewritten,
+    /// A response that nobody asked for.
+    Forged,
+}
+label!(Finding {
+    IpsDiffer => "ips_differ", PortsDiffer => "ports_differ", Private => "private", NoAnswer => "no_answer",
+    Rewritten => "rewritten", Forged => "forged",
+});
+
+impl From<nat::discovery::Finding> for Finding {
+    fn from(finding: nat::discovery::Finding) -> Self {
+        match finding {
+            nat::discovery::Finding::ServersDisagreeOnIp => Self::IpsDiffer,
+            nat::discovery::Finding::ServersDisagreeOnPort => Self::PortsDiffer,
+            nat::discovery::Finding::PrivateMapped(_) => Self::Private,
+            nat::discovery::Finding::NoAnswer(_) => Self::NoAnswer,
+            nat::discovery::Finding::XorDiffersFromMapped => Self::Rewritten,
+            nat::discovery::Finding::Forged => Self::Forged,
+        }
+    }
+}
+
+/// The classes of responses (RFC 3261 §7.2).
+pub(crate) const CLASSES: &[&str] = &["1xx", "2xx", "3xx", "4xx", "5xx", "6xx", "other"];
+
+/// The class of a status code.
+pub(crate) fn class(status: Status) -> &'static str {
+    match status.0 {
+        100..200 => "1xx",
+        200..300 => "2xx",
+        300..400 => "3xx",
+        400..500 => "4xx",
+        500..600 => "5xx",
+        600..700 => "6xx",
+        _ => "other",
+    }
+}
+
+/// Status codes that we refuse requests with ourselves.
+pub(crate) const REFUSALS: &[&str] = &[
+    "400", "401", "403", "404", "405", "407", "408", "414", "416", "420", "421", "423", "430", "439", "440", "480",
+    "481", "482", "483", "486", "487", "488", "491", "500", "501", "502", "503", "504", "505", "513", "other",
+];
+
+/// The label of a status code that we refuse with.
+pub(crate) fn refusal(status: Status) -> &'static str {
+    let code = status.0.to_string();
+    REFUSALS.iter().find(|known| **known == code).unwrap_or(&"other")
+}

@@ -1,0 +1,278 @@
+//! What people count. The table of all series is in [`table`]; here each event
+//! of the signalling machine and of the workers is recorded, by one exhaustive
+//! match each: an event without a decision does not compile.
+
+pub(crate) mod label;
+pub(crate) mod process;
+pub(crate) mod table;
+
+use media::Fact;
+use media::stats::Totals;
+use nat::Side;
+use prometheus::{CounterVec, GaugeVec, Opts, Registry, TextEncoder};
+use proxy::{Observed, config::Role};
+
+use label::{BindingEvent, Direction, FoundBy, Label, Latch, Truth, class, refusal};
+use table::{Kind, Name, TABLE, Values};
+
+/// All series of the program.
+#[derive(Debug)]
+pub(crate) struct Metrics {
+    registry: Registry,
+    families: Vec<Family>,
+}
+
+#[derive(Debug)]
+enum Family {
+    Counter(CounterVec),
+    Gauge(GaugeVec),
+}
+
+impl Metrics {
+    /// Every series of the table, at zero.
+    pub(crate) fn new(role: Role) -> Result<Self, prometheus::Error> {
+        let registry = Registry::new();
+        let mut families = Vec::new();
+        for series in TABLE {
+            if series.name as usize != families.len() {
+                return Err(prometheus::Error::Msg(format!("{} is out of its place in the table", series.id)));
+            }
+            let names: Vec<&str> = series.labels.iter().map(|(name, _)| *name).collect();
+            let opts = Opts::new(series.id, series.help);
+            let family = match series.kind {
+                Kind::Counter => {
+                    let family = CounterVec::new(opts, &names)?;
+                    registry.register(Box::new(family.clone()))?;
+                    Family::Counter(family)
+                }
+                Kind::Gauge => {
+                    let family = GaugeVec::new(opts, &names)?;
+                    registry.register(Box::new(family.clone()))?;
+                    Family::Gauge(family)
+                }
+            };
+            for values in combinations(series.labels) {
+                family.add(&values, 0.0);
+            }
+            families.push(family);
+        }
+        let metrics = Self { registry, families };
+        metrics.set(Name::BuildInfo, &[env!("CARGO_PKG_VERSION"), role.label()], 1.0);
+        Ok(metrics)
+    }
+
+    /// Adds to a series.
+    pub(crate) fn add(&self, name: Name, labels: &[&str], by: f64) {
+        if let Some(family) = self.families.get(name as usize) {
+            family.add(labels, by);
+        }
+    }
+
+    /// Adds one.
+    pub(crate) fn count(&self, name: Name, labels: &[&str]) {
+        self.add(name, labels, 1.0);
+    }
+
+    /// Sets a gauge.
+    pub(crate) fn set(&self, name: Name, labels: &[&str], value: f64) {
+        if let Some(Family::Gauge(family)) = self.families.get(name as usize)
+            && let Ok(gauge) = family.get_metric_with_label_values(labels)
+        {
+            gauge.set(value);
+        }
+    }
+
+    /// Brings a counter that somebody else keeps up to its present value.
+    pub(crate) fn follow(&self, name: Name, labels: &[&str], value: f64) {
+        if let Some(Family::Counter(family)) = self.families.get(name as usize)
+            && let Ok(counter) = family.get_metric_with_label_values(labels)
+        {
+            counter.inc_by((value - counter.get()).max(0.0));
+        }
+    }
+
+    /// The page that Prometheus reads.
+    pub(crate) fn page(&self) -> Result<String, prometheus::Error> {
+        TextEncoder::new().encode_to_string(&self.registry.gather())
+    }
+
+    /// An event of the signalling machine.
+    pub(crate) fn observe(&self, event: &Observed) {
+        match event {
+            Observed::RequestIn { side, method } => {
+                self.count(Name::Requests, &[Direction::In.label(), side.label(), method.label()]);
+            }
+            Observed::RequestOut { side, method } => {
+                self.count(Name::Requests, &[Direction::Out.label(), side.label(), method.label()]);
+            }
+            Observed::ResponseIn { side, status } => {
+                self.count(Name::Responses, &[Direction::In.label(), side.label(), class(*status)]);
+            }
+            Observed::ResponseOut { side, status } => {
+                self.count(Name::Responses, &[Direction::Out.label(), side.label(), class(*status)]);
+            }
+            Observed::Dropped { side, reason } => self.count(Name::Dropped, &[side.label(), reason.label()]),
+            Observed::Refused { side, method: _, status, reason: _ } => {
+                self.count(Name::Refused, &[side.label(), refusal(*status)]);
+            }
+            Observed::Retransmitted { side } => self.count(Name::Retransmissions, &[side.label()]),
+            Observed::TimedOut { side, method } => self.count(Name::Timeouts, &[side.label(), method.label()]),
+            Observed::Registered { aor: _, flow: _, moved } => {
+                let event = if *moved { BindingEvent::Moved } else { BindingEvent::Bound };
+                self.count(Name::RegistrationsTotal, &[event.label()]);
+            }
+            Observed::Unregistered { aor: _, expired } => {
+                let event = if *expired { BindingEvent::Expired } else { BindingEvent::Removed };
+                self.count(Name::RegistrationsTotal, &[event.label()]);
+            }
+            Observed::PhoneGone { aor: _ } => self.count(Name::RegistrationsTotal, &[BindingEvent::Gone.label()]),
+            Observed::ContactWithoutToken { found } => {
+                self.count(Name::ContactsWithoutToken, &[Truth::from(*found).label()]);
+            }
+            Observed::CallStarted { call: _, from: _, to: _ } => self.count(Name::CallsStarted, &[]),
+            Observed::CallAnswered { call: _ } => self.count(Name::CallsAnswered, &[]),
+            Observed::CallEnded { call: _, cause, answered } => {
+                self.count(Name::CallsTotal, &[cause.label(), Truth::from(*answered).label()]);
+            }
+            Observed::PortsExhausted { side } => self.count(Name::PortsExhausted, &[side.label()]),
+            Observed::UpstreamPing { upstream, alive } => {
+                self.set(Name::UpstreamUp, &[&upstream.to_string()], f64::from(u8::from(*alive)));
+            }
+            Observed::AdvertisedChanged { listener: _, address, by } => {
+                let by = match (address, *by) {
+                    (None, _) => FoundBy::Lost,
+                    (Some(_), "upstream") => FoundBy::Upstream,
+                    (Some(_), _) => FoundBy::Stun,
+                };
+                self.count(Name::MappingChanges, &[by.label()]);
+            }
+        }
+    }
+
+    /// An event of a media worker.
+    pub(crate) fn fact(&self, fact: &Fact) {
+        match fact {
+            Fact::Latched { stream: _, epoch: _, end: _, component, side, source: _, moved } => {
+                let kind = if *moved { Latch::Moved } else { Latch::First };
+                self.count(Name::Latches, &[side.label(), component.label(), kind.label()]);
+            }
+            Fact::Silent { stream: _, epoch: _ } => self.count(Name::MediaSilences, &[]),
+            // Counted again in the worker's totals.
+            Fact::Counted { stream: _, legs: _ } | Fact::Closed { stream: _, legs: _ } => {}
+            Fact::Failed { stream: _ } => self.count(Name::MediaFailures, &[]),
+            Fact::Totals(totals) => self.totals(totals),
+        }
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "Prometheus counts in f64")]
+    fn totals(&self, totals: &Totals) {
+        let Totals { packets_in, bytes_in, packets_out, bytes_out, drops, neighbours } = totals;
+        for (index, side) in [Side::Inner, Side::Outer].into_iter().enumerate() {
+            let (side, came, went) = (side.label(), Direction::In.label(), Direction::Out.label());
+            self.add(Name::MediaPackets, &[came, side], packets_in[index] as f64);
+            self.add(Name::MediaBytes, &[came, side], bytes_in[index] as f64);
+            self.add(Name::MediaPackets, &[went, side], packets_out[index] as f64);
+            self.add(Name::MediaBytes, &[went, side], bytes_out[index] as f64);
+        }
+        for reason in media::Drop::ALL {
+            self.add(Name::MediaDrops, &[reason.label()], drops[reason.index()] as f64);
+        }
+        self.add(Name::MediaNeighbours, &[], *neighbours as f64);
+    }
+}
+
+impl Family {
+    fn add(&self, labels: &[&str], by: f64) {
+        // The labels of every call stand beside their series in one page; a
+        // wrong number of them counts nothing and fails the test below.
+        match self {
+            Self::Counter(family) => {
+                if let Ok(counter) = family.get_metric_with_label_values(labels) {
+                    counter.inc_by(by);
+                }
+            }
+            Self::Gauge(family) => {
+                if let Ok(gauge) = family.get_metric_with_label_values(labels) {
+                    gauge.add(by);
+                }
+            }
+        }
+    }
+}
+
+/// Every combination of label values; none where a label is given from outside.
+fn combinations(labels: &[(&str, Values)]) -> Vec<Vec<&'static str>> {
+    let mut all: Vec<Vec<&'static str>> = vec![Vec::new()];
+    for (_, values) in labels {
+        let Values::Of(values) = values else { return Vec::new() };
+        all = all
+            .iter()
+            .flat_map(|head| values.iter().map(|value| head.iter().copied().chain([*value]).collect()))
+            .collect();
+    }
+    all
+}
+
+#[cfg(test)]
+mod tests {
+    use proxy::{Cause, MethodLabel};
+    use registry::PassId;
+    use wire::sip::Status;
+
+    use super::*;
+
+    fn line(metrics: &Metrics, start: &str) -> String {
+        let page = metrics.page().unwrap();
+        page.lines().find(|line| line.starts_with(start)).unwrap_or_default().to_owned()
+    }
+
+    #[test]
+    fn events_move_their_series() {
+        let metrics = Metrics::new(Role::Border).unwrap();
+        metrics.observe(&Observed::RequestIn { side: Side::Outer, method: MethodLabel::Invite });
+        metrics.observe(&Observed::ResponseOut { side: Side::Outer, status: Status(180) });
+        metrics.observe(&Observed::Refused {
+            side: Side::Outer,
+            method: MethodLabel::Register,
+            status: Status(403),
+            reason: "no",
+        });
+        metrics.observe(&Observed::CallEnded { call: PassId(1), cause: Cause::CallerBye, answered: true });
+        metrics.observe(&Observed::UpstreamPing { upstream: 0, alive: true });
+        for expected in [
+            r#"siplatch_requests_total{direction="in",method="INVITE",side="outer"} 1"#,
+            r#"siplatch_requests_total{direction="in",method="BYE",side="outer"} 0"#,
+            r#"siplatch_responses_total{class="1xx",direction="out",side="outer"} 1"#,
+            r#"siplatch_refused_total{side="outer",status="403"} 1"#,
+            r#"siplatch_calls_total{answered="yes",cause="caller_bye"} 1"#,
+            r#"siplatch_upstream_up{upstream="0"} 1"#,
+            r#"siplatch_ports_exhausted_total{side="inner"} 0"#,
+        ] {
+            assert_eq!(line(&metrics, expected), expected);
+        }
+    }
+
+    #[test]
+    fn totals_are_added_up() {
+        let metrics = Metrics::new(Role::Office).unwrap();
+        let totals = Totals { packets_in: [2, 3], bytes_out: [0, 7], neighbours: 4, ..Totals::default() };
+        metrics.fact(&Fact::Totals(Box::new(totals.clone())));
+        metrics.fact(&Fact::Totals(Box::new(totals)));
+        for expected in [
+            r#"siplatch_media_packets_total{direction="in",side="outer"} 6"#,
+            r#"siplatch_media_bytes_total{direction="out",side="outer"} 14"#,
+            "siplatch_media_neighbours_refused_total 8",
+        ] {
+            assert_eq!(line(&metrics, expected), expected);
+        }
+    }
+
+    #[test]
+    fn every_series_without_given_labels_is_there_from_the_start() {
+        let page = Metrics::new(Role::Standalone).unwrap().page().unwrap();
+        for series in TABLE {
+            let given = series.labels.iter().any(|(_, values)| matches!(values, Values::Given(_)));
+            assert!(given || page.contains(&format!("# TYPE {} ", series.id)), "{}", series.id);
+        }
+    }
+}

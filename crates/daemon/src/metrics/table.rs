@@ -1,0 +1,467 @@
+//! Every series: name, type, unit, labels and help, declared here and nowhere
+//! else. `docs/metrics.md` is this table.
+
+use media::Component;
+use nat::Side;
+use proxy::config::Role;
+use proxy::{Cause, DropReason, MethodLabel};
+use registry::CallState;
+
+use super::label::{BindingEvent, CLASSES, Datagram, Direction, Finding, FoundBy, Label, Latch, REFUSALS, Truth};
+
+/// Names a series in code; its place in [`TABLE`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Name {
+    BuildInfo,
+    Registrations,
+    RegistrationsTotal,
+    Calls,
+    Subscriptions,
+    CallsStarted,
+    CallsAnswered,
+    CallsTotal,
+    Requests,
+    Responses,
+    Refused,
+    Dropped,
+    Retransmissions,
+    Timeouts,
+    ContactsWithoutToken,
+    Datagrams,
+    SendFailures,
+    Locates,
+    ListenersBound,
+    ListenersWaiting,
+    UpstreamUp,
+    StunUp,
+    StunFindings,
+    MappingChanges,
+    MediaPackets,
+    MediaBytes,
+    MediaDrops,
+    MediaNeighbours,
+    Latches,
+    MediaSilences,
+    MediaFailures,
+    WorkersAlive,
+    PortsFree,
+    PortsIdle,
+    PortsLive,
+    PortsResting,
+    PortsTotal,
+    PortsExhausted,
+    LogSuppressed,
+    ProcessMemory,
+    ProcessFds,
+    ProcessMaxFds,
+    ProcessCpu,
+    ProcessStart,
+}
+
+/// Prometheus types.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// Only grows.
+    Counter,
+    /// Goes up and down.
+    Gauge,
+}
+
+/// The values that a label can have.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Values {
+    /// These; every combination is there from the start, at zero.
+    Of(&'static [&'static str]),
+    /// Given by the configuration or the build; what they are.
+    Given(&'static str),
+}
+
+/// One series.
+#[derive(Debug)]
+pub(crate) struct Series {
+    /// Its name in code.
+    pub(crate) name: Name,
+    /// Its name in Prometheus.
+    pub(crate) id: &'static str,
+    /// Its type.
+    pub(crate) kind: Kind,
+    /// What is counted.
+    pub(crate) unit: &'static str,
+    /// Its labels.
+    pub(crate) labels: &'static [(&'static str, Values)],
+    /// What it says, and what to make of it.
+    pub(crate) help: &'static str,
+}
+
+const SIDE: (&str, Values) = ("side", Values::Of(<Side as Label>::VALUES));
+const DIRECTION: (&str, Values) = ("direction", Values::Of(<Direction as Label>::VALUES));
+const METHOD: (&str, Values) = ("method", Values::Of(<MethodLabel as Label>::VALUES));
+const RANGE: (&str, Values) = ("range", Values::Given("the range of ports as configured, `first-last`"));
+
+const fn series(
+    name: Name,
+    id: &'static str,
+    kind: Kind,
+    unit: &'static str,
+    labels: &'static [(&'static str, Values)],
+    help: &'static str,
+) -> Series {
+    Series { name, id, kind, unit, labels, help }
+}
+
+/// All series, in the order of [`Name`].
+pub(crate) const TABLE: &[Series] = &[
+    series(
+        Name::BuildInfo,
+        "siplatch_build_info",
+        Kind::Gauge,
+        "",
+        &[("version", Values::Given("the version of the program")), ("role", Values::Of(<Role as Label>::VALUES))],
+        "1 for the version and role that run.",
+    ),
+    series(
+        Name::Registrations,
+        "siplatch_registrations",
+        Kind::Gauge,
+        "bindings",
+        &[],
+        "Phones that are bound now; a phone with two contacts counts twice.",
+    ),
+    series(
+        Name::RegistrationsTotal,
+        "siplatch_registrations_total",
+        Kind::Counter,
+        "events",
+        &[("event", Values::Of(<BindingEvent as Label>::VALUES))],
+        "What became of bindings. Many `moved`: the NATs in front of phones forget fast.",
+    ),
+    series(
+        Name::Calls,
+        "siplatch_calls",
+        Kind::Gauge,
+        "calls",
+        &[("state", Values::Of(<CallState as Label>::VALUES))],
+        "Calls that are up now. A call between two phones behind the same core passes twice and counts twice.",
+    ),
+    series(
+        Name::Subscriptions,
+        "siplatch_subscriptions",
+        Kind::Gauge,
+        "dialogs",
+        &[],
+        "Subscriptions that are up now (busy lamps, message waiting).",
+    ),
+    series(Name::CallsStarted, "siplatch_calls_started_total", Kind::Counter, "calls", &[], "Calls that began."),
+    series(
+        Name::CallsAnswered,
+        "siplatch_calls_answered_total",
+        Kind::Counter,
+        "calls",
+        &[],
+        "Calls that were answered.",
+    ),
+    series(
+        Name::CallsTotal,
+        "siplatch_calls_total",
+        Kind::Counter,
+        "calls",
+        &[("cause", Values::Of(<Cause as Label>::VALUES)), ("answered", Values::Of(<Truth as Label>::VALUES))],
+        "Calls that ended, by cause. `media_timeout` while people talk: media does not arrive, look at the drops.",
+    ),
+    series(
+        Name::Requests,
+        "siplatch_requests_total",
+        Kind::Counter,
+        "messages",
+        &[DIRECTION, SIDE, METHOD],
+        "Requests, without retransmissions of our own.",
+    ),
+    series(
+        Name::Responses,
+        "siplatch_responses_total",
+        Kind::Counter,
+        "messages",
+        &[DIRECTION, SIDE, ("class", Values::Of(CLASSES))],
+        "Responses by class.",
+    ),
+    series(
+        Name::Refused,
+        "siplatch_refused_total",
+        Kind::Counter,
+        "requests",
+        &[SIDE, ("status", Values::Of(REFUSALS))],
+        "Requests that siplatch itself refused, by the status code that it answered.",
+    ),
+    series(
+        Name::Dropped,
+        "siplatch_dropped_total",
+        Kind::Counter,
+        "messages",
+        &[SIDE, ("reason", Values::Of(<DropReason as Label>::VALUES))],
+        "Messages that were dropped without an answer.",
+    ),
+    series(
+        Name::Retransmissions,
+        "siplatch_retransmissions_total",
+        Kind::Counter,
+        "messages",
+        &[SIDE],
+        "Messages that were sent again. Many: that side loses packets or is overloaded.",
+    ),
+    series(
+        Name::Timeouts,
+        "siplatch_timeouts_total",
+        Kind::Counter,
+        "transactions",
+        &[SIDE, METHOD],
+        "Requests of ours to which nobody answered.",
+    ),
+    series(
+        Name::ContactsWithoutToken,
+        "siplatch_contacts_without_token_total",
+        Kind::Counter,
+        "requests",
+        &[("found", Values::Of(<Truth as Label>::VALUES))],
+        "Requests for our Contact that came back without its token; `found`: the user part alone named one phone.",
+    ),
+    series(
+        Name::Datagrams,
+        "siplatch_datagrams_total",
+        Kind::Counter,
+        "datagrams",
+        &[SIDE, ("kind", Values::Of(<Datagram as Label>::VALUES))],
+        "Datagrams that came in on signalling sockets, by what they were taken for.",
+    ),
+    series(
+        Name::SendFailures,
+        "siplatch_send_failures_total",
+        Kind::Counter,
+        "messages",
+        &[SIDE],
+        "Messages that the system would not send: no route, a local firewall, too long.",
+    ),
+    series(
+        Name::Locates,
+        "siplatch_locates_total",
+        Kind::Counter,
+        "lookups",
+        &[("found", Values::Of(<Truth as Label>::VALUES))],
+        "Next hops that were looked up.",
+    ),
+    series(
+        Name::ListenersBound,
+        "siplatch_listeners_bound",
+        Kind::Gauge,
+        "sockets",
+        &[],
+        "Signalling sockets that are open.",
+    ),
+    series(
+        Name::ListenersWaiting,
+        "siplatch_listeners_waiting",
+        Kind::Gauge,
+        "sockets",
+        &[],
+        "Configured signalling sockets that cannot be opened and are tried again every 5 s. Should be 0.",
+    ),
+    series(
+        Name::UpstreamUp,
+        "siplatch_upstream_up",
+        Kind::Gauge,
+        "",
+        &[("upstream", Values::Given("the number of the `[[upstream]]` in the configuration, from 0"))],
+        "1 while the upstream answers pings.",
+    ),
+    series(
+        Name::StunUp,
+        "siplatch_stun_up",
+        Kind::Gauge,
+        "",
+        &[SIDE],
+        "1 while the mapped address of every listener of the side is known; 0 also where STUN is not used.",
+    ),
+    series(
+        Name::StunFindings,
+        "siplatch_stun_findings_total",
+        Kind::Counter,
+        "findings",
+        &[("finding", Values::Of(<Finding as Label>::VALUES))],
+        "What STUN found amiss. `ports_differ`: the NAT is symmetric, so calls need a provider that latches.",
+    ),
+    series(
+        Name::MappingChanges,
+        "siplatch_mapping_changes_total",
+        Kind::Counter,
+        "changes",
+        &[("by", Values::Of(<FoundBy as Label>::VALUES))],
+        "Changes of an address that we advertise for a listener, the first one included.",
+    ),
+    series(
+        Name::MediaPackets,
+        "siplatch_media_packets_total",
+        Kind::Counter,
+        "packets",
+        &[DIRECTION, SIDE],
+        "Media packets that were relayed.",
+    ),
+    series(
+        Name::MediaBytes,
+        "siplatch_media_bytes_total",
+        Kind::Counter,
+        "octets",
+        &[DIRECTION, SIDE],
+        "Their UDP payload.",
+    ),
+    series(
+        Name::MediaDrops,
+        "siplatch_media_drops_total",
+        Kind::Counter,
+        "packets",
+        &[("reason", Values::Of(<media::Drop as Label>::VALUES))],
+        "Packets on media ports that were dropped. `refused_source`: from where the call's media may not come; an \
+         attack, or a carrier whose media has another address (a `[[network]]` with `latch = true` mends that).",
+    ),
+    series(
+        Name::MediaNeighbours,
+        "siplatch_media_neighbours_refused_total",
+        Kind::Counter,
+        "packets",
+        &[],
+        "Of the refused sources, those next door to an allowed address: almost certainly such a carrier.",
+    ),
+    series(
+        Name::Latches,
+        "siplatch_latches_total",
+        Kind::Counter,
+        "latches",
+        &[
+            SIDE,
+            ("component", Values::Of(<Component as Label>::VALUES)),
+            ("kind", Values::Of(<Latch as Label>::VALUES)),
+        ],
+        "Media sources that were learned, and held ones that moved.",
+    ),
+    series(
+        Name::MediaSilences,
+        "siplatch_media_silences_total",
+        Kind::Counter,
+        "streams",
+        &[],
+        "Streams in which neither end sent anything for `media.timeout_s`.",
+    ),
+    series(
+        Name::MediaFailures,
+        "siplatch_media_failures_total",
+        Kind::Counter,
+        "streams",
+        &[],
+        "Streams that a worker could not take or keep. Should be 0.",
+    ),
+    series(Name::WorkersAlive, "siplatch_workers_alive", Kind::Gauge, "threads", &[], "Media workers that run."),
+    series(
+        Name::PortsFree,
+        "siplatch_ports_free",
+        Kind::Gauge,
+        "pairs",
+        &[RANGE],
+        "Port pairs that are neither in a call nor resting. At 0, calls are refused with 503.",
+    ),
+    series(
+        Name::PortsIdle,
+        "siplatch_ports_idle",
+        Kind::Gauge,
+        "pairs",
+        &[RANGE],
+        "Of these, bound ahead (and, with STUN, mapped) and ready at once.",
+    ),
+    series(Name::PortsLive, "siplatch_ports_live", Kind::Gauge, "pairs", &[RANGE], "Port pairs in calls."),
+    series(
+        Name::PortsResting,
+        "siplatch_ports_resting",
+        Kind::Gauge,
+        "pairs",
+        &[RANGE],
+        "Port pairs that wait until no late packet comes any more.",
+    ),
+    series(
+        Name::PortsTotal,
+        "siplatch_ports_total",
+        Kind::Gauge,
+        "pairs",
+        &[RANGE],
+        "Port pairs of the range, per local address in use.",
+    ),
+    series(
+        Name::PortsExhausted,
+        "siplatch_ports_exhausted_total",
+        Kind::Counter,
+        "calls",
+        &[SIDE],
+        "Calls that found no free port pair.",
+    ),
+    series(
+        Name::LogSuppressed,
+        "siplatch_log_suppressed_total",
+        Kind::Counter,
+        "lines",
+        &[],
+        "Log lines that were held back because too many of their kind came at once.",
+    ),
+    series(Name::ProcessMemory, "process_resident_memory_bytes", Kind::Gauge, "octets", &[], "Memory in use."),
+    series(Name::ProcessFds, "process_open_fds", Kind::Gauge, "descriptors", &[], "Open file descriptors."),
+    series(Name::ProcessMaxFds, "process_max_fds", Kind::Gauge, "descriptors", &[], "Most that may be open."),
+    series(Name::ProcessCpu, "process_cpu_seconds_total", Kind::Counter, "seconds", &[], "Processor time used."),
+    series(
+        Name::ProcessStart,
+        "process_start_time_seconds",
+        Kind::Gauge,
+        "seconds",
+        &[],
+        "When the program started, seconds since 1970.",
+    ),
+];
+
+/// `docs/metrics.md`.
+pub(crate) fn page() -> String {
+    let mut page = String::from(
+        "# Metrics\n\nServed at `/metrics` on `[metrics] listen`. Generated from the code by `siplatch metrics-doc`; do \
+         not edit.\nLabels come from fixed lists or from the configuration, never from messages.\n",
+    );
+    for series in TABLE {
+        let kind = match series.kind {
+            Kind::Counter => "counter",
+            Kind::Gauge => "gauge",
+        };
+        let unit = if series.unit.is_empty() { String::new() } else { format!(", in {}", series.unit) };
+        page.push_str(&format!("\n## `{}`\n\n{kind}{unit}. {}\n", series.id, series.help));
+        if !series.labels.is_empty() {
+            page.push('\n');
+        }
+        for (label, values) in series.labels {
+            let values = match values {
+                Values::Of(values) => values.iter().map(|value| format!("`{value}`")).collect::<Vec<_>>().join(", "),
+                Values::Given(what) => (*what).to_owned(),
+            };
+            page.push_str(&format!("- `{label}`: {values}\n"));
+        }
+    }
+    page
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn table_is_in_the_order_of_its_names() {
+        for (index, series) in TABLE.iter().enumerate() {
+            assert_eq!(series.name as usize, index, "{}", series.id);
+        }
+    }
+
+    #[test]
+    fn written_page_is_the_generated_one() {
+        let written = include_str!("../../../../docs/metrics.md");
+        assert_eq!(written, page(), "run `siplatch metrics-doc > docs/metrics.md`");
+    }
+}

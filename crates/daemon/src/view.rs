@@ -1,0 +1,215 @@
+//! The shared read model: folds what the rooms tell (`Change`, `Fact`,
+//! `Observed`) into maps that the admin side reads while calls go on. Written
+//! by the signalling loop alone; asks nobody and decides nothing.
+
+mod status;
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Instant;
+
+use dashmap::DashMap;
+use media::stats::LegCounts;
+use media::{Component, Fact, StreamId};
+use nat::{Side, Source};
+use proxy::Observed;
+use registry::{Binding, BindingId, Call, CallKind, CallState, Change, Key, PassId, Record};
+use wire::ListenerId;
+
+pub(crate) use status::Status;
+
+/// What is going on, as last told.
+#[derive(Debug, Default)]
+pub(crate) struct View {
+    bindings: DashMap<BindingId, Binding>,
+    calls: DashMap<PassId, CallRow>,
+    streams: DashMap<StreamId, StreamRow>,
+    upstreams: DashMap<usize, bool>,
+    listeners: DashMap<u16, ListenerRow>,
+    workers: DashMap<u8, bool>,
+    ports: DashMap<(IpAddr, u16), media::ports::Counts>,
+}
+
+/// What the status shows of a call.
+#[derive(Debug, Clone)]
+struct CallRow {
+    kind: CallKind,
+    state: CallState,
+    from: Vec<u8>,
+    to: Vec<u8>,
+    streams: Vec<StreamId>,
+    since: Instant,
+    answered: Option<Instant>,
+    phone: Option<usize>,
+}
+
+/// What the status shows of a stream.
+#[derive(Debug, Clone, Copy, Default)]
+struct StreamRow {
+    sources: [Option<Source>; 2],
+    legs: [LegCounts; 2],
+}
+
+/// What is known of a listener.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct ListenerRow {
+    /// It is open.
+    pub(crate) bound: bool,
+    /// Why it is not, with the mend.
+    pub(crate) trouble: Option<String>,
+    /// The address that is written for it, where that had to be found.
+    pub(crate) found: Option<SocketAddr>,
+    /// How it was found.
+    pub(crate) by: &'static str,
+}
+
+impl View {
+    /// A mutation of the registry.
+    pub(crate) fn change(&self, change: &Change) {
+        match change {
+            Change::Put(Record::Binding(binding)) => {
+                self.bindings.insert(binding.id, (**binding).clone());
+            }
+            Change::Put(Record::Call(call)) => {
+                self.calls.insert(call.id, CallRow::of(call));
+            }
+            Change::Delete(Key::Binding(id)) => {
+                self.bindings.remove(id);
+            }
+            Change::Delete(Key::Call(id)) => {
+                self.calls.remove(id);
+            }
+        }
+    }
+
+    /// News of a media worker.
+    pub(crate) fn fact(&self, fact: &Fact) {
+        match fact {
+            Fact::Latched { stream, epoch: _, end, component: Component::Rtp, side: _, source, moved: _ } => {
+                self.streams.entry(*stream).or_default().sources[end.index()] = Some(*source);
+            }
+            Fact::Counted { stream, legs } => self.streams.entry(*stream).or_default().legs = **legs,
+            Fact::Closed { stream, legs: _ } | Fact::Failed { stream } => {
+                self.streams.remove(stream);
+            }
+            Fact::Latched { component: Component::Rtcp, .. } | Fact::Silent { .. } | Fact::Totals(_) => {}
+        }
+    }
+
+    /// An event of the signalling machine. Most are for the metrics only.
+    pub(crate) fn observe(&self, event: &Observed) {
+        if let Observed::UpstreamPing { upstream, alive } = event {
+            self.upstreams.insert(*upstream, *alive);
+        } else if let Observed::AdvertisedChanged { listener, address, by } = event {
+            let mut row = self.listeners.entry(listener.0).or_default();
+            row.found = *address;
+            row.by = by;
+        }
+    }
+
+    /// A listener was opened, or could not be.
+    pub(crate) fn listener(&self, listener: ListenerId, opened: Result<(), String>) {
+        let mut row = self.listeners.entry(listener.0).or_default();
+        row.bound = opened.is_ok();
+        row.trouble = opened.err();
+    }
+
+    /// What is known of a listener.
+    pub(crate) fn listener_row(&self, listener: ListenerId) -> ListenerRow {
+        self.listeners.get(&listener.0).map(|row| row.clone()).unwrap_or_default()
+    }
+
+    /// A worker runs, or has ended.
+    pub(crate) fn worker(&self, worker: u8, alive: bool) {
+        self.workers.insert(worker, alive);
+    }
+
+    /// Figures of a pool.
+    pub(crate) fn ports(&self, ip: IpAddr, range: media::RangeId, counts: media::ports::Counts) {
+        self.ports.insert((ip, range.0), counts);
+    }
+
+    /// Bindings now.
+    pub(crate) fn bound(&self) -> usize {
+        self.bindings.len()
+    }
+
+    /// Calls of a kind in a state.
+    pub(crate) fn calls(&self, kind: CallKind, state: CallState) -> usize {
+        self.calls.iter().filter(|row| row.kind == kind && row.state == state).count()
+    }
+
+    /// True when no call is up.
+    pub(crate) fn quiet(&self) -> bool {
+        self.calls.iter().all(|row| row.kind != CallKind::Invite)
+    }
+
+    /// Media workers that run.
+    pub(crate) fn workers_alive(&self) -> usize {
+        self.workers.iter().filter(|alive| **alive).count()
+    }
+
+    /// Open and waiting listeners.
+    pub(crate) fn listeners(&self) -> (usize, usize) {
+        let bound = self.listeners.iter().filter(|row| row.bound).count();
+        (bound, self.listeners.len() - bound)
+    }
+
+    /// Figures of the pools of a range, over all local addresses.
+    pub(crate) fn range(&self, range: usize) -> media::ports::Counts {
+        let mut sum = media::ports::Counts::default();
+        for row in self.ports.iter().filter(|row| usize::from(row.key().1) == range) {
+            sum.total += row.total;
+            sum.free += row.free;
+            sum.idle += row.idle;
+            sum.live += row.live;
+            sum.resting += row.resting;
+        }
+        sum
+    }
+
+    /// True when the address of every listener of the side that asks STUN is known.
+    pub(crate) fn stun_up(&self, config: &proxy::Config, side: Side) -> bool {
+        let mut asking = config.listeners.iter().enumerate().filter(|(_, l)| l.side == side && asks(l)).peekable();
+        asking.peek().is_some()
+            && asking.all(|(index, _)| {
+                u16::try_from(index).is_ok_and(|id| self.listener_row(ListenerId(id)).found.is_some())
+            })
+    }
+
+    /// Why the daemon is not ready to serve; empty when it is.
+    pub(crate) fn troubles(&self, config: &proxy::Config) -> Vec<String> {
+        let mut troubles = Vec::new();
+        for (index, listener) in config.listeners.iter().enumerate() {
+            let row = u16::try_from(index).map(|id| self.listener_row(ListenerId(id))).unwrap_or_default();
+            if !row.bound {
+                let why = row.trouble.unwrap_or_else(|| "not yet opened".to_owned());
+                troubles.push(format!("listener udp {} is not open: {why}", listener.bind));
+            }
+        }
+        let alive = self.workers_alive();
+        if alive < usize::from(config.media.workers) {
+            troubles.push(format!("{alive} of {} media workers run", config.media.workers));
+        }
+        troubles
+    }
+}
+
+/// True when the listener's address is found by STUN.
+pub(crate) fn asks(listener: &proxy::config::Listener) -> bool {
+    matches!(listener.advertise, nat::Advertise::Stun | nat::Advertise::StunAddress)
+}
+
+impl CallRow {
+    fn of(call: &Call) -> Self {
+        Self {
+            kind: call.kind,
+            state: call.state,
+            from: call.caller.identity.clone(),
+            to: call.callees.first().map(|callee| callee.identity.clone()).unwrap_or_default(),
+            streams: call.streams.clone(),
+            since: call.since,
+            answered: call.answered,
+            phone: call.phone,
+        }
+    }
+}
