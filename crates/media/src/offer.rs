@@ -245,11 +245,10 @@ impl Offers {
         }
     }
 
-    /// Ends all sessions of a pass but that of one branch (all if `None`).
-    pub fn close_others(&mut self, pass: u64, keep: Option<u16>) {
+    /// Ends all sessions of a pass.
+    pub fn close_pass(&mut self, pass: u64) {
         let range = Key { pass, branch: 0 }..=Key { pass, branch: u16::MAX };
-        let keys: Vec<Key> =
-            self.sessions.range(range).map(|(k, _)| *k).filter(|k| Some(k.branch) != keep).collect();
+        let keys: Vec<Key> = self.sessions.range(range).map(|(k, _)| *k).collect();
         for key in keys {
             self.close(key);
         }
@@ -476,6 +475,23 @@ impl Offers {
         self.out.push_back(Command::Part { stream: id });
     }
 
+    /// The stream that a leg was joined to has ended. If nobody tells the other
+    /// pass so (its BYE may be lost with a mapping), silence ends it, also on hold.
+    fn bereave(&mut self, (id, end): (StreamId, End)) {
+        let Some(session) = self.by_stream.get(&id).and_then(|key| self.sessions.get_mut(key)) else { return };
+        let (epoch, ends, timeout) = (session.epoch, session.ends.clone(), self.timeout);
+        let established = session.established;
+        let Some(stream) = session.stream_mut(id) else { return };
+        stream.joined[end.index()] = None;
+        self.out.push_back(Command::Update {
+            stream: id,
+            epoch,
+            legs: stream.plans(&ends),
+            timeout: established.then_some(timeout),
+            rearm: false,
+        });
+    }
+
     fn stream_mut(&mut self, id: StreamId) -> Option<&mut Stream> {
         let key = self.by_stream.get(&id)?;
         self.sessions.get_mut(key)?.stream_mut(id)
@@ -487,9 +503,7 @@ impl Offers {
             self.live.remove(&target.rtp);
         }
         for partner in stream.joined.into_iter().flatten() {
-            if let Some(partner_stream) = self.stream_mut(partner.0) {
-                partner_stream.joined[partner.1.index()] = None;
-            }
+            self.bereave(partner);
         }
         self.by_stream.remove(&stream.id);
         self.closing.insert(stream.id, stream.legs.map(|leg| leg.pair));

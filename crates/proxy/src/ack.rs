@@ -6,11 +6,12 @@ use std::time::Instant;
 use wire::sip::{Message, Method, Name, edit};
 use wire::{Edit, Flow};
 
+use crate::dialog::callee;
 use crate::locate::Located;
 use crate::rewrite::{body, contact, via};
 use crate::token::Token;
 use crate::transaction::Key;
-use crate::{DropReason, Observed, Proxy};
+use crate::{Cause, DropReason, Observed, Proxy};
 
 impl Proxy {
     /// An ACK is never answered, whatever is wrong with it.
@@ -51,10 +52,12 @@ impl Proxy {
         let token = self.key.seal(Token::Leg(pass, from));
         contact::to_ours(message, &mut edit, advertised, Some(&token));
         if message.field(Name::ContentType).is_some() {
-            let media = self.media_key(pass, if from == 0 { to } else { from });
+            let media = self.media_key(pass, callee(from, to));
             let ends = self.ends_within(pass, from, to, flow, out);
             if let Err(refusal) = self.body_of_request(media, body::end_of(from), ends, message, &mut edit) {
-                let _ = self.refusal(refusal);
+                let reject = self.refusal(refusal);
+                self.end_call(now, pass, Cause::MediaFailed, reject.reason);
+                return Some(());
             }
         }
         edit::content_length(message, &mut edit);

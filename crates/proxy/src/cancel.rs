@@ -20,7 +20,7 @@ impl Proxy {
         invite: &Key,
     ) -> Result<(), Reject> {
         let id = self.contexts.of_server(invite).ok_or(Reject::new(481, "Call/Transaction Does Not Exist"))?;
-        self.answer_stateless(flow, message, 200, "OK", b"");
+        self.answer_stateless(flow, message, &Reject::new(200, "OK"));
         let Some(mut context) = self.contexts.take(id) else { return Ok(()) };
         if context.invite && context.open() {
             context.cancelled = true;
@@ -55,8 +55,8 @@ impl Proxy {
                 // Still parked: it never leaves.
                 None => context.branches[index].result = Some(wire::sip::Status(487)),
                 Some(_) => {
-                    context.branches[index].cancel_wanted = true;
-                    self.cancel_branch_with(now, context, index, reason);
+                    context.branches[index].cancel_wanted = Some(reason.to_vec());
+                    self.cancel_branch(now, context, index);
                 }
             }
         }
@@ -67,21 +67,17 @@ impl Proxy {
         }
     }
 
-    /// Sends the CANCEL of one branch once a provisional response allows it (§9.1).
+    /// Sends the CANCEL that a branch wants once a provisional response allows it (§9.1).
     pub(crate) fn cancel_branch(&mut self, now: Instant, context: &mut Context, index: usize) {
-        self.cancel_branch_with(now, context, index, b"");
-    }
-
-    fn cancel_branch_with(&mut self, now: Instant, context: &mut Context, index: usize, reason: &[u8]) {
         let branch = &mut context.branches[index];
         let Some(client) = &mut branch.client else { return };
         if client.state() != State::Proceeding || branch.cancel.is_some() {
             return;
         }
+        let Some(reason) = branch.cancel_wanted.take() else { return };
         let Ok(invite) = Stored::parse(branch.sent.clone(), &self.config.limits) else { return };
-        let bytes = compose::cancel(invite.message(), reason);
+        let bytes = compose::cancel(invite.message(), &reason);
         client.cancelled(now);
-        branch.cancel_wanted = false;
         branch.cancel = Some((Client::new(now, false, branch.flow.transport.reliable()), bytes.clone()));
         let flow = branch.flow;
         let side = self.side(flow);
@@ -94,8 +90,8 @@ impl Proxy {
         let creates = |c: &&Context| matches!(c.purpose, crate::transaction::Purpose::Create(p) if p == pass);
         let Some(id) = self.contexts.iter().find(creates).map(|c| c.id) else { return };
         let Some(mut context) = self.contexts.take(id) else { return };
-        self.cancel_all(now, &mut context, None, b"");
         self.respond_own(now, &mut context, &Reject::new(503, reason));
+        self.cancel_all(now, &mut context, None, b"");
         self.keep(now, context);
     }
 }

@@ -45,6 +45,7 @@ impl Proxy {
             flow,
             binding: binding.map(|(id, _)| id),
             cseq: message.cseq().map_or(0, |c| c.number),
+            state: CallState::Early,
             branch: 0,
         };
         let retried = self
@@ -124,6 +125,7 @@ impl Proxy {
                     flow,
                     binding,
                     cseq: number,
+                    state: CallState::Early,
                     branch: 0,
                 });
             }
@@ -149,7 +151,7 @@ impl Proxy {
                     call.expires = Some(now + lasts + GRACE);
                 }
             }
-            if message.method() == Method::Bye {
+            if message.method() == Method::Bye && call.state == CallState::Confirmed && confirmed(call).count() <= 1 {
                 call.state = CallState::Ending;
             }
         });
@@ -190,6 +192,7 @@ impl Proxy {
                         flow,
                         binding: target.binding,
                         cseq: 0,
+                        state: CallState::Early,
                         branch,
                     });
                     call.callees.len() - 1
@@ -215,9 +218,14 @@ impl Proxy {
         });
     }
 
-    /// The call was answered.
-    pub(crate) fn answered(&mut self, now: Instant, pass: PassId) {
+    /// The call was answered, by the callee whose 2xx this is.
+    pub(crate) fn answered(&mut self, now: Instant, pass: PassId, message: Message<'_>) {
+        let tag = message.to().ok().and_then(|to| to.tag()).unwrap_or_default();
         let first = self.registry.update_call(pass, |call| {
+            let callee = call.callees.iter_mut().find(|p| p.tag == tag && p.state == CallState::Early);
+            if let Some(callee) = callee {
+                callee.state = CallState::Confirmed;
+            }
             let first = call.answered.is_none() && call.kind == CallKind::Invite;
             if call.state == CallState::Early {
                 call.state = CallState::Confirmed;
@@ -239,9 +247,32 @@ impl Proxy {
         self.registry.update_call(pass, |call| call.streams = streams);
     }
 
+    /// A BYE ended the dialog between two legs: with the last dialog the call
+    /// ends; a fork that was answered, too, ends alone (§13.2.2.4).
+    pub(crate) fn leave(&mut self, pass: PassId, from: u8, to: u8) {
+        let leg = callee(from, to);
+        let key = self.media_key(pass, leg);
+        let left = self.registry.update_call(pass, |call| {
+            if let Some(party) = party_mut(call, leg) {
+                party.state = CallState::Ending;
+            }
+            let shared = confirmed(call).any(|p| p.branch == key.branch);
+            (call.state, confirmed(call).next().is_some(), shared)
+        });
+        match left {
+            // Of an early dialog the answer to the INVITE decides.
+            None | Some((CallState::Early, ..)) | Some((_, true, true)) => {}
+            Some((_, true, false)) => {
+                self.offers.close(key);
+                self.note_streams(pass);
+            }
+            Some((_, false, _)) => self.finish(pass, if from == 0 { Cause::CallerBye } else { Cause::CalleeBye }),
+        }
+    }
+
     /// Forgets a call and releases its media.
     pub(crate) fn finish(&mut self, pass: PassId, cause: Cause) {
-        self.offers.close_others(pass.0, None);
+        self.offers.close_pass(pass.0);
         if let Some(call) = self.registry.remove_call(pass)
             && call.kind == CallKind::Invite
         {
@@ -253,19 +284,24 @@ impl Proxy {
     /// CANCEL and a final response while it is not answered.
     pub(crate) fn end_call(&mut self, now: Instant, pass: PassId, cause: Cause, reason: &'static str) {
         let Some(call) = self.registry.call(pass).cloned() else { return };
-        let header = format!("Reason: SIP ;cause=200 ;text=\"{reason}\"\r\n");
+        let header = header(reason);
         if call.state == CallState::Early {
             self.abort(now, pass, reason);
         } else {
             for leg in 1..=call.callees.len() as u8 {
-                let answered = party(&call, leg).is_some_and(|p| !p.contact.is_empty());
-                if answered {
+                if party(&call, leg).is_some_and(|p| p.state == CallState::Confirmed) {
                     self.bye(now, &call, leg, 0, &header);
                     self.bye(now, &call, 0, leg, &header);
                 }
             }
         }
         self.finish(pass, cause);
+    }
+
+    /// Hangs up on a callee whose answer cannot be passed on.
+    pub(crate) fn hang_up(&mut self, now: Instant, pass: PassId, leg: u8, reason: &str) {
+        let Some(call) = self.registry.call(pass).cloned() else { return };
+        self.bye(now, &call, 0, leg, &header(reason));
     }
 
     /// A BYE to leg `to`, spoken for leg `from` (§15.1.1, §12.2.1.1).
@@ -332,6 +368,21 @@ impl Proxy {
         let number = self.random();
         String::from_utf8_lossy(&short(number)).into_owned()
     }
+}
+
+/// Of two legs of a dialog the callee's: the caller is always 0.
+pub(crate) fn callee(from: u8, to: u8) -> u8 {
+    from.max(to)
+}
+
+/// Callees whose dialog stands.
+fn confirmed(call: &Call) -> impl Iterator<Item = &Party> {
+    call.callees.iter().filter(|p| p.state == CallState::Confirmed)
+}
+
+/// Why a request of ours ends something (RFC 3326).
+fn header(reason: &str) -> String {
+    format!("Reason: SIP ;cause=200 ;text=\"{reason}\"\r\n")
 }
 
 fn party_mut(call: &mut Call, leg: u8) -> Option<&mut Party> {

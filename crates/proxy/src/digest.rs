@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use md5::Md5;
 use sha2::{Digest as _, Sha256};
 use wire::sip::{Message, Method, Name, Start};
+use wire::{Edit, Rule};
 
 use crate::Proxy;
 use crate::request::Reject;
@@ -15,6 +16,8 @@ use crate::token::Key;
 
 /// A nonce is good for this long.
 const LIFETIME: Duration = Duration::from_secs(300);
+/// Nonces carry a time in steps of so many milliseconds.
+const STEP: u64 = 32_000;
 /// Nonces in use that are remembered; beyond, the oldest become stale.
 const MOST: usize = 10_000;
 const REALM: &str = "siplatch";
@@ -47,7 +50,7 @@ impl Nonces {
     }
 
     fn make(&self, now: Instant, salt: u64) -> String {
-        let at = self.age(now);
+        let at = self.age(now) / STEP * STEP;
         let mac = self.key.digest("nonce", &[&at.to_be_bytes(), &salt.to_be_bytes()]);
         format!("{at:011x}{salt:016x}{mac:016x}")
     }
@@ -117,7 +120,7 @@ impl Proxy {
         let register = message.method() == Method::Register;
         let name = if register { Name::Authorization } else { Name::ProxyAuthorization };
         let mut stale = false;
-        for field in message.fields().iter().filter(|f| f.name == name) {
+        for field in message.fields_of(name) {
             let Some(given) = fields(message.slice(field.value)) else { continue };
             if given.get("realm").is_none_or(|r| r != REALM) {
                 continue;
@@ -128,7 +131,20 @@ impl Proxy {
                 Checked::Wrong => {}
             }
         }
-        Err(self.challenge(now, register, stale))
+        Err(self.challenge(now, message, register, stale))
+    }
+
+    /// Credentials for our realm are not shown to whom the request is for (§22.3).
+    pub(crate) fn strip_credentials(&self, message: Message<'_>, edit: &mut Edit) {
+        if self.config.users.is_empty() {
+            return;
+        }
+        for field in message.fields_of(Name::ProxyAuthorization) {
+            let realm = fields(message.slice(field.value)).and_then(|given| given.get("realm").cloned());
+            if realm.is_some_and(|realm| realm == REALM) {
+                edit.delete(field.line, Rule::Credentials);
+            }
+        }
     }
 
     fn check(&mut self, now: Instant, message: Message<'_>, given: &BTreeMap<String, String>) -> Checked {
@@ -173,8 +189,10 @@ impl Proxy {
     }
 
     /// SHA-256 first, then MD5 (RFC 8760 §2.4), with one nonce.
-    fn challenge(&mut self, now: Instant, register: bool, stale: bool) -> Reject {
-        let salt = self.random();
+    fn challenge(&self, now: Instant, message: Message<'_>, register: bool, stale: bool) -> Reject {
+        // A retransmitted request that we keep no state of gets the same challenge.
+        let branch = message.top_via().ok().and_then(|v| v.branch()).unwrap_or_default();
+        let salt = self.key.digest("salt", &[branch, message.call_id()]);
         let nonce = self.nonces.make(now, salt);
         let stale = if stale { ", stale=true" } else { "" };
         let (status, reason, name) = if register {

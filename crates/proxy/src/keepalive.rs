@@ -127,7 +127,6 @@ impl Proxy {
     /// The answer to a request of our own.
     pub(crate) fn own_response(
         &mut self,
-        now: Instant,
         context: &mut Context,
         flow: Flow,
         message: Message<'_>,
@@ -147,7 +146,7 @@ impl Proxy {
             Purpose::PingUpstream { listener, upstream } => {
                 self.observe(Observed::UpstreamPing { upstream, alive: true });
                 if let Some(seen) = message.top_via().ok().as_ref().and_then(via::observed) {
-                    self.seen_by_upstream(now, listener, flow, seen);
+                    self.seen_by_upstream(listener, flow, seen);
                 }
             }
             Purpose::Bye
@@ -182,13 +181,18 @@ impl Proxy {
         }
     }
 
+    /// True when a listener's advertised address is found out and may change.
+    pub(crate) fn is_discovered(&self, listener: ListenerId) -> bool {
+        self.config.listeners.get(usize::from(listener.0)).is_some_and(|l| {
+            matches!(l.advertise, nat::Advertise::Stun | nat::Advertise::StunAddress)
+        })
+    }
+
     /// The upstream's view of our address; believed by the rules for mapped
     /// addresses, and only on listeners whose address must be discovered.
-    fn seen_by_upstream(&mut self, _now: Instant, listener: u16, flow: Flow, address: std::net::SocketAddr) {
+    fn seen_by_upstream(&mut self, listener: u16, flow: Flow, address: std::net::SocketAddr) {
         let id = ListenerId(listener);
-        let discovered = self.config.listeners.get(usize::from(listener)).is_some_and(|l| {
-            matches!(l.advertise, nat::Advertise::Stun | nat::Advertise::StunAddress)
-        });
+        let discovered = self.is_discovered(id);
         let believable = !nat::address::is_absurd(address.ip())
             && !address.ip().is_loopback()
             && address.port() != 0
@@ -201,7 +205,7 @@ impl Proxy {
     }
 
     /// STUN's view of our address.
-    pub(crate) fn mapped(&mut self, _now: Instant, listener: ListenerId, mapped: Option<Mapped>) {
+    pub(crate) fn mapped(&mut self, now: Instant, listener: ListenerId, mapped: Option<Mapped>) {
         let Some(seen) = self.seen.get_mut(usize::from(listener.0)) else { return };
         if seen.mapped == mapped {
             return;
@@ -211,7 +215,7 @@ impl Proxy {
         if moved {
             // What the upstream saw before is not true any more.
             seen.observed = None;
-            self.timers.arm(_now, Timer::Upstream(listener.0));
+            self.timers.arm(now, Timer::Upstream(listener.0));
         }
         let address = seen.observed.or(mapped.map(|m| m.0));
         self.observe(Observed::AdvertisedChanged { listener, address, by: "stun" });

@@ -22,7 +22,7 @@ use crate::locate::Locations;
 use crate::timer::{Timer, Timers};
 use crate::token::{Key, Token, short};
 use crate::transaction::{Contexts, Id};
-use crate::{Input, Observed, Output};
+use crate::{DropReason, Input, Observed, Output};
 
 /// What is known of a listener beyond its configuration.
 #[derive(Debug, Default, Clone, Copy)]
@@ -95,6 +95,10 @@ impl Proxy {
     /// Takes an input; outputs follow from [`Proxy::poll_output`].
     pub fn handle_input(&mut self, now: Instant, input: Input<'_>) {
         match input {
+            Input::Received { flow, .. } if self.own_listener(flow.remote).is_some() => {
+                let side = self.side(flow);
+                self.observe(Observed::Dropped { side, reason: DropReason::OwnAddress });
+            }
             Input::Received { flow, bytes } => self.receive(now, flow, bytes),
             Input::Unsent { flow } => self.unsent(now, flow),
             Input::Ports(event) => {

@@ -67,6 +67,8 @@ pub enum DropReason {
     Overload,
     /// A late final response to a non-INVITE request (RFC 4320 §4.2).
     LateResponse,
+    /// It claims to be from an address of our own; what we send to ourselves never reaches the wire.
+    OwnAddress,
 }
 
 /// Why a call ended.

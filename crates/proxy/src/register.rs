@@ -17,7 +17,8 @@ use crate::token::Token;
 use crate::transaction::{Key, Purpose};
 use crate::{Observed, Proxy};
 
-/// A phone behind a NAT registers again after so many seconds at most.
+/// A phone whose way may change (a NAT in front of it, or our own behind a
+/// discovered address) registers again after so many seconds at most.
 pub(crate) const NATED_EXPIRY: u32 = 60;
 /// Granted when neither side says anything (RFC 3261 §10.2.1.1).
 const DEFAULT_EXPIRY: u32 = 3600;
@@ -207,17 +208,23 @@ impl Proxy {
         if !status.is_success() {
             return;
         }
+        let short = registration.natted || self.is_discovered(upstream.listener);
         let mut granted: Vec<(BindingId, u32)> = Vec::new();
         let mut listed = false;
         let mut shortened = false;
         for contact in message.contacts() {
             let Ok(Contact::Addr(addr)) = contact else { continue };
             listed = true;
-            let Some(Token::Binding(id)) = addr.uri().ok().and_then(|uri| self.token_in(&uri)) else { continue };
+            let Some(id) = self.registered_as(registration, upstream, &addr) else { continue };
             let asked = registration.contacts.iter().find(|c| c.id == id);
             let theirs = asked
                 .map(|c| c.uri.clone())
                 .or_else(|| self.registry.binding(id).map(|b| b.contact.clone()));
+            // A binding from before we knew it: the phone sees it as reached through us.
+            let theirs = theirs.or_else(|| {
+                let token = self.key.seal(Token::Binding(id));
+                self.advertised(flow).map(|own| contact::uri(addr.uri, own, Some(&token)))
+            });
             if let Some(theirs) = theirs {
                 contact::replace(message, edit, &addr, &theirs);
             }
@@ -226,19 +233,21 @@ impl Proxy {
             }
             let seconds = expiry(message, &addr);
             granted.push((id, seconds));
-            if registration.natted && seconds > NATED_EXPIRY {
+            if short && seconds > NATED_EXPIRY {
                 shortened = true;
-                if let Some(param) = addr.params.find("expires") {
-                    let text = format!(";expires={NATED_EXPIRY}");
-                    edit.replace(message.span(param.raw), Rule::Expires, &[text.as_bytes()]);
+                let text = format!(";expires={NATED_EXPIRY}");
+                match addr.params.find("expires") {
+                    Some(param) => edit.replace(message.span(param.raw), Rule::Expires, &[text.as_bytes()]),
+                    None => edit.insert(message.span(addr.raw).end, Rule::Expires, &[text.as_bytes()]),
                 }
             }
         }
         if !listed && !registration.star {
             // Some registrars do not list bindings; then Expires says what was granted.
             let all = message.number(Name::Expires).and_then(Result::ok);
-            granted.extend(registration.contacts.iter().map(|c| (c.id, all.unwrap_or(c.expires))));
-            shortened = registration.natted && all.is_some_and(|seconds| seconds > NATED_EXPIRY);
+            let kept = registration.contacts.iter().filter(|c| c.expires > 0);
+            granted.extend(kept.map(|c| (c.id, all.unwrap_or(c.expires))));
+            shortened = short && all.is_some_and(|seconds| seconds > NATED_EXPIRY);
         }
         if shortened && message.field(Name::Expires).is_some() {
             let text = NATED_EXPIRY.to_string();
@@ -278,6 +287,20 @@ impl Proxy {
         }
     }
 
+    /// The binding that a Contact in the registrar's answer stands for: by
+    /// token, or, since some registrars drop URI parameters, by our address
+    /// and the user part of one of the Contacts that were asked for.
+    fn registered_as(&self, registration: &Registration, upstream: Flow, addr: &NameAddr<'_>) -> Option<BindingId> {
+        let uri = addr.uri().ok()?;
+        if let Some(token) = self.token_in(&uri) {
+            return if let Token::Binding(id) = token { Some(id) } else { None };
+        }
+        let same_user = |c: &&Asked| Uri::parse(&c.uri).is_ok_and(|asked| asked.user == uri.user);
+        let mut fitting = registration.contacts.iter().filter(same_user);
+        let found = fitting.next().filter(|_| fitting.next().is_none() && self.names_us(upstream, &uri));
+        found.map(|c| c.id)
+    }
+
     /// Stores a confirmed binding and keeps its mapping alive.
     pub(crate) fn bind(&mut self, now: Instant, mut binding: Binding) {
         if let Some(old) = self.registry.binding(binding.id) {
@@ -292,6 +315,9 @@ impl Proxy {
             Bound::Refreshed => {}
             bound @ (Bound::New | Bound::Moved) => {
                 self.observe(Observed::Registered { aor, flow, moved: bound == Bound::Moved });
+                if bound == Bound::Moved {
+                    self.follow(now, id, flow);
+                }
             }
         }
         self.keep_pinged(now, id, natted && !flow.transport.reliable());

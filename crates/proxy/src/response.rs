@@ -1,12 +1,14 @@
 //! Responses: RFC 3261 §16.7, with RFC 6026 and RFC 4320.
 
+use std::hash::{DefaultHasher, Hasher};
 use std::time::Instant;
 
 use media::End;
-use media::offer::Key as MediaKey;
+use media::offer::{Key as MediaKey, Refusal};
 use wire::sip::{self, Message, Method, Name, Status, Stored};
 use wire::{Edit, Flow, Rule};
 
+use crate::dialog::callee;
 use crate::request::Reject;
 use crate::rewrite::{body, contact, record_route, via};
 use crate::token::Token;
@@ -60,9 +62,7 @@ impl Proxy {
             Verdict::Pass | Verdict::AckAndPass => self.pass_response(now, context, index, flow, message, status),
             Verdict::Ack | Verdict::Absorb => {}
         }
-        if context.branches[index].cancel_wanted {
-            self.cancel_branch(now, context, index);
-        }
+        self.cancel_branch(now, context, index);
     }
 
     /// The ACK to a non-2xx (§17.1.1.3).
@@ -83,15 +83,25 @@ impl Proxy {
         status: Status,
     ) {
         if context.answering.is_none() {
-            return self.own_response(now, context, flow, message, status);
+            return self.own_response(context, flow, message, status);
         }
         if status.0 == 100 || (status.is_provisional() && !context.invite) {
             // RFC 4320 §4.1: a non-INVITE gets no provisional response from us.
             return;
         }
         if status.is_provisional() || status.is_success() {
+            let received = hash(message.bytes);
+            if let Some((_, sent)) = context.branches[index].accepted.as_ref().filter(|(hash, _)| *hash == received) {
+                let sent = sent.clone();
+                self.send_response(now, context, status, sent);
+                return;
+            }
             let passed = self.relay_response(now, context, index, flow, message, status);
             if passed && status.is_success() {
+                if context.invite {
+                    let sent = context.answering.as_ref().map(|a| a.last.clone()).unwrap_or_default();
+                    context.branches[index].accepted = Some((received, sent));
+                }
                 self.succeeded(now, context, index, message);
             }
             return;
@@ -124,6 +134,11 @@ impl Proxy {
         let dialog_forming = status.0 > 100 && status.class() <= 2;
         match context.purpose.clone() {
             Purpose::Create(pass) if dialog_forming => {
+                if self.registry.call(pass).is_none() {
+                    // The call has ended; a fork that answers only now hears no ACK and gives up.
+                    self.observe(Observed::Dropped { side: self.side(flow), reason: DropReason::StrayResponse });
+                    return false;
+                }
                 let target = context.branches[index].target.clone();
                 let leg = self.note_callee(pass, index as u16, &target, flow, message);
                 record_route::turn(message, &mut edit, &self.key, pass, advertised);
@@ -134,7 +149,15 @@ impl Proxy {
                 if context.invite {
                     let key = MediaKey { pass: pass.0, branch: index as u16 };
                     let ends = self.ends_of_create(context, index, flow);
-                    if !self.body_fits(key, End::B, context.offered, ends, message, &mut edit) {
+                    let fits = self.body_of_response(key, End::B, context.offered, ends, message, &mut edit);
+                    if let Err(refusal) = fits {
+                        if let Some(reject) = self.refused_answer(refusal, status) {
+                            context.branches[index].result = Some(reject.status);
+                            self.respond_own(now, context, &reject);
+                            self.cancel_others(now, context, None);
+                            self.hang_up(now, pass, leg.unwrap_or_default(), reject.reason);
+                            self.finish(pass, Cause::MediaFailed);
+                        }
                         return false;
                     }
                     self.note_streams(pass);
@@ -147,10 +170,15 @@ impl Proxy {
                     record_route::turn(message, &mut edit, &self.key, pass, advertised);
                     let token = self.key.seal(Token::Leg(pass, to));
                     contact::to_ours(message, &mut edit, advertised, Some(&token));
-                    let callee = if from == 0 { to } else { from };
-                    let key = self.media_key(pass, callee);
+                    let key = self.media_key(pass, callee(from, to));
                     let ends = self.ends_within(pass, to, from, flow, context.flow);
-                    if !self.body_fits(key, body::end_of(to), context.offered, ends, message, &mut edit) {
+                    let fits = self.body_of_response(key, body::end_of(to), context.offered, ends, message, &mut edit);
+                    if let Err(refusal) = fits {
+                        if let Some(reject) = self.refused_answer(refusal, status) {
+                            context.branches[index].result = Some(reject.status);
+                            self.respond_own(now, context, &reject);
+                            self.end_call(now, pass, Cause::MediaFailed, reject.reason);
+                        }
                         return false;
                     }
                     self.note_streams(pass);
@@ -171,24 +199,12 @@ impl Proxy {
         self.send_response(now, context, status, message.edited(&edit))
     }
 
-    /// SDP in a response. A 2xx whose media cannot be carried yet is dropped
-    /// here: its sender retransmits it, and ports arrive in the meantime.
-    fn body_fits(
-        &mut self,
-        key: MediaKey,
-        from: End,
-        offered: bool,
-        ends: [media::offer::EndPlan; 2],
-        message: Message<'_>,
-        edit: &mut Edit,
-    ) -> bool {
-        match self.body_of_response(key, from, offered, ends, message, edit) {
-            Ok(()) => true,
-            Err(refusal) => {
-                let _ = self.refusal(refusal);
-                matches!(refusal, media::offer::Refusal::Malformed(_))
-            }
-        }
+    /// SDP in a response that cannot be carried: what the request gets instead.
+    /// `None` where the response is only dropped: a provisional one, or a 2xx
+    /// whose ports are on their way, because its sender will repeat it.
+    fn refused_answer(&mut self, refusal: Refusal, status: Status) -> Option<Reject> {
+        let reject = self.refusal(refusal);
+        (status.is_success() && refusal != Refusal::NotReady).then_some(reject)
     }
 
     fn send_response(&mut self, now: Instant, context: &mut Context, status: Status, bytes: Vec<u8>) -> bool {
@@ -208,19 +224,14 @@ impl Proxy {
         context.branches[index].result = message.status();
         match context.purpose {
             Purpose::Create(pass) => {
-                self.answered(now, pass);
+                self.answered(now, pass, message);
                 self.subscribed(now, pass, message);
                 if context.invite {
                     self.cancel_others(now, context, Some(index));
-                    // The branch that answered owns the stream (RFC 3960).
-                    self.offers.close_others(pass.0, Some(index as u16));
-                    self.note_streams(pass);
                 }
             }
-            Purpose::Within { pass, from, .. } => match message.method() {
-                Method::Bye => {
-                    self.finish(pass, if from == 0 { Cause::CallerBye } else { Cause::CalleeBye });
-                }
+            Purpose::Within { pass, from, to } => match message.method() {
+                Method::Bye => self.leave(pass, from, to),
                 Method::Subscribe => self.subscribed(now, pass, message),
                 Method::Invite
                 | Method::Ack
@@ -251,19 +262,13 @@ impl Proxy {
                 self.offers.close(MediaKey { pass: pass.0, branch: index as u16 });
                 self.note_streams(pass);
             }
-            Purpose::Within { pass, from, to } => {
-                if context.offered {
-                    let callee = if from == 0 { to } else { from };
-                    let key = self.media_key(pass, callee);
-                    self.offers.fail(key, body::end_of(from));
-                    self.note_streams(pass);
-                }
-                let bye = context.request.message().method() == Method::Bye;
-                if bye && !matches!(status.0, 401 | 407) {
-                    self.finish(pass, if from == 0 { Cause::CallerBye } else { Cause::CalleeBye });
-                }
+            Purpose::Within { pass, from, to } if context.offered => {
+                let key = self.media_key(pass, callee(from, to));
+                self.offers.fail(key, body::end_of(from));
+                self.note_streams(pass);
             }
             Purpose::Create(_)
+            | Purpose::Within { .. }
             | Purpose::Pass
             | Purpose::Register(_)
             | Purpose::Ping(_)
@@ -278,20 +283,7 @@ impl Proxy {
             return;
         }
         let Some(best) = best(context) else {
-            // Nobody answered at all: 408 for INVITE, nothing for others (RFC 4320 §4.2).
-            if context.invite {
-                let reject = if context.cancelled {
-                    Reject::new(487, "Request Terminated")
-                } else {
-                    Reject::new(408, "Request Timeout")
-                };
-                self.respond_own(now, context, &reject);
-                self.request_failed(now, context, reject.status);
-            } else if let Some(answering) = &mut context.answering {
-                answering.machine.abandon();
-                self.request_failed(now, context, Status(408));
-            }
-            return;
+            return self.nobody_answered(now, context);
         };
         let Some(stored) = context.branches[best].response.take() else { return };
         let message = stored.message();
@@ -325,7 +317,28 @@ impl Proxy {
         self.request_failed(now, context, status);
     }
 
-    /// A dialog-forming request failed as a whole.
+    /// No branch had a final response: 487 after a CANCEL, 503 where nothing
+    /// could be sent (§16.9), else 408; to a non-INVITE no 408 (RFC 4320 §4.2).
+    fn nobody_answered(&mut self, now: Instant, context: &mut Context) {
+        let timed_out = context.branches.iter().any(|b| b.result == Some(Status(408)));
+        let unreachable = context.branches.iter().any(|b| b.result == Some(Status(503)));
+        let reject = match (context.invite, context.cancelled) {
+            (true, true) => Reject::new(487, "Request Terminated"),
+            (true, false) if timed_out => Reject::new(408, "Request Timeout"),
+            _ if unreachable => Reject::new(503, "The next hop cannot be reached"),
+            (true, false) => Reject::new(408, "Request Timeout"),
+            (false, _) => {
+                if let Some(answering) = &mut context.answering {
+                    answering.machine.abandon();
+                }
+                return self.request_failed(now, context, Status(408));
+            }
+        };
+        self.respond_own(now, context, &reject);
+        self.request_failed(now, context, reject.status);
+    }
+
+    /// A request failed as a whole.
     pub(crate) fn request_failed(&mut self, now: Instant, context: &Context, status: Status) {
         match context.purpose {
             Purpose::Create(pass) => {
@@ -340,10 +353,11 @@ impl Proxy {
                     self.finish(pass, if context.cancelled { Cause::Cancelled } else { Cause::Failed });
                 }
             }
-            Purpose::Within { pass, from, .. } => {
-                let method = context.request.message().method();
-                if method == Method::Bye {
-                    self.finish(pass, if from == 0 { Cause::CallerBye } else { Cause::CalleeBye });
+            Purpose::Within { pass, from, to } => {
+                // Whatever the far end says to a BYE, its sender has left; only a challenge brings it again.
+                let bye = context.request.message().method() == Method::Bye;
+                if bye && !matches!(status.0, 401 | 407) {
+                    self.leave(pass, from, to);
                 }
             }
             Purpose::Pass
@@ -377,6 +391,14 @@ impl Proxy {
             }
         });
     }
+}
+
+/// Tells a repeated 2xx from another one: a repeated one goes out as the same
+/// bytes, whatever has become of the offer or answer in it since.
+fn hash(bytes: &[u8]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    hasher.write(bytes);
+    hasher.finish()
 }
 
 /// The branch with the best failure: any 6xx first, then the lowest class,

@@ -4,14 +4,14 @@ use std::time::Instant;
 
 use media::Fact;
 use media::offer::{Key as MediaKey, News};
-use registry::{CallKind, CallState, Key, PassId};
+use registry::{BindingId, CallKind, CallState, Key, PassId};
 use wire::Flow;
 use wire::sip::Status;
 
 use crate::request::Reject;
 use crate::timer::Timer;
 use crate::transaction::client::{Expired, State};
-use crate::transaction::{Context, Id, server};
+use crate::transaction::{Branch, Client, Context, Id, server};
 use crate::{Cause, Observed, Proxy};
 
 impl Proxy {
@@ -78,6 +78,10 @@ impl Proxy {
         let cancelling = context.branches[index].cancel.is_some();
         let Some(client) = &mut context.branches[index].client else { return };
         match client.expire(now) {
+            // A 2xx came, but its media could not be carried in all that time.
+            Some(Expired::Done) if context.open() && context.branches[index].result.is_none() => {
+                self.branch_gave_up(now, context, index, 503);
+            }
             None | Some(Expired::Done) => {}
             Some(Expired::Retransmit) => {
                 let bytes = context.branches[index].sent.clone();
@@ -89,7 +93,7 @@ impl Proxy {
                 // §16.8: a branch that rang is cancelled.
                 let Some(client) = &mut context.branches[index].client else { return };
                 client.revive(now);
-                context.branches[index].cancel_wanted = true;
+                context.branches[index].cancel_wanted = Some(Vec::new());
                 self.cancel_branch(now, context, index);
             }
             Some(Expired::TimedOut | Expired::TimerC) => {
@@ -146,6 +150,31 @@ impl Proxy {
                     self.parked.remove(&id);
                 }
             }
+        }
+    }
+
+    /// A phone came back from another address: what it has not answered yet
+    /// goes there at once, and from there on.
+    pub(crate) fn follow(&mut self, now: Instant, id: BindingId, flow: Flow) {
+        let pending = |b: &Branch| {
+            b.target.binding == Some(id)
+                && b.flow.listener == flow.listener
+                && b.flow != flow
+                && b.client.as_ref().is_some_and(Client::pending)
+        };
+        let behind: Vec<Id> =
+            self.contexts.iter().filter(|c| c.branches.iter().any(pending)).map(|c| c.id).collect();
+        for context in behind {
+            let Some(mut context) = self.contexts.take(context) else { continue };
+            for branch in context.branches.iter_mut().filter(|b| pending(b)) {
+                branch.flow = flow;
+                let bytes = match &branch.cancel {
+                    Some((client, cancel)) if client.pending() => cancel.clone(),
+                    Some(_) | None => branch.sent.clone(),
+                };
+                self.transmit(flow, bytes);
+            }
+            self.keep(now, context);
         }
     }
 
@@ -213,6 +242,6 @@ impl Proxy {
     }
 }
 
-fn waits(branch: &crate::transaction::Branch) -> bool {
+fn waits(branch: &Branch) -> bool {
     branch.client.as_ref().is_some_and(|c| c.state() == State::Calling)
 }

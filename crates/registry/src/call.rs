@@ -31,7 +31,7 @@ pub enum CallKind {
     Subscription,
 }
 
-/// How far a call has come.
+/// How far a call, or one of its dialogs, has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum CallState {
@@ -39,7 +39,7 @@ pub enum CallState {
     Early,
     /// A 2xx passed.
     Confirmed,
-    /// BYE seen or sent; only its answer is awaited.
+    /// BYE seen or sent.
     Ending,
 }
 
@@ -60,6 +60,9 @@ pub struct Party {
     pub binding: Option<BindingId>,
     /// Highest CSeq number seen from it, 0 if none (§12.2.1.1).
     pub cseq: u32,
+    /// How far the dialog with this callee has come. The caller takes part in
+    /// the dialogs of all callees, so its own says nothing.
+    pub state: CallState,
     /// Which branch of the creating request it answered; 0 for the caller. Names the media session.
     pub branch: u16,
 }

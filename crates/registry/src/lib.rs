@@ -5,6 +5,15 @@
 //! "delete this key"; the admin view, the snapshot on disk and a replica are
 //! folds of that stream. No clock is read and nothing is shared here.
 #![forbid(unsafe_code)]
+#![cfg_attr(
+    test,
+    allow(
+        clippy::disallowed_methods,
+        clippy::wildcard_enum_match_arm,
+        clippy::unwrap_used,
+        reason = "a test reads the clock once, to have an instant to count from"
+    )
+)]
 
 pub mod binding;
 pub mod call;

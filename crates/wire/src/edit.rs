@@ -36,6 +36,8 @@ pub enum Rule {
     CSeq,
     /// Challenges gathered from several branches (§16.7(7)).
     Challenge,
+    /// Credentials for our own realm, which end here (§22.3).
+    Credentials,
 }
 
 /// One replacement: `span` of the original gives way to `text`.

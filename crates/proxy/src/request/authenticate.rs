@@ -23,7 +23,8 @@ impl Proxy {
                 Err(Reject::new(403, "No users are configured, so only private networks are served"))
             };
         }
-        let in_dialog = message.to().is_ok_and(|to| to.tag().is_some());
+        let in_dialog =
+            self.route(flow, message).is_ok_and(|routed| self.within(flow, message, &routed).is_some());
         let to_us = message.method() == Method::Options && self.is_to_us(flow, message);
         if message.method() != Method::Register
             && (in_dialog || to_us || self.registry.on_flow(flow).next().is_some())

@@ -6,17 +6,18 @@ use std::time::{Duration, Instant};
 
 use media::offer::{Key as MediaKey, Refusal};
 use registry::PassId;
-use wire::sip::{self, Message, Method, Name, NameAddr, Status, Uri};
+use wire::sip::{self, Message, Method, Name, NameAddr, Uri};
 use wire::{Edit, Flow, Rule};
 
 use super::route::Routed;
 use super::{Reject, Target};
+use crate::dialog::callee;
 use crate::locate::Located;
 use crate::rewrite::{body, contact, record_route, via};
 use crate::token::Token;
 use crate::transaction::context::Answering;
 use crate::transaction::{Branch, Client, Context, Key, Purpose, Server};
-use crate::{Observed, Proxy};
+use crate::{DropReason, Observed, Proxy};
 
 /// A mapped port pair is waited for this long, behind the 100.
 const PARK: Duration = Duration::from_millis(500);
@@ -172,6 +173,7 @@ impl Proxy {
         let branch = &context.branches[index];
         let value = via::ours(advertised, flow, context.id, branch.number);
         self.route_edit(context.flow, message, &branch.target, &value, &context.routed, edit);
+        self.strip_credentials(message, edit);
         match &context.purpose {
             Purpose::Create(pass) => {
                 let crossing = context.flow.listener != flow.listener;
@@ -188,8 +190,7 @@ impl Proxy {
             Purpose::Within { pass, from, to } => {
                 let token = self.key.seal(Token::Leg(*pass, *from));
                 contact::to_ours(message, edit, advertised, Some(&token));
-                let callee = if *from == 0 { *to } else { *from };
-                let key = self.media_key(*pass, callee);
+                let key = self.media_key(*pass, callee(*from, *to));
                 let ends = self.ends_within(*pass, *from, *to, context.flow, flow);
                 self.body_of_request(key, body::end_of(*from), ends, message, edit)
                     .map_err(|refusal| self.stop_for(refusal))?;
@@ -349,30 +350,45 @@ impl Proxy {
         self.transmit(reply, bytes);
     }
 
-    /// A response of our own without a transaction.
-    pub(crate) fn answer_stateless(
-        &mut self,
-        flow: Flow,
-        message: Message<'_>,
-        status: u16,
-        reason: &'static str,
-        extra: &[u8],
-    ) {
+    /// A response of our own without a transaction. Whoever has proven nothing
+    /// gets no more octets than it sent, twice as many for a challenge: what
+    /// does not fit loses its extra fields, then stays unsent.
+    pub(crate) fn answer_stateless(&mut self, flow: Flow, message: Message<'_>, answer: &Reject) {
         let branch = message.top_via().ok().and_then(|v| v.branch()).unwrap_or_default();
         let tag = self.tag_for(message.call_id(), branch);
-        let mut bytes = Vec::with_capacity(512);
-        sip::compose::Response {
-            request: message,
-            status: Status(status),
-            reason,
-            to_tag: &tag,
-            source: flow.remote,
-            extra,
-            body: None,
+        let compose = |extra: &[u8], reason| {
+            let mut bytes = Vec::with_capacity(512);
+            sip::compose::Response {
+                request: message,
+                status: answer.status,
+                reason,
+                to_tag: &tag,
+                source: flow.remote,
+                extra,
+                body: None,
+            }
+            .write(&mut bytes);
+            bytes
+        };
+        let mut bytes = compose(&answer.extra, answer.reason);
+        if !self.is_proven(flow) {
+            let challenge = matches!(answer.status.0, 401 | 407);
+            let budget = message.bytes.len() * if challenge { 2 } else { 1 };
+            if bytes.len() > budget && !challenge {
+                bytes = compose(b"", "");
+            }
+            if bytes.len() > budget {
+                let side = self.side(flow);
+                return self.observe(Observed::Dropped { side, reason: DropReason::Budget });
+            }
         }
-        .write(&mut bytes);
-        self.count_out(flow, Status(status));
+        self.count_out(flow, answer.status);
         self.transmit(via::reply(flow, message), bytes);
+    }
+
+    /// True when the source of a flow is known to be there: a bound phone, or the upstream.
+    fn is_proven(&self, flow: Flow) -> bool {
+        self.registry.on_flow(flow).next().is_some() || self.is_upstream(flow)
     }
 }
 

@@ -14,7 +14,6 @@ pub(crate) mod validate;
 
 use std::time::Instant;
 
-use wire::sip::compose::Response;
 use wire::sip::{Message, Method, Status};
 use wire::{Flow, Malformed};
 
@@ -99,22 +98,7 @@ impl Proxy {
         let side = self.side(flow);
         let method = message.method().into();
         self.observe(Observed::Refused { side, method, status: reject.status, reason: reject.reason });
-        let branch = message.top_via().ok().and_then(|v| v.branch()).unwrap_or_default();
-        let tag = self.tag_for(message.call_id(), branch);
-        let mut bytes = Vec::with_capacity(message.bytes.len());
-        Response {
-            request: message,
-            status: reject.status,
-            reason: reject.reason,
-            to_tag: &tag,
-            source: flow.remote,
-            extra: &reject.extra,
-            body: None,
-        }
-        .write(&mut bytes);
-        self.count_out(flow, reject.status);
-        let reply = crate::rewrite::via::reply(flow, message);
-        self.transmit(reply, bytes);
+        self.answer_stateless(flow, message, reject);
     }
 
     /// What could not be read: answered 400 where enough of it was.

@@ -57,7 +57,7 @@ impl Proxy {
                 Role::Office | Role::Border => self.register(now, flow, message, key, &routed),
             };
         }
-        if tagged && let Some((pass, from, to)) = self.within(flow, message, &routed) {
+        if let Some((pass, from, to)) = self.within(flow, message, &routed) {
             let call = self.registry.call(pass).ok_or(GONE)?;
             let target = self.toward(call, to, routed.next.as_deref()).ok_or(GONE)?;
             self.note_request(now, flow, pass, from, message);
@@ -70,10 +70,13 @@ impl Proxy {
             self.options(flow, message);
             return Ok(());
         }
-        if matches!(method, Method::Bye | Method::Update | Method::Prack | Method::Info) && tagged {
+        if matches!(method, Method::Invite | Method::Bye | Method::Update | Method::Prack | Method::Info) && tagged {
             return Err(GONE);
         }
         let targets = self.targets(flow, message, &routed)?;
+        if targets.len() > 1 && self.looped(message) {
+            return Err(Reject::new(482, "Loop Detected"));
+        }
         let purpose = match method {
             Method::Invite | Method::Subscribe | Method::Refer if !tagged => {
                 Purpose::Create(self.create(now, flow, message, &targets)?)
@@ -124,7 +127,8 @@ impl Proxy {
             let phone = self.registry.on_flow(flow).next().and_then(|b| b.phone);
             return Ok(vec![self.upstream_target(&uri, phone)?]);
         }
-        if !self.names_us(flow, &uri) {
+        let forged = uri.params.find(crate::token::PARAM).is_some();
+        if forged || !self.names_us(flow, &uri) {
             return Err(UNKNOWN);
         }
         // Some registrars and providers drop URI parameters: then the user
@@ -218,22 +222,21 @@ impl Proxy {
     fn options(&mut self, flow: Flow, message: Message<'_>) {
         let allow = "Accept: application/sdp\r\n\
                      Allow: INVITE, ACK, BYE, CANCEL, OPTIONS, REGISTER, INFO, UPDATE, PRACK, REFER, SUBSCRIBE, NOTIFY, MESSAGE, PUBLISH\r\n";
-        self.answer_stateless(flow, message, 200, "OK", allow.as_bytes());
+        let answer = Reject { extra: allow.into(), ..Reject::new(200, "OK") };
+        self.answer_stateless(flow, message, &answer);
     }
 
     /// Which dialog and legs a request within a dialog belongs to.
     pub(crate) fn within(&self, flow: Flow, message: Message<'_>, routed: &Routed) -> Option<(PassId, u8, u8)> {
-        match (routed.uri, routed.pass) {
-            (Some(Token::Leg(pass, to)), _) => {
-                let call = self.registry.call(pass)?;
-                Some((pass, sender_leg(call, to, message), to))
-            }
-            (_, Some(pass)) => {
-                let (from, to) = legs(self.registry.call(pass)?, message)?;
-                Some((pass, from, to))
-            }
-            (_, None) => self.dialog_of(flow, message),
-        }
+        message.to().ok()?.tag()?;
+        let named = match routed.uri {
+            Some(Token::Leg(pass, _)) => Some(pass),
+            Some(Token::Binding(_) | Token::Route(..)) | None => routed.pass,
+        };
+        let Some(pass) = named else { return self.dialog_of(flow, message) };
+        // A token alone is not membership: a transfer shows it to third parties.
+        let call = self.registry.call(pass).filter(|call| call.call_id == message.call_id())?;
+        legs(call, message).map(|(from, to)| (pass, from, to))
     }
 
     /// The dialog of a request that lost our token on its way: Call-ID and
@@ -266,25 +269,17 @@ pub(crate) fn party(call: &Call, leg: u8) -> Option<&Party> {
 
 /// Sender and receiver by the tags of a request (§12.2.2).
 fn legs(call: &Call, message: Message<'_>) -> Option<(u8, u8)> {
-    let from = message.from().ok()?.tag()?;
+    let from = message.from().ok()?.tag().unwrap_or_default();
     let to = message.to().ok()?.tag()?;
     let callee = |tag: &[u8]| call.callees.iter().position(|p| p.tag == tag).map(|i| i as u8 + 1);
     if call.caller.tag == from {
         Some((0, callee(to)?))
     } else if call.caller.tag == to {
         // A NOTIFY may overtake the 200 that would make its sender known (RFC 6665 §4.1.2.4).
-        Some((callee(from).unwrap_or(call.callees.len() as u8 + 1), 0))
+        let early = (message.method() == Method::Notify).then_some(call.callees.len() as u8 + 1);
+        Some((callee(from).or(early)?, 0))
     } else {
         None
     }
-}
-
-/// Who sends to leg `to`: by tag, else the only other one.
-fn sender_leg(call: &Call, to: u8, message: Message<'_>) -> u8 {
-    if to != 0 {
-        return 0;
-    }
-    let tag = message.from().ok().and_then(|f| f.tag()).unwrap_or_default();
-    call.callees.iter().position(|p| p.tag == tag).unwrap_or(call.callees.len()) as u8 + 1
 }
 

@@ -1,12 +1,27 @@
-//! Step 2: RFC 3261 §16.3, reasonable syntax, scheme, Max-Forwards, Proxy-Require.
+//! Step 2: RFC 3261 §16.3, reasonable syntax, scheme, Max-Forwards, loops, Proxy-Require.
 
 use wire::sip::{Contact, Message, Name, Scheme, Uri, Via};
 
 use super::Reject;
+use crate::Proxy;
+use crate::rewrite::via;
 
 /// Fields that may stand only once (§7.3.1 with §20).
 const SINGLE: [Name; 6] = [Name::From, Name::To, Name::CallId, Name::CSeq, Name::MaxForwards, Name::Expires];
 
+impl Proxy {
+    /// RFC 5393 §4.2, asked before a request is forked: it went through us
+    /// before, with the same Request-URI, and that visit is still in progress.
+    pub(super) fn looped(&self, message: Message<'_>) -> bool {
+        message.values(Name::Via).any(|value| {
+            let ours = Via::parse(value).ok().and_then(|via| via.branch()).and_then(via::read);
+            ours.and_then(|(id, _)| self.contexts.get(id))
+                .is_some_and(|context| context.request.message().request_uri() == message.request_uri())
+        })
+    }
+}
+
+/// Faults that the request shows by itself.
 pub(crate) fn validate(message: Message<'_>) -> Result<(), Reject> {
     let bad = |reason| Reject::new(400, reason);
     for name in SINGLE {

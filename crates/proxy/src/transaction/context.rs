@@ -67,12 +67,14 @@ pub(crate) struct Branch {
     pub(crate) sent: Vec<u8>,
     /// Our CANCEL for it: transaction and bytes.
     pub(crate) cancel: Option<(Client, Vec<u8>)>,
-    /// CANCEL as soon as a provisional response allows it (§9.1).
-    pub(crate) cancel_wanted: bool,
+    /// CANCEL, with these Reason lines, as soon as a provisional response allows it (§9.1).
+    pub(crate) cancel_wanted: Option<Vec<u8>>,
     /// Final status, however it came.
     pub(crate) result: Option<Status>,
     /// The final response other than 2xx, if there was one.
     pub(crate) response: Option<Stored>,
+    /// The last 2xx to an INVITE, as a hash of what came, and what went out for it.
+    pub(crate) accepted: Option<(u64, Vec<u8>)>,
 }
 
 impl Branch {
@@ -84,9 +86,10 @@ impl Branch {
             flow,
             sent: Vec::new(),
             cancel: None,
-            cancel_wanted: false,
+            cancel_wanted: None,
             result: None,
             response: None,
+            accepted: None,
         }
     }
 

@@ -64,7 +64,8 @@ impl<'a> Body<'a> {
     }
 
     fn attribute_line(&mut self, content: &'a [u8], line: &'a [u8]) {
-        let (name, value) = match memchr::memchr(b':', content) {
+        // Names are short: a plain loop is there before a search for it has begun.
+        let (name, value) = match content.iter().position(|b| *b == b':') {
             Some(colon) => (&content[..colon], &content[colon + 1..]),
             None => (content.trim_ascii_end(), &content[content.len()..]),
         };

@@ -203,9 +203,9 @@ impl Text {
         match address.to_canonical() {
             IpAddr::V4(ip) => {
                 text.push(b"IP4");
-                for (separator, octet) in [b" ", b".", b".", b"."].into_iter().zip(ip.octets()) {
-                    text.push(separator);
-                    text.decimal(octet.into());
+                for (separator, octet) in [b' ', b'.', b'.', b'.'].into_iter().zip(ip.octets()) {
+                    text.byte(separator);
+                    text.octet(octet);
                 }
             }
             // An address type and an address need 43 octets at most.
@@ -214,6 +214,23 @@ impl Text {
             }
         }
         text
+    }
+
+    fn octet(&mut self, octet: u8) {
+        if octet >= 100 {
+            self.byte(b'0' + octet / 100);
+        }
+        if octet >= 10 {
+            self.byte(b'0' + octet / 10 % 10);
+        }
+        self.byte(b'0' + octet % 10);
+    }
+
+    fn byte(&mut self, byte: u8) {
+        if let Some(slot) = self.bytes.get_mut(self.length) {
+            *slot = byte;
+            self.length += 1;
+        }
     }
 
     fn decimal(&mut self, mut number: u64) {

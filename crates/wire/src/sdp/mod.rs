@@ -180,9 +180,11 @@ fn ip(text: &[u8]) -> Option<IpAddr> {
 }
 
 /// A decimal number of digits alone (no sign, no blank).
-fn number<N: std::str::FromStr>(text: &[u8]) -> Option<N> {
-    if !text.first()?.is_ascii_digit() {
-        return None;
-    }
-    std::str::from_utf8(text).ok()?.parse().ok()
+fn number<N: TryFrom<u64>>(text: &[u8]) -> Option<N> {
+    text.first()?;
+    let number = text.iter().try_fold(0u64, |number, digit| {
+        let digit = digit.is_ascii_digit().then(|| u64::from(digit - b'0'))?;
+        number.checked_mul(10)?.checked_add(digit)
+    })?;
+    N::try_from(number).ok()
 }
