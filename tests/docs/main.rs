@@ -1,0 +1,133 @@
+//! What the documents say must exist: files that they link to, and tests that `docs/rfc.md` names.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+fn workspace() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the tests package lies in the workspace")
+}
+
+/// Files under `folder` with this extension; build folders and hidden ones left out.
+fn files(folder: &Path, extension: &str, out: &mut Vec<PathBuf>) {
+    let entries = fs::read_dir(folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
+    for entry in entries {
+        let path = entry.expect("a folder can be listed").path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        if path.is_dir() {
+            if !name.starts_with('.') && !name.starts_with("target") {
+                files(&path, extension, out);
+            }
+        } else if path.extension().is_some_and(|e| e == extension) {
+            out.push(path);
+        }
+    }
+}
+
+/// Targets of `[text](target)`, code spans and blocks left out.
+fn links(text: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut fenced = false;
+    for line in text.lines() {
+        if line.trim_start().starts_with("```") {
+            fenced = !fenced;
+        }
+        if fenced {
+            continue;
+        }
+        let prose: String = line.split('`').step_by(2).collect::<Vec<_>>().join("`");
+        for part in prose.split("](").skip(1) {
+            if let Some((target, _)) = part.split_once(')') {
+                found.push(target.to_owned());
+            }
+        }
+    }
+    found
+}
+
+/// The anchor that a heading gets.
+fn anchor(heading: &str) -> String {
+    heading
+        .trim_start_matches('#')
+        .trim()
+        .to_lowercase()
+        .chars()
+        .filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_'))
+        .map(|c| if c == ' ' { '-' } else { c })
+        .collect()
+}
+
+#[test]
+fn every_relative_link_leads_somewhere() {
+    let mut pages = Vec::new();
+    files(workspace(), "md", &mut pages);
+    assert!(!pages.is_empty());
+    let mut dead = Vec::new();
+    for page in &pages {
+        let text = fs::read_to_string(page).expect("a page can be read");
+        for link in links(&text) {
+            if link.contains("://") || link.starts_with("mailto:") {
+                continue;
+            }
+            let (path, fragment) = link.split_once('#').unwrap_or((link.as_str(), ""));
+            let target =
+                if path.is_empty() { page.clone() } else { page.parent().expect("a page lies in a folder").join(path) };
+            let alive = target.exists()
+                && (fragment.is_empty()
+                    || fs::read_to_string(&target)
+                        .is_ok_and(|t| t.lines().any(|l| l.starts_with('#') && anchor(l) == fragment)));
+            if !alive {
+                dead.push(format!("{}: {link}", page.strip_prefix(workspace()).unwrap_or(page).display()));
+            }
+        }
+    }
+    assert!(dead.is_empty(), "\n{}\n", dead.join("\n"));
+}
+
+/// In `docs/rfc.md` the last cell of a row names what shows the behaviour: a test function, or a file.
+#[test]
+fn every_test_that_the_rfc_page_names_exists() {
+    let mut sources = Vec::new();
+    files(&workspace().join("crates"), "rs", &mut sources);
+    files(&workspace().join("tests"), "rs", &mut sources);
+    let mut functions = BTreeSet::new();
+    for source in &sources {
+        let text = fs::read_to_string(source).expect("a source can be read");
+        functions.extend(
+            text.split("fn ")
+                .skip(1)
+                .map(|rest| rest.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect::<String>()),
+        );
+    }
+    let cases = fs::read_to_string(workspace().join("tests/interop/peers/cases.py")).unwrap_or_default();
+    let page = fs::read_to_string(workspace().join("docs/rfc.md")).expect("docs/rfc.md is there");
+    let mut missing = Vec::new();
+    for row in page.lines().filter(|line| line.starts_with('|')) {
+        let cell = row.trim_end_matches('|').rsplit('|').next().unwrap_or_default();
+        for name in cell.split('`').skip(1).step_by(2) {
+            let (path, function) = name.split_once("::").unwrap_or((name, ""));
+            let known = if let Some(case) = name.strip_prefix("interop: ") {
+                cases.contains(&format!("\"{case}\""))
+            } else if path.contains('/') {
+                workspace().join(path).exists() && (function.is_empty() || functions.contains(function))
+            } else {
+                functions.contains(name)
+            };
+            if !known {
+                missing.push(name.to_owned());
+            }
+        }
+        let said = row.split('|').nth(2).map(str::trim);
+        if matches!(said, Some("yes" | "partly")) && !cell.contains('`') {
+            missing.push(format!("no test named: {row}"));
+        }
+    }
+    assert!(missing.is_empty(), "docs/rfc.md names what is not there:\n{}\n", missing.join("\n"));
+}
+
+#[test]
+fn links_are_found_outside_code_only() {
+    let text = "[a](b.md) and `[c](d)` and [e](f#g)\n```\n[h](i)\n```\n";
+    assert_eq!(links(text), ["b.md", "f#g"]);
+    assert_eq!(anchor("## Who may do what?"), "who-may-do-what");
+}

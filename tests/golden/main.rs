@@ -1,0 +1,53 @@
+//! Message in, message out: transcripts of whole exchanges through the
+//! signalling core, per role, in files that an operator can read.
+//!
+//! A transcript under `sip/<role>/` holds what peers send (`<<< side address`),
+//! time passing (`<<< wait 20s`), media that stops (`<<< silence`), failures of
+//! the machine (`<<< unsent side address`), and all that siplatch answers
+//! (`>>> side address`) or does (`***`). Random parts are written as
+//! `{token-1}`, `{branch-2}`, … by order of appearance, and may be used in later
+//! inputs. In the head `# user name password` makes an account, `# pings` shows
+//! our pings and leaves their answers to the transcript, and `# unmapped` keeps STUN silent. `Authorization:
+//! digest user password METHOD uri SHA-256 {nonce-1}` stands for the computed value.
+//! `SIPLATCH_GOLDEN=write cargo test --test golden` writes what came out.
+
+mod digest;
+mod leak;
+mod transcript;
+mod world;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+fn transcripts() -> Vec<PathBuf> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("golden/sip");
+    let mut files = Vec::new();
+    for role in ["border", "office", "standalone"] {
+        let folder = fs::read_dir(root.join(role)).expect("a folder per role");
+        files.extend(folder.map(|entry| entry.expect("readable").path()).filter(|p| p.extension().is_some_and(|e| e == "sip")));
+    }
+    files.sort();
+    files
+}
+
+#[test]
+fn every_transcript_comes_out_as_written() {
+    let write = std::env::var("SIPLATCH_GOLDEN").is_ok_and(|v| v == "write");
+    let mut different = Vec::new();
+    let files = transcripts();
+    for file in &files {
+        let before = fs::read_to_string(file).expect("readable");
+        let role = file.parent().and_then(Path::file_name).and_then(|n| n.to_str()).expect("a role");
+        let after = transcript::run(role, &before);
+        if before != after {
+            if write {
+                fs::write(file, after).expect("writable");
+            } else {
+                different.push(format!("{}\n{}", file.display(), transcript::first_difference(&before, &after)));
+            }
+        }
+    }
+    assert!(different.is_empty(), "{}", different.join("\n\n"));
+    println!("{} transcripts", files.len());
+    assert!(files.len() >= 12, "transcripts are missing");
+}

@@ -1,0 +1,80 @@
+"""The cases: who registers, who calls whom with which scenario, and what must have been seen."""
+
+from dataclasses import dataclass, field
+from typing import Callable, Optional, Tuple
+
+
+def twice_200(caller, callees):
+    """The callee sent its 200 again for want of an ACK, and the caller saw that."""
+    seen = len(caller.received("SIP/2.0 200", "INVITE"))
+    return None if seen >= 2 else f"the caller saw {seen} 200"
+
+
+def one_ringing(caller, callees):
+    seen = len(caller.received("SIP/2.0 180", "INVITE"))
+    return None if seen >= 1 else "the caller saw no 180"
+
+
+def prompt_100(caller, callees):
+    """RFC 3261 §17.2.1: nobody behind us answers, so the 100 is ours."""
+    seen = len(caller.received("SIP/2.0 100", "INVITE"))
+    return None if seen >= 1 else "the caller saw no 100"
+
+
+def own_uri(caller, callees):
+    """What reaches a phone is addressed to the Contact that it registered, parameters included."""
+    for callee in callees:
+        for text in callee.received("INVITE ", "INVITE"):
+            if ";phone=own SIP/2.0" not in text.splitlines()[0]:
+                return f"the callee was asked for {text.splitlines()[0]!r}"
+    return None
+
+
+@dataclass
+class Case:
+    """One row of the table."""
+
+    name: str
+    caller: str
+    callees: Tuple[str, ...] = ()
+    values: dict = field(default_factory=dict)
+    # What differs from `values` in one setting.
+    by_setting: dict = field(default_factory=dict)
+    checks: Tuple[Callable, ...] = ()
+    # Whether the caller and the called phones register first.
+    caller_registers: bool = True
+    callees_register: bool = True
+    # In which settings it makes sense; None: in all of them.
+    settings: Optional[Tuple[str, ...]] = None
+    deadline_s: int = 25
+
+
+THROUGH = ("kamailio", "open", "users", "border", "office")
+REGISTRAR = ("open", "users")
+SIPLATCH = ("open", "users", "border", "office")
+
+CALLS = [
+    Case("call, caller hangs up", "call", ("answer",), checks=(own_uri, one_ringing)),
+    Case("call, callee hangs up", "call-ended", ("answer-and-end",), checks=(own_uri,)),
+    Case("cancelled while ringing", "cancel", ("ring",)),
+    Case("busy", "refused", ("refuse",), {"status": 486}),
+    Case("declined everywhere", "refused", ("refuse",), {"status": 603}),
+    Case("early media in a 183", "early-media", ("announce",)),
+    Case("offer in the 200, answer in the ACK", "delayed-offer", ("offer-late",)),
+    Case("hold and resume", "hold", ("answer-hold",)),
+    Case("200 sent again until the ACK", "late-ack", ("answer",), checks=(twice_200,)),
+    Case("reliable 183, PRACK, INFO, UPDATE", "reliable", ("answer-reliable",), settings=THROUGH),
+    Case("forked, both answer", "forked", ("answer-at-once", "answer-at-once"), settings=THROUGH),
+    Case("SUBSCRIBE and NOTIFY", "subscribe", ("notify",)),
+    Case("MESSAGE", "request", ("accept",), {"method": "MESSAGE", "status": 200}),
+    Case("unknown method", "request", ("accept",), {"method": "GREETING", "status": 200}),
+    Case("OPTIONS to a phone", "request", ("accept-options",), {"method": "OPTIONS", "status": 200}),
+    Case("OPTIONS to siplatch", "request", (), {"method": "OPTIONS", "status": 200, "target": "sip:@near@"},
+         settings=SIPLATCH),
+    # With accounts, the name is known and has no phone.
+    Case("nobody there", "refused", (), {"status": 404}, {"users": {"status": 480}}, settings=THROUGH),
+    Case("nobody answers at all", "refused", ("mute",), {"status": 408}, checks=(prompt_100,), settings=THROUGH,
+         deadline_s=45),
+    Case("a stranger calls through us", "refused", (), {"status": 403, "peer": "victim", "domain": "198.51.100.250"},
+         {"users": {"status": 407}}, settings=("users", "border", "office"), caller_registers=False),
+]

@@ -1,0 +1,70 @@
+"""One program, with its output in a file, and waits for what it opens."""
+
+import ctypes
+import os
+import pathlib
+import signal
+import subprocess
+import time
+
+PR_SET_PDEATHSIG = 1
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+class Trouble(Exception):
+    """A peer, or siplatch, did not come up."""
+
+
+def _die_with_parent():
+    _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+class Process:
+    """A child that dies with the runner, even if the runner is killed."""
+
+    def __init__(self, command, log, env=None):
+        self.name = pathlib.Path(str(command[0])).name
+        self.log = pathlib.Path(log)
+        with self.log.open("ab") as output:
+            self.child = subprocess.Popen(
+                [str(word) for word in command],
+                stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT,
+                env={**os.environ, **(env or {})}, start_new_session=True, preexec_fn=_die_with_parent,
+            )
+
+    def running(self):
+        return self.child.poll() is None
+
+    def tail(self, lines=15):
+        return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
+
+    def wait_for_udp(self, address, deadline_s=10.0):
+        end = time.monotonic() + deadline_s
+        while not udp_bound(*address):
+            if not self.running():
+                raise Trouble(f"{self.name} ended with code {self.child.returncode}:\n{self.tail()}")
+            if time.monotonic() > end:
+                raise Trouble(f"{self.name} did not open udp {address[0]}:{address[1]}:\n{self.tail()}")
+            time.sleep(0.02)
+
+    def stop(self, deadline_s=5.0):
+        """Asks it to end (SIGTERM), waits, and ends it; returns its exit code."""
+        if self.running():
+            self.child.terminate()
+            try:
+                self.child.wait(deadline_s)
+            except subprocess.TimeoutExpired:
+                self.child.kill()
+                self.child.wait()
+        return self.child.returncode
+
+
+def udp_bound(address, port):
+    """Is a UDP socket bound to this address (or to all of them) and port?"""
+    wanted = "{3:02X}{2:02X}{1:02X}{0:02X}".format(*(int(part) for part in address.split(".")))
+    ends = {f"{wanted}:{port:04X}", f"00000000:{port:04X}"}
+    rows = pathlib.Path("/proc/net/udp").read_text().splitlines()[1:]
+    rows6 = pathlib.Path("/proc/net/udp6").read_text().splitlines()[1:]
+    return any(row.split()[1] in ends for row in rows) or any(
+        row.split()[1] == f"{'0' * 32}:{port:04X}" for row in rows6
+    )

@@ -1,0 +1,87 @@
+"""The catalogue: which cells there are, what each asks for, and which control belongs to it."""
+
+import dataclasses
+
+from . import nat, settings
+
+CALL, EARLY, HOLD, IDLE, GAP = "call", "early", "hold", "idle", "gap"
+
+
+@dataclasses.dataclass(frozen=True)
+class Cell:
+    """One world and the call or calls in it.
+
+    role: border, office, standalone, or direct (no siplatch: phones talk to the provider themselves)
+    nat: type of the office's NAT box, or None where nobody is behind one
+    """
+
+    name: str
+    role: str
+    nat: str | None
+    caller: str
+    callee: str
+    kind: str = CALL
+    holder: str | None = None
+    quick: bool = False
+
+    @property
+    def least_seconds(self):
+        """About how long it takes; the longest are started first."""
+        if self.kind == IDLE:
+            return settings.IDLE_S + 60
+        if self.kind == HOLD:
+            return settings.HOLD_S + 70
+        return 70 if self.role != "direct" else 20
+
+    @property
+    def time_limit_s(self):
+        return self.least_seconds + 150
+
+    @property
+    def hosts(self):
+        return [self.caller, self.callee]
+
+    @property
+    def control(self):
+        """The same without siplatch, which must fail; None where there is no NAT to fail at."""
+        if self.role not in ("border", "office"):
+            return None
+        name = f"control-{self.nat}-{self.caller}-{self.callee}"
+        if self.kind != CALL:
+            name += f"-{self.kind}" + (f"-by-{self.holder}" if self.holder else "")
+        return dataclasses.replace(self, name=name, role="direct", quick=False)
+
+
+DIRECTIONS = [("office", "public"), ("public", "office"), ("office", "office2"), ("office", "branch"), ("branch", "office")]
+QUICK = {
+    "border-symmetric-office-public", "border-port-restricted-branch-office",
+    "office-port-restricted-public-office", "standalone",
+}
+
+
+def _call(role, nat_type, caller, callee):
+    name = f"{role}-{nat_type}-{caller}-{callee}"
+    return Cell(name, role, nat_type, caller, callee, quick=name in QUICK)
+
+
+def catalogue():
+    """All cells that `--all` runs, in the order of the table."""
+    cells = [Cell("machinery-call", "direct", None, "public", "public2")]
+    cells.append(Cell("machinery-gap", "direct", None, "public", "public2", GAP))
+    cells.append(Cell("machinery-hold", "direct", None, "public", "public2", HOLD, holder="public"))
+    cells.append(Cell("machinery-early", "direct", None, "public", "announcer", EARLY))
+    cells.append(Cell("standalone", "standalone", None, "office", "office2", quick=True))
+    cells += [_call("border", kind, *pair) for kind in nat.TYPES for pair in DIRECTIONS]
+    cells += [_call("office", kind, *pair) for kind in (nat.FULL_CONE, nat.PORT_RESTRICTED) for pair in DIRECTIONS[:3]]
+    cells.append(Cell("office-port-restricted-early", "office", nat.PORT_RESTRICTED, "office", "announcer", EARLY))
+    for holder in ("office", "public"):
+        name = f"border-symmetric-hold-by-{holder}"
+        cells.append(Cell(name, "border", nat.SYMMETRIC, "office", "public", HOLD, holder=holder))
+    for role, kind in (("border", nat.PORT_RESTRICTED), ("border", nat.SYMMETRIC), ("office", nat.PORT_RESTRICTED)):
+        cells.append(Cell(f"{role}-{kind}-idle", role, kind, "public", "office", IDLE))
+    return cells
+
+
+def controls(cells):
+    """The controls of these cells, each once: several cells may share one."""
+    return list({cell.control.name: cell.control for cell in cells if cell.control}.values())

@@ -1,0 +1,102 @@
+"""The provider: Kamailio as registrar and proxy, as the SIP documents describe them, with no NAT help."""
+
+from . import settings
+from .process import Process
+
+CONFIG = """
+debug=2
+log_stderror=yes
+fork=yes
+children=2
+disable_tcp=yes
+auto_aliases=no
+dns=no
+rev_dns=no
+use_dns_cache=no
+server_signature=no
+alias="{domain}"
+listen=udp:{address}:5060
+
+loadmodule "sl.so"
+loadmodule "tm.so"
+loadmodule "rr.so"
+loadmodule "pv.so"
+loadmodule "maxfwd.so"
+loadmodule "textops.so"
+loadmodule "siputils.so"
+loadmodule "xlog.so"
+loadmodule "usrloc.so"
+loadmodule "registrar.so"
+
+modparam("rr", "append_fromtag", 1)
+modparam("usrloc", "db_mode", 0)
+modparam("registrar", "max_expires", 3600)
+modparam("registrar", "append_branches", 1)
+
+request_route {{
+    if (!mf_process_maxfwd_header("10")) {{
+        sl_send_reply("483", "Too Many Hops");
+        exit;
+    }}
+    xlog("L_NOTICE", "$rm $ru from $si:$sp contact $ct\\n");
+    if (is_method("CANCEL")) {{
+        if (t_check_trans()) t_relay();
+        exit;
+    }}
+    if (has_totag()) {{
+        if (loose_route()) {{
+            t_relay();
+            exit;
+        }}
+        if (is_method("ACK")) {{
+            if (t_check_trans()) t_relay();
+            exit;
+        }}
+        if (uri == myself) {{
+            sl_send_reply("404", "Not Here");
+            exit;
+        }}
+        t_relay();
+        exit;
+    }}
+    if (is_method("REGISTER")) {{
+        if (!save("location")) sl_reply_error();
+        exit;
+    }}
+    if (is_method("INVITE|SUBSCRIBE|REFER")) record_route();
+    if ($rU == "announcer") {{
+        $du = "sip:{announcer}:5060";
+        t_relay();
+        exit;
+    }}
+    if (is_method("OPTIONS") && uri == myself && $rU == $null) {{
+        sl_send_reply("200", "Keepalive");
+        exit;
+    }}
+    if (uri == myself) {{
+        if (!lookup("location")) {{
+            t_newtran();
+            t_reply("404", "Not Found");
+            exit;
+        }}
+    }}
+    t_relay();
+}}
+
+onreply_route {{
+    xlog("L_NOTICE", "reply $rs to $rm from $si:$sp contact $ct\\n");
+}}
+"""
+
+
+def start(namespace, address, folder, announcer):
+    config = folder / "kamailio.cfg"
+    config.write_text(CONFIG.format(domain=settings.DOMAIN, address=address, announcer=announcer))
+    process = Process(
+        namespace,
+        ["kamailio", "-DD", "-f", config, "-m", "16", "-M", "4", "-Y", folder, "-w", folder,
+         "-P", folder / "kamailio.pid"],
+        folder / "kamailio.log",
+    )
+    process.wait_for_udp(address, 5060, settings.START_DEADLINE_S)
+    return process

@@ -1,0 +1,119 @@
+"""The command line of the lab."""
+
+import argparse
+import os
+import pathlib
+import signal
+import sys
+import time
+
+from . import cells, needs, netns, selftest, settings, table, worker
+from .runner import Runner
+
+ROOT = pathlib.Path(__file__).resolve().parents[3]
+PROGRAM = pathlib.Path(__file__).resolve().parents[1] / "run"
+
+
+def _options(arguments):
+    parser = argparse.ArgumentParser(prog="tests/lab/run", description="Calls across real NATs, judged by ear.")
+    what = parser.add_argument_group("what to run (default: --all)")
+    what.add_argument("--all", action="store_true", help="every cell and every control")
+    what.add_argument("--quick", action="store_true", help="four cells and their controls")
+    what.add_argument("--cell", action="append", default=[], metavar="NAME", help="one cell or control; may be repeated")
+    what.add_argument("--controls", action="store_true", help="only what needs no siplatch: controls and machinery")
+    what.add_argument("--selftest", action="store_true", help="measure the NAT boxes themselves")
+    what.add_argument("--demo", action="store_true", help="one call, told in plain words")
+    what.add_argument("--list", action="store_true", help="list the cells")
+    how = parser.add_argument_group("how")
+    how.add_argument("--binary", type=pathlib.Path, default=ROOT / "target/release/siplatch", metavar="PATH")
+    how.add_argument("--jobs", type=int, default=12, metavar="N", help="cells at the same time (default 12)")
+    how.add_argument("--no-control", action="store_true", help="leave the controls out")
+    how.add_argument("--pcap", action="store_true", help="capture at the NAT boxes and at siplatch")
+    how.add_argument("--keep", action="store_true", help="one cell: leave it standing until you end it")
+    how.add_argument("--json", type=pathlib.Path, default=ROOT / "target/lab/result.json", metavar="FILE")
+    how.add_argument("--logs", type=pathlib.Path, default=ROOT / "target/lab/logs", metavar="FOLDER")
+    for hidden in ("--worker", "--label", "--result"):
+        parser.add_argument(hidden, help=argparse.SUPPRESS)
+    return parser.parse_args(arguments)
+
+
+def main(arguments=None):
+    options = _options(arguments)
+    if options.list:
+        return _list()
+    if options.worker:
+        cell = _by_name()[options.worker]
+        return worker.run(cell, options.label, options, options.result, options.logs)
+    reason = needs.missing()
+    if reason:
+        print(f"SKIPPED: {reason}")
+        return 1 if os.environ.get("CI") else 0
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    netns.sweep_abandoned()
+    try:
+        if options.selftest:
+            return selftest.run()
+        if options.demo:
+            from . import demo
+            return demo.run(options)
+        return _cells(options)
+    except KeyboardInterrupt:
+        print("\ninterrupted; everything is cleaned up", file=sys.stderr)
+        return 130
+
+
+def _by_name():
+    every = cells.catalogue()
+    return {cell.name: cell for cell in [*every, *cells.controls(every)]}
+
+
+def _list():
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    every = cells.catalogue()
+    for cell in every:
+        note = " (quick)" if cell.quick else ""
+        print(f"{cell.name}{note}" + (f"   control: {cell.control.name}" if cell.control else ""))
+    return 0
+
+
+def _chosen(options):
+    every = cells.catalogue()
+    if options.controls:
+        return [cell for cell in every if cell.role == "direct"], cells.controls(every)
+    if options.cell:
+        known = _by_name()
+        wrong = [name for name in options.cell if name not in known]
+        if wrong:
+            sys.exit(f"no such cell: {', '.join(wrong)}; see --list")
+        chosen = [known[name] for name in options.cell]
+    elif options.quick:
+        chosen = [cell for cell in every if cell.quick]
+    else:
+        chosen = every
+    return chosen, [] if options.no_control or options.keep else cells.controls(chosen)
+
+
+def _cells(options):
+    chosen, controls = _chosen(options)
+    options.binary = options.binary.resolve()
+    if any(cell.role != "direct" for cell in chosen) and not options.binary.exists():
+        print(f"{options.binary} is not there; build it first: cargo build --release", file=sys.stderr)
+        return 2
+    begin = time.monotonic()
+    jobs = list({cell.name: cell for cell in [*chosen, *controls]}.values())
+    runner = Runner(PROGRAM, options, options.logs.resolve(), lambda text: print(text, flush=True))
+    records = runner.run(jobs)
+    rows = [
+        table.row(cell, records[cell.name], records.get(cell.control.name) if cell.control else None)
+        for cell in chosen
+    ]
+    if options.controls:
+        rows += [table.control_row(cell, records[cell.name]) for cell in controls]
+    seconds = time.monotonic() - begin
+    table.write_json(options.json, rows, seconds)
+    failed = sum(row["verdict"] != "PASS" for row in rows)
+    print("\n" + table.render(rows) + "\n")
+    print(f"audio at least {settings.REQUIRED_SHARE} of the call, each way; {seconds:.0f} s; details in {options.json}")
+    print(f"lab: {len(rows) - failed} passed, {failed} failed")
+    return 1 if failed else 0

@@ -1,0 +1,119 @@
+"""One cell brought to life: its world, its servers, siplatch and its phones, until closed."""
+
+import time
+
+from . import baresip, coturn, kamailio, settings, world
+from .announcer import Announcer
+from .baresip import Phone
+from .process import LabError, Process
+from .siplatch import Siplatch
+
+SIPLATCH_HOST = {"border": "border", "office": "siplatch", "standalone": "siplatch"}
+
+
+class Scene:
+    def __init__(self, cell, label, folder, binary=None, pcap=False):
+        self.cell = cell
+        self.folder = folder
+        self.binary = binary
+        self.pcap = pcap
+        self.world = world.World(label, office_nat=cell.nat, flat_office=cell.role == "standalone")
+        self.processes = []
+        self.phones = {}
+        self.siplatch = None
+        self.announcer = None
+
+    def open(self):
+        """Starts everything but the calls; every phone is registered afterwards."""
+        self._hosts()
+        if self.pcap:
+            self._captures()
+        self._servers()
+        if self.cell.role in SIPLATCH_HOST:
+            host = self.world.namespace(SIPLATCH_HOST[self.cell.role])
+            self.siplatch = Siplatch(host, self.cell.role, self.binary, self.folder)
+            self.processes.append(self.siplatch.process)
+        for user in self.cell.hosts:
+            if user != "announcer":
+                self._phone(user)
+        for phone in self.phones.values():
+            if not phone.wait_registered():
+                raise LabError(f"{phone.user} could not register")
+
+    def _hosts(self):
+        for host in self.cell.hosts:
+            self.world.add(host)
+        if self.cell.role in SIPLATCH_HOST:
+            self.world.add(SIPLATCH_HOST[self.cell.role])
+        if self.cell.role == "border":
+            self.world.add("core")
+        elif self.cell.role != "standalone":
+            self.world.add("provider")
+        if self.cell.role == "office":
+            self.world.add("stun")
+
+    def _servers(self):
+        if self.cell.role == "standalone":
+            return
+        host = "core" if self.cell.role == "border" else "provider"
+        self.processes.append(kamailio.start(
+            self.world.namespace(host), world.address(host), self.folder, world.address("announcer"),
+        ))
+        if self.cell.role == "office":
+            self.processes.append(coturn.start(self.world.namespace("stun"), world.HOSTS["stun"][1], self.folder))
+        if "announcer" in self.cell.hosts:
+            self.announcer = Announcer(self.world.namespace("announcer"), world.address("announcer"))
+
+    def _phone(self, user):
+        domain, proxy = settings.DOMAIN, world.address("provider")
+        if self.cell.role == "border":
+            proxy = world.address("border")
+        elif self.cell.role == "office" and user.startswith("office"):
+            proxy = world.address("siplatch")
+        elif self.cell.role == "standalone":
+            domain, proxy = world.address("siplatch"), None
+        phone = Phone(self.world.namespace(user), user, self.folder, domain, proxy)
+        self.phones[user] = phone
+        self.processes.append(phone.process)
+
+    def _captures(self):
+        for host in ("office-nat", "branch-nat", "border", "siplatch"):
+            name = self.world.namespace(host)
+            if name not in self.world.made:
+                continue
+            dump = Process(
+                name, ["tcpdump", "-i", "any", "-U", "-n", "-w", self.folder / f"{host}.pcap", "udp"],
+                self.folder / f"tcpdump-{host}.log",
+            )
+            dump.wait_for_line("listening on", settings.START_DEADLINE_S)
+            self.processes.append(dump)
+
+    def uri(self, user):
+        phone = self.phones.get(user)
+        return phone.uri if phone else f"sip:{user}@{settings.DOMAIN}"
+
+    def let_pass(self, seconds):
+        """Lets time pass. False as soon as a call has ended; an error if a program has."""
+        end = time.monotonic() + seconds
+        since = {phone: phone.control.position() for phone in self.phones.values()}
+        while (left := end - time.monotonic()) > 0:
+            for process in self.processes:
+                if not process.running():
+                    raise LabError(f"{process.name} ended with code {process.child.returncode}:\n{process.tail()}")
+            turn = min(left, 1.0) / len(since)
+            for phone, position in since.items():
+                if phone.control.wait(baresip.CLOSED, position, turn):
+                    return False
+        return True
+
+    def close(self):
+        if self.announcer:
+            (self.folder / "announcer.log").write_text("\n".join(self.announcer.log) + "\n")
+            self.announcer.close()
+        for phone in self.phones.values():
+            phone.control.close()
+        for process in self.processes:
+            process.child.poll() is None and process.child.kill()
+        for process in self.processes:
+            process.child.wait()
+        self.world.close()

@@ -1,0 +1,116 @@
+"""The program under test: its configuration per role, its start, its metrics."""
+
+import http.client
+import re
+import subprocess
+
+from . import coturn, netns, settings, world
+from .process import Process
+
+BORDER = """
+role = "border"
+[inner]
+listen = ["udp:{inner}:5060"]
+[outer]
+listen = ["udp:{outer}:5060"]
+[[upstream]]
+uri = "sip:{upstream}:5060"
+"""
+
+OFFICE = """
+role = "office"
+[inner]
+listen = ["udp:{host}:5060"]
+[outer]
+listen = ["udp:{host}:5070"]
+advertise = "stun"
+stun_servers = [{stun}]
+[[upstream]]
+uri = "sip:{upstream}:5060"
+"""
+
+COMMON = """
+[media]
+ports = "30000-30999"
+[metrics]
+listen = "{metrics}"
+[state]
+dir = "{state}"
+"""
+
+
+def configuration(role, state):
+    if role == "border":
+        text = BORDER.format(inner=world.BORDER_INNER, outer=world.address("border"), upstream=world.address("core"))
+    else:
+        stun = ", ".join(f'"{each}:{coturn.PORT}"' for each in world.HOSTS["stun"][1])
+        text = OFFICE.format(host=world.address("siplatch"), stun=stun, upstream=world.address("provider"))
+    return (text + COMMON.format(metrics="%s:%d" % settings.METRICS_LISTEN, state=state)).lstrip()
+
+
+class Siplatch:
+    """Standalone runs without any configuration; only its state goes to a folder of its own."""
+
+    def __init__(self, namespace, role, binary, folder):
+        self.namespace = namespace
+        self.binary = binary
+        self.config = folder / "siplatch.toml"
+        state = folder / "state"
+        state.mkdir()
+        if role == "standalone":
+            arguments = settings.RUN_WITHOUT_CONFIG
+        else:
+            self.config.write_text(configuration(role, state))
+            arguments = self._arguments(settings.RUN_ARGUMENTS)
+        self.environment = {settings.STATE_DIR_VARIABLE: str(state), "NO_COLOR": "1"}
+        self.process = Process(
+            namespace, [binary, *arguments], folder / "siplatch.log", cwd=folder, env=self.environment,
+        )
+        self.process.wait_for(self.healthy, settings.START_DEADLINE_S, "siplatch to be healthy")
+
+    def _arguments(self, template):
+        return [part.format(config=self.config) for part in template]
+
+    def get(self, path):
+        """The body of an HTTP answer, or None when it is not 200."""
+        line = http.client.HTTPConnection(*settings.METRICS_LISTEN, timeout=2)
+        try:
+            with netns.inside(self.namespace):
+                line.connect()
+            line.request("GET", path)
+            answer = line.getresponse()
+            body = answer.read().decode(errors="replace")
+            return body if answer.status == 200 else None
+        except (OSError, http.client.HTTPException):
+            return None
+        finally:
+            line.close()
+
+    def healthy(self):
+        return self.get(settings.HEALTH_PATH) is not None
+
+    def metrics(self):
+        """The sum of all series of each name."""
+        body = self.get(settings.METRICS_PATH) or ""
+        sums = {}
+        for name, value in re.findall(r"^(\w+)(?:\{.*\})? (\S+)", body, re.MULTILINE):
+            sums[name] = sums.get(name, 0.0) + float(value)
+        return sums
+
+    def ports_taken(self):
+        """Port pairs that are not free; None when siplatch does not say.
+
+        Counted from the total, since a range counts once more for each local address that comes into use.
+        """
+        sums = self.metrics()
+        free, total = sums.get(settings.METRIC_PORTS_FREE), sums.get(settings.METRIC_PORTS_TOTAL)
+        return None if free is None or total is None else int(total - free)
+
+    def status(self):
+        """What `siplatch status` prints."""
+        done = subprocess.run(
+            ["nsenter", f"--net={netns.RUN_DIR / self.namespace}", "--", str(self.binary),
+             *self._arguments(settings.STATUS_ARGUMENTS)],
+            capture_output=True, text=True, check=False, timeout=10,
+        )
+        return done.stdout + done.stderr

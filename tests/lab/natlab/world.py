@@ -1,0 +1,143 @@
+"""The small Internet of one cell: segments, hosts and the namespaces that they are.
+
+    public 203.0.113.0/24 ─┬─ provider .5      ─┬─ border .30 ── inner 10.0.0.0/24 ── core .5
+                           ├─ stun .10 .11      ├─ announcer .60
+                           ├─ public .50, public2 .51
+                           ├─ office-nat .20 ── office 192.168.1.0/24: siplatch .2, office .11, office2 .12
+                           └─ branch-nat .21 ── branch 192.168.2.0/24: branch .11
+
+Nothing is routed between the segments but by the NAT boxes. What is sent into the public segment
+for a private address vanishes in silence, as on the real Internet.
+"""
+
+import contextlib
+
+from . import nat, netns, settings
+
+# host: segment, addresses
+HOSTS = {
+    "provider": ("public", ["203.0.113.5"]),
+    "stun": ("public", ["203.0.113.10", "203.0.113.11"]),
+    "public": ("public", ["203.0.113.50"]),
+    "public2": ("public", ["203.0.113.51"]),
+    "announcer": ("public", ["203.0.113.60"]),
+    "border": ("public", ["203.0.113.30"]),
+    "core": ("inner", ["10.0.0.5"]),
+    "siplatch": ("office", ["192.168.1.2"]),
+    "office": ("office", ["192.168.1.11"]),
+    "office2": ("office", ["192.168.1.12"]),
+    "branch": ("branch", ["192.168.2.11"]),
+}
+BORDER_INNER = "10.0.0.2"
+
+# segment: the host that is its switch, the gateway address there (None: no way out), the switch's name there
+SEGMENTS = {
+    "public": ("internet", "203.0.113.1", "lan"),
+    "inner": ("inner", None, "lan"),
+    "office": ("office-nat", "192.168.1.1", "lan"),
+    "branch": ("branch-nat", "192.168.2.1", "lan"),
+}
+WAN = {"office-nat": "203.0.113.20", "branch-nat": "203.0.113.21"}
+
+# A name server is asked in vain at once, not after a time-out; everything else vanishes.
+INTERNET_RULES = """
+table ip internet {
+    chain forward {
+        type filter hook forward priority filter; policy drop;
+        meta l4proto { tcp, udp } th dport 53 reject
+    }
+}
+"""
+
+
+def address(host):
+    return HOSTS[host][1][0]
+
+
+class World:
+    """Namespaces are made on demand: a host brings its segment, a segment its switch or NAT box."""
+
+    def __init__(self, label, office_nat=None, branch_nat=nat.PORT_RESTRICTED,
+                 udp_timeout_s=settings.UDP_TIMEOUT_S, flat_office=False):
+        self.label = label
+        self.nat_types = {"office-nat": office_nat, "branch-nat": branch_nat}
+        self.udp_timeout_s = udp_timeout_s
+        self.flat_office = flat_office
+        self.made = []
+        self.ports = {}
+
+    def namespace(self, host):
+        return f"{self.label}-{host}"
+
+    def _make(self, host):
+        name = self.namespace(host)
+        netns.add(name)
+        self.made.append(name)
+        netns.sysctl(name, {
+            "net.ipv6.conf.all.disable_ipv6": 1,
+            "net.ipv6.conf.default.disable_ipv6": 1,
+            "net.bridge.bridge-nf-call-iptables": 0,
+        })
+        netns.ip_batch(name, ["link set lo up"])
+        return name
+
+    def _switch(self, segment):
+        host, gateway, bridge = SEGMENTS[segment]
+        name = self.namespace(host)
+        if name in self.made:
+            return name
+        self._make(host)
+        lines = [f"link add {bridge} type bridge", f"link set {bridge} up"]
+        if gateway:
+            lines.append(f"addr add {gateway}/24 dev {bridge}")
+        netns.ip_batch(name, lines)
+        if host == "internet":
+            netns.sysctl(name, {"net.ipv4.ip_forward": 1})
+            nat.load(name, INTERNET_RULES)
+        elif host in WAN and not self.flat_office:
+            self._plug(name, "wan", "public", [WAN[host]], gateway="203.0.113.1")
+            nat.install(name, self.nat_types[host], self.udp_timeout_s)
+        return name
+
+    def _plug(self, name, interface, segment, addresses, gateway=None):
+        """A cable from `name` to the segment's switch."""
+        switch = self._switch(segment)
+        port = self.ports[name, interface] = f"port{len(self.ports) + 1}"
+        netns.ip_batch(switch, [
+            f"link add {port} type veth peer name {interface} netns {name}",
+            f"link set {port} master {SEGMENTS[segment][2]}",
+            f"link set {port} up",
+        ])
+        lines = [f"addr add {each}/24 dev {interface}" for each in addresses]
+        lines.append(f"link set {interface} up")
+        if gateway:
+            lines.append(f"route add default via {gateway}")
+        netns.ip_batch(name, lines)
+
+    @contextlib.contextmanager
+    def unplugged(self, host):
+        """The host's cable is out for the length of the block."""
+        segment = HOSTS[host][0]
+        switch, port = self.namespace(SEGMENTS[segment][0]), self.ports[self.namespace(host), "eth0"]
+        netns.ip_batch(switch, [f"link set {port} nomaster"])
+        try:
+            yield
+        finally:
+            netns.ip_batch(switch, [f"link set {port} master {SEGMENTS[segment][2]}"])
+
+    def add(self, host):
+        """Makes the host, if it is not there yet, and returns its namespace."""
+        name = self.namespace(host)
+        if name in self.made:
+            return name
+        segment, addresses = HOSTS[host]
+        self._switch(segment)
+        self._make(host)
+        self._plug(name, "eth0", segment, addresses, SEGMENTS[segment][1])
+        if host == "border":
+            self._plug(name, "inner", "inner", [BORDER_INNER])
+        return name
+
+    def close(self):
+        netns.remove(self.made)
+        self.made = []
