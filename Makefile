@@ -1,0 +1,44 @@
+# The one task runner; continuous integration calls the same verbs. `make help` lists them.
+
+.PHONY: help run demo build test lint sim lab bench doc image deny
+
+help: ## this list
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 22
+
+run: ## build and start standalone on port 5060, then say what to type into a phone
+	cargo run --release --locked -p siplatch-daemon -- run
+
+demo: build ## one call with audio through siplatch in a small NATed world, told in plain words (needs root)
+	tests/lab/install
+	tests/lab/run --demo
+
+build: ## the binary: target/release/siplatch
+	cargo build --release --locked -p siplatch-daemon
+
+test: ## all that fits into fifteen minutes; says first what it installs
+	tests/run
+
+lint: ## format, clippy, rights, links, and shellcheck and cargo-deny where they are installed
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --locked -- -D warnings
+	cargo test --quiet --locked -p siplatch-tests --test rights --test docs
+	tests/optional-lints
+
+sim: ## 2,000 seeds of the simulated world
+	SIPLATCH_SIM_SEEDS=2000 cargo test --release --locked -p siplatch-tests --test sim -- --nocapture
+
+lab: build ## every lab cell behind real NATs, as a table (needs root)
+	tests/lab/install
+	tests/lab/run
+
+bench: ## instructions and allocations per step against their budgets (needs valgrind)
+	cargo bench --locked -p siplatch-benches
+
+doc: ## documentation of the rooms
+	cargo doc --workspace --no-deps --locked
+
+image: ## container image siplatch:latest
+	docker build -f deploy/docker/Dockerfile -t siplatch .
+
+deny: ## licences, bans and sources of all dependencies
+	cargo deny check bans licenses sources
