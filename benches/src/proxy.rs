@@ -17,8 +17,8 @@ use crate::{Bench, measured};
 
 pub(crate) const BENCHES: &[Bench] = &[
     Bench { name: "register", make: register },
-    Bench { name: "call_to_phone", make: call_to_phone },
-    Bench { name: "call_from_phone", make: call_from_phone },
+    Bench { name: "call_setup", make: call_setup },
+    Bench { name: "call_setup_out", make: call_setup_out },
 ];
 
 /// Between two messages. What a transaction leaves behind for 32 s is gone before the steps that count.
@@ -67,14 +67,14 @@ fn register() -> Box<dyn FnMut()> {
 }
 
 /// INVITE to the registered phone, 180, 200, ACK, BYE, 200.
-fn call_to_phone() -> Box<dyn FnMut()> {
+fn call_setup() -> Box<dyn FnMut()> {
     let mut border = Border::new();
     let uri = border.register();
     Box::new(move || border.call(CORE, PHONE, &uri))
 }
 
 /// The same from the registered phone.
-fn call_from_phone() -> Box<dyn FnMut()> {
+fn call_setup_out() -> Box<dyn FnMut()> {
     let mut border = Border::new();
     border.register();
     Box::new(move || border.call(PHONE, CORE, CORE.aor))

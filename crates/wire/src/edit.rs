@@ -90,7 +90,10 @@ impl Edit {
         }
         let text = Span::new(start, self.text.len());
         // Kept sorted as they come, stable, so that inserts at one place keep their order.
-        let at = self.splices.partition_point(|s| s.span.start <= span.start);
+        let at = match self.splices.last() {
+            Some(last) if last.span.start > span.start => self.splices.partition_point(|s| s.span.start <= span.start),
+            Some(_) | None => self.splices.len(),
+        };
         self.splices.insert(at, Splice { span, text, rule });
     }
 

@@ -15,6 +15,7 @@ pub mod sdp;
 pub mod sip;
 pub mod span;
 pub mod stun;
+mod text;
 
 pub use edit::{Edit, Rule};
 pub use flow::{Flow, ListenerId, Transmit, Transport};

@@ -5,11 +5,11 @@
 //! belongs in it. Where a section gets both a `c=` line and attributes, call
 //! [`add_connection`] first: insertions at one place keep their order.
 
-use std::fmt::Write as _;
 use std::net::{IpAddr, SocketAddr};
 
 use super::body::content;
 use super::{Attribute, Body, Connection, Direction, Media, Origin};
+use crate::text::Text;
 use crate::{Edit, Rule, Span};
 
 /// Writes `address` into `c=`, with the right address type; TTL and count go.
@@ -177,91 +177,4 @@ fn ending(text: &[u8]) -> &[u8] {
 
 fn first_line(text: &[u8]) -> &[u8] {
     &text[..memchr::memchr(b'\n', text).map_or(text.len(), |end| end + 1)]
-}
-
-/// Numbers and addresses written without an allocation; the frequent ones
-/// without the formatting machinery too, which costs more than all the rest.
-struct Text {
-    bytes: [u8; 64],
-    length: usize,
-}
-
-impl Text {
-    fn empty() -> Self {
-        Self { bytes: [0; 64], length: 0 }
-    }
-
-    fn number(number: u64) -> Self {
-        let mut text = Self::empty();
-        text.decimal(number);
-        text
-    }
-
-    /// `IP4 host` or `IP6 host`; an IPv4-mapped IPv6 address is written as IPv4.
-    fn ip(address: IpAddr) -> Self {
-        let mut text = Self::empty();
-        match address.to_canonical() {
-            IpAddr::V4(ip) => {
-                text.push(b"IP4");
-                for (separator, octet) in [b' ', b'.', b'.', b'.'].into_iter().zip(ip.octets()) {
-                    text.byte(separator);
-                    text.octet(octet);
-                }
-            }
-            // An address type and an address need 43 octets at most.
-            IpAddr::V6(ip) => {
-                let _ = write!(text, "IP6 {ip}");
-            }
-        }
-        text
-    }
-
-    fn octet(&mut self, octet: u8) {
-        if octet >= 100 {
-            self.byte(b'0' + octet / 100);
-        }
-        if octet >= 10 {
-            self.byte(b'0' + octet / 10 % 10);
-        }
-        self.byte(b'0' + octet % 10);
-    }
-
-    fn byte(&mut self, byte: u8) {
-        if let Some(slot) = self.bytes.get_mut(self.length) {
-            *slot = byte;
-            self.length += 1;
-        }
-    }
-
-    fn decimal(&mut self, mut number: u64) {
-        let mut digits = [0; 20];
-        let mut first = digits.len();
-        loop {
-            first -= 1;
-            digits[first] = b'0' + (number % 10) as u8;
-            number /= 10;
-            if number == 0 {
-                break;
-            }
-        }
-        self.push(&digits[first..]);
-    }
-
-    fn push(&mut self, piece: &[u8]) {
-        if let Some(slot) = self.bytes.get_mut(self.length..self.length + piece.len()) {
-            slot.copy_from_slice(piece);
-            self.length += piece.len();
-        }
-    }
-
-    fn get(&self) -> &[u8] {
-        &self.bytes[..self.length]
-    }
-}
-
-impl std::fmt::Write for Text {
-    fn write_str(&mut self, piece: &str) -> std::fmt::Result {
-        self.push(piece.as_bytes());
-        Ok(())
-    }
 }

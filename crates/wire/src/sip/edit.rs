@@ -2,10 +2,10 @@
 //! adds splices to an [`Edit`]; none touches bytes. [`Name::Other`] has no
 //! spelling of its own, so an edit that would write it does nothing.
 
-use std::io::Write;
 use std::net::SocketAddr;
 
 use super::{Message, Name, Param, Via, field::comma_list, lex};
+use crate::text::Text;
 use crate::{Edit, Rule, Span};
 
 /// Adds `Name: value` above all header fields.
@@ -93,32 +93,19 @@ pub fn received(message: Message<'_>, edit: &mut Edit, source: SocketAddr) {
     let differs = via.host.ip().is_none_or(|host| host.to_canonical() != ip);
     let (received, rport) = (via.params.find("received"), via.params.find("rport"));
     if received.is_some() || rport.is_some() || differs {
-        stamp(message, edit, via, received, b"received", &ip);
+        stamp(message, edit, via, received, b"received", Text::address(ip).get());
     }
     if rport.is_some() {
-        stamp(message, edit, via, rport, b"rport", &source.port());
+        stamp(message, edit, via, rport, b"rport", Text::number(source.port().into()).get());
     }
 }
 
 /// Replaces a Via parameter, or adds it behind the others.
-fn stamp(
-    message: Message<'_>,
-    edit: &mut Edit,
-    via: Via<'_>,
-    there: Option<Param<'_>>,
-    name: &[u8],
-    value: &dyn std::fmt::Display,
-) {
+fn stamp(message: Message<'_>, edit: &mut Edit, via: Via<'_>, there: Option<Param<'_>>, name: &[u8], value: &[u8]) {
     let span = match there {
         Some(param) => message.span(param.raw),
         None => Span { start: message.span(via.raw).end, ..message.span(via.raw) },
     };
-    let mut text = [0; 48];
-    let mut rest = &mut text[..];
-    let fits = write!(rest, "{value}").is_ok();
-    let left = rest.len();
-    debug_assert!(fits, "no address is longer than 45 characters");
-    let value = lex::before(&text, text.len() - left);
     edit.replace(span, Rule::ViaReceived, &[b";", name, b"=", value]);
 }
 
