@@ -108,6 +108,8 @@ fn every_test_that_the_rfc_page_names_exists() {
             let (path, function) = name.split_once("::").unwrap_or((name, ""));
             let known = if let Some(case) = name.strip_prefix("interop: ") {
                 cases.contains(&format!("\"{case}\""))
+            } else if let Some(transcript) = name.strip_prefix("golden: ") {
+                workspace().join(format!("tests/golden/sip/{transcript}.sip")).exists()
             } else if path.contains('/') {
                 workspace().join(path).exists() && (function.is_empty() || functions.contains(function))
             } else {
@@ -123,6 +125,33 @@ fn every_test_that_the_rfc_page_names_exists() {
         }
     }
     assert!(missing.is_empty(), "docs/rfc.md names what is not there:\n{}\n", missing.join("\n"));
+}
+
+/// A comment that sends the reader to a page must name one that is there.
+#[test]
+fn every_page_that_a_source_names_exists() {
+    let mut pages = Vec::new();
+    files(workspace(), "md", &mut pages);
+    let mut sources = Vec::new();
+    for folder in ["crates", "tests", "benches"] {
+        for extension in ["rs", "py", "toml"] {
+            files(&workspace().join(folder), extension, &mut sources);
+        }
+    }
+    let mut missing = Vec::new();
+    for source in &sources {
+        let text = fs::read_to_string(source).expect("a source can be read");
+        for (number, line) in text.lines().enumerate() {
+            let spans = line.split('`').skip(1).step_by(2);
+            for name in spans.filter(|s| s.ends_with(".md") && !s.contains(' ')) {
+                if !pages.iter().any(|page| page.ends_with(name)) {
+                    let source = source.strip_prefix(workspace()).unwrap_or(source);
+                    missing.push(format!("{}:{}: {name}", source.display(), number + 1));
+                }
+            }
+        }
+    }
+    assert!(missing.is_empty(), "\n{}\n", missing.join("\n"));
 }
 
 #[test]

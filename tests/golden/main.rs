@@ -6,8 +6,9 @@
 //! the machine (`<<< unsent side address`), and all that siplatch answers
 //! (`>>> side address`) or does (`***`). Random parts are written as
 //! `{token-1}`, `{branch-2}`, … by order of appearance, and may be used in later
-//! inputs. In the head `# user name password` makes an account, `# pings` shows
-//! our pings and leaves their answers to the transcript, and `# unmapped` keeps STUN silent. `Authorization:
+//! inputs. In the head `# user name password` makes an account, `# phone pings` and
+//! `# upstream pings` show our pings and leave their answers to the transcript, and
+//! `# unmapped` keeps STUN silent. `Authorization:
 //! digest user password METHOD uri SHA-256 {nonce-1}` stands for the computed value.
 //! `SIPLATCH_GOLDEN=write cargo test --test golden` writes what came out.
 

@@ -16,7 +16,7 @@ pub(crate) fn run(role: &str, text: &str) -> String {
         .map(|(name, password)| User { name: name.into(), password: password.into() })
         .collect();
     let says = |line: &str| text.lines().any(|l| l.strip_prefix("# ") == Some(line));
-    let head = Head { users, pings: says("pings"), unmapped: says("unmapped") };
+    let head = Head { users, phone_pings: says("phone pings"), upstream_pings: says("upstream pings"), unmapped: says("unmapped") };
     let mut world = World::new(role, head);
     let mut names = Names::default();
     let mut out = String::new();

@@ -9,15 +9,17 @@ use media::{PortRange, RangeId, ports};
 use nat::{Advertise, Mapped, Side};
 use proxy::config::{Listener, Media, MediaKeepAlive, Phone, Role, Upstream, User};
 use proxy::{Config, Input, Output, Proxy};
-use wire::{Flow, ListenerId, Transport};
+use wire::{Flow, ListenerId, Transmit, Transport};
 
 /// What a transcript's head asks for.
 #[derive(Default)]
 pub(crate) struct Head {
     /// Accounts of the standalone role.
     pub(crate) users: Vec<User>,
-    /// Show pings, and leave their answers to the transcript.
-    pub(crate) pings: bool,
+    /// Show pings to phones, and leave their answers to the transcript.
+    pub(crate) phone_pings: bool,
+    /// Show pings to the upstream, and leave their answers to the transcript.
+    pub(crate) upstream_pings: bool,
     /// STUN says nothing.
     pub(crate) unmapped: bool,
 }
@@ -41,6 +43,13 @@ fn config(role: &str, users: Vec<User>) -> Config {
         advertise,
         advertise_port: None,
         phone: None,
+    };
+    let phone = |name: &str, range, max_calls| Phone {
+        name: name.into(),
+        user: Some(name.into()),
+        range: Some(RangeId(range)),
+        max_calls,
+        ..Phone::default()
     };
     let upstream = |host: &str| Upstream {
         host: host.into(),
@@ -73,10 +82,10 @@ fn config(role: &str, users: Vec<User>) -> Config {
         listeners,
         upstreams,
         networks: vec![],
-        phones: vec![Phone { name: "reception".into(), user: Some("reception".into()), range: Some(RangeId(1)), max_calls: Some(1), ..Phone::default() }],
+        phones: vec![phone("reception", 1, Some(1)), phone("booth", 2, None)],
         users,
         media: Media {
-            ranges: vec![PortRange { first: 30000, last: 30099 }, PortRange { first: 30100, last: 30119 }],
+            ranges: vec![PortRange { first: 30000, last: 30099 }, PortRange { first: 30100, last: 30115 }, PortRange { first: 30116, last: 30119 }],
             keepalive: MediaKeepAlive::Stun,
             timeout: Duration::from_secs(60),
             workers: 1,
@@ -88,11 +97,6 @@ fn config(role: &str, users: Vec<User>) -> Config {
 
 /// How STUN and the provider see the outer listener of the office.
 const MAPPED: &str = "198.51.100.7:41070";
-
-/// OPTIONS of our own, to phones and to the upstream.
-fn is_ping(bytes: &[u8]) -> bool {
-    bytes.starts_with(b"OPTIONS ") && String::from_utf8_lossy(bytes).contains("\r\nFrom: <sip:siplatch@")
-}
 
 /// The answer to a ping.
 fn pong(ping: &[u8]) -> Vec<u8> {
@@ -155,6 +159,14 @@ impl World {
         out
     }
 
+    /// Is it a ping of ours (OPTIONS), which peers answer unless the head says otherwise?
+    fn answers(&self, transmit: &Transmit) -> bool {
+        let text = String::from_utf8_lossy(&transmit.bytes);
+        let upstream = self.config.upstreams.iter().any(|u| text.starts_with(&format!("OPTIONS sip:{}:", u.host)));
+        let shown = if upstream { self.head.upstream_pings } else { self.head.phone_pings };
+        !shown && text.starts_with("OPTIONS ") && text.contains("\r\nFrom: <sip:siplatch@")
+    }
+
     /// Time passes; what happens meanwhile.
     pub(crate) fn wait(&mut self, time: Duration) -> Vec<String> {
         let end = self.now + time;
@@ -186,7 +198,7 @@ impl World {
     fn drain(&mut self, out: &mut Vec<String>) {
         while let Some(output) = self.proxy.poll_output() {
             match output {
-                Output::Transmit(transmit) if !self.head.pings && is_ping(&transmit.bytes) => {
+                Output::Transmit(transmit) if self.answers(&transmit) => {
                     let answer = pong(&transmit.bytes);
                     self.proxy.handle_input(self.now, Input::Received { flow: transmit.flow, bytes: &answer });
                 }
@@ -240,7 +252,7 @@ impl World {
                     stream.slot,
                     target(&legs[0]),
                     target(&legs[1]),
-                    if *rearm { ", latches re-armed" } else { ", preview" },
+                    if *rearm { ", latches re-armed" } else { ", latches kept" },
                     if timeout.is_some() { "" } else { ", no timeout" },
                 ));
             }

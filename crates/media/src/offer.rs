@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use nat::{Advertise, Advertised, Prefix, Side};
-use session::{Pending, Session, Stream};
+use session::{Pairs, Pending, Session, Stream};
 use wire::sdp::{Body, Direction};
 use wire::{Edit, Malformed, sdp};
 
@@ -80,6 +80,17 @@ pub enum Refusal {
     OwnPort,
 }
 
+/// What an answer settles.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Settles {
+    /// Nothing: SDP in an unreliable 18x is a preview that the 2xx will repeat (RFC 6337 §2).
+    Nothing,
+    /// The offer, while the call may still ring: a reliable 18x, PRACK, UPDATE.
+    Offer,
+    /// The offer, in an answered call: from here on silence ends it.
+    Call,
+}
+
 /// What a fact means for a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum News {
@@ -88,6 +99,9 @@ pub enum News {
     /// The worker lost a stream.
     Lost(Key),
 }
+
+/// New streams of one offer at most; further lines are passed on as refused (port 0).
+const MOST_NEW: usize = 8;
 
 /// All sessions, and the pools their ports come from.
 #[derive(Debug)]
@@ -154,22 +168,24 @@ impl Offers {
         let mut opened = Vec::new();
         for (line, media) in sdp.media.iter().enumerate() {
             session.reach(line);
-            if media.port == 0 || !relayed(media.protocol) || session.streams[line].is_some() {
-                continue;
+            let wanted = media.port != 0 && relayed(media.protocol) && session.streams[line].is_none();
+            if wanted && opened.len() < MOST_NEW {
+                opened.push(line);
             }
-            let near = signalled(&sdp, media);
-            match self.open(&mut session, key, worker_hint, line, from, near) {
-                Ok(()) => opened.push(line),
-                Err(refusal) => {
-                    for line in opened {
-                        self.close_stream(&mut session, line);
-                    }
-                    if !fresh {
-                        self.sessions.insert(key, session);
-                    }
-                    return Err(refusal);
+        }
+        // All ports or none: nothing is opened that would have to be closed again.
+        let taken = match self.take_all(&session.ends, opened.len()) {
+            Ok(taken) => taken,
+            Err(refusal) => {
+                if !fresh {
+                    self.sessions.insert(key, session);
                 }
+                return Err(refusal);
             }
+        };
+        for (line, pairs) in opened.iter().zip(taken) {
+            let near = signalled(&sdp, &sdp.media[*line]);
+            self.open(&mut session, key, worker_hint, *line, from, near, pairs);
         }
         write(&session, from.other(), text.whole, &sdp, edit);
         let pending = session.pending[from.index()].get_or_insert_with(Pending::default);
@@ -179,43 +195,55 @@ impl Offers {
         Ok(())
     }
 
-    /// Takes an answer from `from`. `commit` is false for SDP in an
-    /// unreliable 18x, a preview that the 2xx will repeat (RFC 6337 §2).
-    /// Without a pending offer (a retransmitted 2xx or ACK) only the edits are made again.
+    /// Takes an answer from `from`. Without a pending offer (a retransmitted
+    /// 2xx or ACK, a 2xx after a reliable 18x) only the edits are made again.
     pub fn answer(
         &mut self,
         key: Key,
         from: End,
         ends: [EndPlan; 2],
         text: Text<'_>,
-        commit: bool,
+        settles: Settles,
         edit: &mut Edit,
     ) -> Result<(), Refusal> {
         let sdp = Body::parse(text.body).map_err(Refusal::Malformed)?;
         for media in &sdp.media {
             self.guard(signalled(&sdp, media))?;
         }
-        let Some(mut session) = self.sessions.remove(&key) else { return Ok(()) };
+        let Some(mut session) = self.sessions.remove(&key) else {
+            // Nothing was offered through us: every line is refused.
+            write(&Session::new(ends), from.other(), text.whole, &sdp, edit);
+            return Ok(());
+        };
         write(&session, from.other(), text.whole, &sdp, edit);
         let offerer = from.other().index();
-        let offered =
-            if commit { session.pending[offerer].take() } else { session.pending[offerer].clone() };
+        let offered = match settles {
+            Settles::Nothing => session.pending[offerer].clone(),
+            Settles::Offer | Settles::Call => session.pending[offerer].take(),
+        };
+        let answers = settles == Settles::Call && !std::mem::replace(&mut session.established, true);
         if let Some(offered) = offered {
             session.ends = ends;
-            self.complete(&mut session, from, &offered, &sdp, commit);
+            self.complete(&mut session, from, &offered, &sdp, settles != Settles::Nothing);
+        } else if answers {
+            self.refresh(&mut session, false);
         }
         self.sessions.insert(key, session);
         Ok(())
     }
 
-    /// A 2xx without SDP after an answer that was only previewed: the preview stands.
+    /// A 2xx to the INVITE that answers no offer of `offerer`: what was
+    /// previewed or settled before stands, and from here on silence ends the call.
     pub fn confirm(&mut self, key: Key, offerer: End) {
-        if let Some(session) = self.sessions.get_mut(&key)
-            && session.epoch > 0
-        {
-            session.pending[offerer.index()] = None;
-            session.established = true;
+        let Some(mut session) = self.sessions.remove(&key) else { return };
+        let answers = !std::mem::replace(&mut session.established, true);
+        if session.epoch > 0 {
+            let previewed = session.pending[offerer.index()].take().is_some();
+            if previewed || answers {
+                self.refresh(&mut session, previewed);
+            }
         }
+        self.sessions.insert(key, session);
     }
 
     /// The offer of `by` was refused: what it opened goes, the rest stays.
@@ -334,8 +362,46 @@ impl Offers {
         }
     }
 
-    /// Takes two pairs for a new stream and tells a worker. `near`: what the
-    /// offerer's SDP says; the other end is not known yet.
+    /// Two pairs for each of so many new streams.
+    fn take_all(&mut self, ends: &[EndPlan; 2], streams: usize) -> Result<Vec<Pairs>, Refusal> {
+        let mut taken: Vec<Ready> = Vec::with_capacity(2 * streams);
+        let mut pairs = Vec::with_capacity(streams);
+        for _ in 0..streams {
+            match self.take_pairs(ends, &mut taken) {
+                Ok(both) => pairs.push(both),
+                Err(refusal) => {
+                    self.expect(ends, streams);
+                    for ready in taken {
+                        self.pools.give_back(ready.pair, false);
+                    }
+                    return Err(refusal);
+                }
+            }
+        }
+        Ok(pairs)
+    }
+
+    fn expect(&mut self, ends: &[EndPlan; 2], streams: usize) {
+        let pool = |end: &EndPlan| (end.local, end.range, discovered(end.advertise));
+        let shared = pool(&ends[0]) == pool(&ends[1]);
+        for (ip, range, discover) in ends.iter().map(pool) {
+            self.pools.expect(ip, range, discover, if shared { 2 * streams } else { streams });
+        }
+    }
+
+    fn take_pairs(&mut self, ends: &[EndPlan; 2], taken: &mut Vec<Ready>) -> Result<Pairs, Refusal> {
+        let mut one = |end: &EndPlan| {
+            let ready = self.take(end)?;
+            taken.push(ready);
+            Ok((ready, advertised(end, &ready).ok_or(Refusal::NotReady)?))
+        };
+        let (a, b) = (one(&ends[0])?, one(&ends[1])?);
+        Ok(Pairs { legs: [a.0, b.0], advertised: [a.1, b.1] })
+    }
+
+    /// Makes a new stream and tells a worker. `near`: what the offerer's SDP
+    /// says; the other end is not known yet.
+    #[expect(clippy::too_many_arguments, reason = "a step takes what it needs by name, not through a blackboard")]
     fn open(
         &mut self,
         session: &mut Session,
@@ -344,29 +410,15 @@ impl Offers {
         line: usize,
         from: End,
         near: Option<Target>,
-    ) -> Result<(), Refusal> {
-        let a = self.take(&session.ends[0])?;
-        let b = match self.take(&session.ends[1]) {
-            Ok(b) => b,
-            Err(refusal) => {
-                self.pools.give_back(a.pair, false);
-                return Err(refusal);
-            }
-        };
-        let legs = [a, b];
-        let advertised = [advertised(&session.ends[0], &a), advertised(&session.ends[1], &b)];
-        let [Some(at_a), Some(at_b)] = advertised else {
-            self.pools.give_back(a.pair, false);
-            self.pools.give_back(b.pair, false);
-            return Err(Refusal::NotReady);
-        };
+        pairs: Pairs,
+    ) {
         let spiral = near.and_then(|t| self.live.get(&t.rtp).copied());
         let worker = spiral.map_or((worker_hint % self.workers.len() as u64) as u8, |(stream, _)| stream.worker);
         let id = self.slot(worker);
-        let mut stream = Stream::new(id, legs, [at_a, at_b]);
+        self.live.insert(pairs.advertised[0].rtp, (id, End::A));
+        self.live.insert(pairs.advertised[1].rtp, (id, End::B));
+        let mut stream = Stream::new(id, pairs);
         stream.targets[from.index()] = near.filter(|_| spiral.is_none());
-        self.live.insert(at_a.rtp, (id, End::A));
-        self.live.insert(at_b.rtp, (id, End::B));
         self.by_stream.insert(id, key);
         self.out.push_back(Command::Open {
             stream: id,
@@ -378,7 +430,6 @@ impl Offers {
         if let Some(other) = spiral {
             self.join(session, line, from, other);
         }
-        Ok(())
     }
 
     fn take(&mut self, end: &EndPlan) -> Result<Ready, Refusal> {
@@ -393,7 +444,6 @@ impl Offers {
     fn complete(&mut self, session: &mut Session, from: End, offered: &Pending, sdp: &Body<'_>, commit: bool) {
         let offerer = from.other();
         session.epoch += 1;
-        session.established |= commit;
         let mut answered = Pending::default();
         answered.read(sdp);
         session.held = offered.held || answered.held;
@@ -412,21 +462,35 @@ impl Offers {
             let muxed = offer.muxed && answer.muxed;
             self.aim(session, line, offerer, offer.target(muxed));
             self.aim(session, line, from, answer.target(muxed));
-            let timeout = (session.established && !session.held).then_some(self.timeout);
-            if let Some(stream) = &mut session.streams[line] {
-                stream.silent = false;
-                self.out.push_back(Command::Update {
-                    stream: stream.id,
-                    epoch: session.epoch,
-                    legs: stream.plans(&session.ends),
-                    timeout,
-                    rearm: commit,
-                });
-                if let Some(proto) = answer.proto.filter(|proto| *proto != stream.proto) {
-                    stream.proto = proto;
-                    self.out.push_back(Command::Carry { stream: stream.id, proto });
-                }
+            self.update(session, line, commit);
+            if let Some(stream) = &mut session.streams[line]
+                && let Some(proto) = answer.proto.filter(|proto| *proto != stream.proto)
+            {
+                stream.proto = proto;
+                self.out.push_back(Command::Carry { stream: stream.id, proto });
             }
+        }
+    }
+
+    /// What the worker was told of a session before holds now for good.
+    fn refresh(&mut self, session: &mut Session, rearm: bool) {
+        session.epoch += 1;
+        for line in 0..session.streams.len() {
+            self.update(session, line, rearm);
+        }
+    }
+
+    fn update(&mut self, session: &mut Session, line: usize, rearm: bool) {
+        let timeout = (session.established && !session.held).then_some(self.timeout);
+        if let Some(stream) = &mut session.streams[line] {
+            stream.silent = false;
+            self.out.push_back(Command::Update {
+                stream: stream.id,
+                epoch: session.epoch,
+                legs: stream.plans(&session.ends),
+                timeout,
+                rearm,
+            });
         }
     }
 

@@ -188,6 +188,16 @@ impl Pools {
         }
     }
 
+    /// An offer of several streams could not have all its pairs: so many are
+    /// bound for the next try, beyond the reserve.
+    pub fn expect(&mut self, ip: IpAddr, range: RangeId, discover: bool, pairs: usize) {
+        let Some((id, _)) = self.range(range) else { return };
+        if let Some(pool) = self.pools.get_mut(&(ip, id)) {
+            pool.expect(discover, pairs);
+            pool.fill(self.reserve, &mut self.rng, &mut self.commands);
+        }
+    }
+
     /// Takes a pair, at random among the idle ones, and refills behind it.
     pub fn take(&mut self, ip: IpAddr, range: RangeId, discover: bool) -> Result<Ready, Shortage> {
         let Some((id, _)) = self.range(range) else { return Err(Shortage::Exhausted) };

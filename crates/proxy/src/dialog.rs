@@ -62,15 +62,17 @@ impl Proxy {
             });
             return Ok(pass);
         }
-        let phone = binding.and_then(|(_, phone)| phone).or_else(|| targets.first().and_then(|t| t.phone));
+        let calling = binding.and_then(|(_, phone)| phone);
+        let phone = calling.or_else(|| targets.first().and_then(|t| t.phone));
         if kind == CallKind::Invite
             && let Some(phone) = phone
             && let Some(most) = self.config.phones.get(phone).and_then(|p| p.max_calls)
             && self.registry.calls().filter(|c| c.kind == CallKind::Invite && c.phone == Some(phone)).count() >= most
         {
-            return Err(match targets.first().and_then(|t| t.phone) == Some(phone) {
-                true => Reject::new(486, "The phone's calls are all in use"),
-                false => Reject::new(503, "The phone's calls are all in use").with("Retry-After: 10"),
+            return Err(if calling.is_some() {
+                Reject::new(503, "The phone's calls are all in use").with("Retry-After: 10")
+            } else {
+                Reject::new(486, "The phone's calls are all in use")
             });
         }
         let id = self.new_pass();
@@ -151,7 +153,7 @@ impl Proxy {
                     call.expires = Some(now + lasts + GRACE);
                 }
             }
-            if message.method() == Method::Bye && call.state == CallState::Confirmed && confirmed(call).count() <= 1 {
+            if message.method() == Method::Bye && call.state == CallState::Confirmed && standing(call).count() <= 1 {
                 call.state = CallState::Ending;
             }
         });
@@ -256,8 +258,8 @@ impl Proxy {
             if let Some(party) = party_mut(call, leg) {
                 party.state = CallState::Ending;
             }
-            let shared = confirmed(call).any(|p| p.branch == key.branch);
-            (call.state, confirmed(call).next().is_some(), shared)
+            let shared = standing(call).any(|(_, p)| p.branch == key.branch);
+            (call.state, standing(call).next().is_some(), shared)
         });
         match left {
             // Of an early dialog the answer to the INVITE decides.
@@ -288,14 +290,28 @@ impl Proxy {
         if call.state == CallState::Early {
             self.abort(now, pass, reason);
         } else {
-            for leg in 1..=call.callees.len() as u8 {
-                if party(&call, leg).is_some_and(|p| p.state == CallState::Confirmed) {
-                    self.bye(now, &call, leg, 0, &header);
-                    self.bye(now, &call, 0, leg, &header);
-                }
+            for (leg, _) in standing(&call) {
+                self.bye(now, &call, leg, 0, &header);
+                self.bye(now, &call, 0, leg, &header);
             }
         }
         self.finish(pass, cause);
+    }
+
+    /// Ends what one media session served: the call, unless another fork that
+    /// was answered, too, still stands.
+    pub(crate) fn end_branch(&mut self, now: Instant, key: MediaKey, cause: Cause, reason: &'static str) {
+        let pass = PassId(key.pass);
+        let Some(call) = self.registry.call(pass).cloned() else { return };
+        if standing(&call).all(|(_, p)| p.branch == key.branch) {
+            return self.end_call(now, pass, cause, reason);
+        }
+        let header = header(reason);
+        for (leg, _) in standing(&call).filter(|(_, p)| p.branch == key.branch) {
+            self.bye(now, &call, leg, 0, &header);
+            self.bye(now, &call, 0, leg, &header);
+            self.leave(pass, 0, leg);
+        }
     }
 
     /// Hangs up on a callee whose answer cannot be passed on.
@@ -375,9 +391,9 @@ pub(crate) fn callee(from: u8, to: u8) -> u8 {
     from.max(to)
 }
 
-/// Callees whose dialog stands.
-fn confirmed(call: &Call) -> impl Iterator<Item = &Party> {
-    call.callees.iter().filter(|p| p.state == CallState::Confirmed)
+/// Callees whose dialog stands, with their legs.
+fn standing(call: &Call) -> impl Iterator<Item = (u8, &Party)> {
+    (1..=u8::MAX).zip(&call.callees).filter(|(_, p)| p.state == CallState::Confirmed)
 }
 
 /// Why a request of ours ends something (RFC 3326).

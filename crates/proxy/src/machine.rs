@@ -144,6 +144,12 @@ impl Proxy {
         self.offers.ports()
     }
 
+    /// The truth that all published changes add up to. Readers outside fold
+    /// [`Output::Changed`]; this is what their fold is checked against.
+    pub fn registry(&self) -> &Registry {
+        &self.registry
+    }
+
     /// What is written for a listener's socket now; `None` while it is not known.
     pub fn advertised_for(&self, listener: ListenerId) -> Option<SocketAddr> {
         let bind = self.config.listeners.get(usize::from(listener.0))?.bind;

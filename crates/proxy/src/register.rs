@@ -4,7 +4,7 @@
 
 use std::time::{Duration, Instant};
 
-use nat::{Source, detect};
+use nat::{Side, Source, detect};
 use registry::registry::Bound;
 use registry::{Binding, BindingId};
 use wire::sip::{Contact, Host, Message, Name, NameAddr, Status, Uri};
@@ -30,6 +30,7 @@ const MOST_CONTACTS: usize = 16;
 pub(crate) struct Registration {
     pub(crate) aor: Vec<u8>,
     pub(crate) natted: bool,
+    user_agent: Vec<u8>,
     contacts: Vec<Asked>,
     star: bool,
 }
@@ -62,6 +63,11 @@ pub(crate) fn aor(message: Message<'_>) -> Option<Vec<u8>> {
     aor.push(b'@');
     aor.extend(uri.host?.0.to_ascii_lowercase());
     Some(aor)
+}
+
+/// What the phone calls itself, shortened for the status page.
+pub(crate) fn user_agent(message: Message<'_>) -> Vec<u8> {
+    message.value(Name::UserAgent).map(|agent| agent[..agent.len().min(64)].to_vec()).unwrap_or_default()
 }
 
 /// q as thousandths (§20.10).
@@ -142,8 +148,13 @@ impl Proxy {
             return Err(Reject::new(403, "Enter this address as outbound proxy, and your provider as the domain"));
         }
         let aor = aor(message).ok_or(Reject::new(400, "Bad To"))?;
-        let mut registration =
-            Registration { natted: self.natted(flow, message), contacts: Vec::new(), star: false, aor };
+        let mut registration = Registration {
+            natted: self.natted(flow, message),
+            user_agent: user_agent(message),
+            contacts: Vec::new(),
+            star: false,
+            aor,
+        };
         for contact in message.contacts() {
             match contact {
                 Ok(Contact::Star) => registration.star = true,
@@ -217,11 +228,9 @@ impl Proxy {
             listed = true;
             let Some(id) = self.registered_as(registration, upstream, &addr) else { continue };
             let asked = registration.contacts.iter().find(|c| c.id == id);
-            let theirs = asked
-                .map(|c| c.uri.clone())
-                .or_else(|| self.registry.binding(id).map(|b| b.contact.clone()));
-            // A binding from before we knew it: the phone sees it as reached through us.
-            let theirs = theirs.or_else(|| {
+            // Other phones of the same user are seen as reached through us: their
+            // own Contact is an address of another network.
+            let theirs = asked.map(|c| c.uri.clone()).or_else(|| {
                 let token = self.key.seal(Token::Binding(id));
                 self.advertised(flow).map(|own| contact::uri(addr.uri, own, Some(&token)))
             });
@@ -274,7 +283,7 @@ impl Proxy {
                         natted: registration.natted,
                         phone: self.phone_of(&registration.aor, contact.instance.as_deref(), flow),
                         q: contact.q,
-                        user_agent: Vec::new(),
+                        user_agent: registration.user_agent.clone(),
                         expires: now + Duration::from_secs(u64::from(*seconds)),
                         answered: false,
                         missed: 0,
@@ -305,9 +314,6 @@ impl Proxy {
     pub(crate) fn bind(&mut self, now: Instant, mut binding: Binding) {
         if let Some(old) = self.registry.binding(binding.id) {
             binding.answered = old.answered && old.flow == binding.flow;
-            if binding.user_agent.is_empty() {
-                binding.user_agent.clone_from(&old.user_agent);
-            }
         }
         let (id, flow, natted) = (binding.id, binding.flow, binding.natted);
         let aor = String::from_utf8_lossy(&binding.aor).into_owned();
@@ -320,7 +326,10 @@ impl Proxy {
                 }
             }
         }
-        self.keep_pinged(now, id, natted && !flow.transport.reliable());
+        // A router with a SIP ALG hides the NAT, but not its timeout: whoever
+        // comes from outside is pinged, whatever it claims.
+        let outside = self.side(flow) == Side::Outer && self.on_phones_side(flow);
+        self.keep_pinged(now, id, (natted || outside) && !flow.transport.reliable());
     }
 
     /// Removes a binding, if it is there.

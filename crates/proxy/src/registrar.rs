@@ -7,8 +7,10 @@ use wire::Flow;
 use wire::sip::{Contact, Message, Name};
 
 use crate::Proxy;
-use crate::register::{NATED_EXPIRY, preference};
+use crate::register::{NATED_EXPIRY, preference, user_agent};
 use crate::request::Reject;
+use crate::rewrite::contact;
+use crate::token::Token;
 use crate::transaction::Key;
 
 /// Longest expiry granted, seconds.
@@ -79,7 +81,6 @@ impl Proxy {
                 self.release(id, false);
                 continue;
             }
-            let agent = message.value(Name::UserAgent).unwrap_or_default();
             let binding = Binding {
                 id,
                 phone: self.phone_of(&aor, instance.as_deref(), flow),
@@ -92,7 +93,7 @@ impl Proxy {
                 upstream: None,
                 natted,
                 q,
-                user_agent: agent[..agent.len().min(64)].to_vec(),
+                user_agent: user_agent(message),
                 expires: now + Duration::from_secs(u64::from(seconds)),
                 answered: false,
                 missed: 0,
@@ -104,8 +105,13 @@ impl Proxy {
         let mut answer = Reject::new(200, "OK");
         for binding in self.registry.of_aor(&aor) {
             let left = binding.expires.saturating_duration_since(now).as_secs();
-            let contact = String::from_utf8_lossy(&binding.contact);
-            answer = answer.with(&format!("Contact: <{contact}>;expires={left}"));
+            // A phone of the other side is seen as reached through us.
+            let same_side = self.side(binding.flow) == self.side(flow);
+            let contact = match self.advertised(flow).filter(|_| !same_side) {
+                Some(own) => contact::uri(&binding.contact, own, Some(&self.key.seal(Token::Binding(binding.id)))),
+                None => binding.contact.clone(),
+            };
+            answer = answer.with(&format!("Contact: <{}>;expires={left}", String::from_utf8_lossy(&contact)));
         }
         self.answer(now, flow, message, key, &answer);
         Ok(())

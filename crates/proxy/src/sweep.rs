@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use media::Fact;
-use media::offer::{Key as MediaKey, News};
+use media::offer::News;
 use registry::{BindingId, CallKind, CallState, Key, PassId};
 use wire::Flow;
 use wire::sip::Status;
@@ -204,12 +204,8 @@ impl Proxy {
     /// News from a media worker.
     pub(crate) fn fact(&mut self, now: Instant, fact: &Fact) {
         match self.offers.handle_fact(fact) {
-            Some(News::Dead(MediaKey { pass, .. })) => {
-                self.end_call(now, PassId(pass), Cause::MediaTimeout, "No media");
-            }
-            Some(News::Lost(MediaKey { pass, .. })) => {
-                self.end_call(now, PassId(pass), Cause::MediaFailed, "Media failure");
-            }
+            Some(News::Dead(key)) => self.end_branch(now, key, Cause::MediaTimeout, "No media"),
+            Some(News::Lost(key)) => self.end_branch(now, key, Cause::MediaFailed, "Media failure"),
             None => {}
         }
         if matches!(fact, Fact::Closed { .. }) {

@@ -85,16 +85,17 @@ impl Edit {
     /// As [`Edit::replace`], with the pieces from anywhere.
     pub fn replace_with<'t>(&mut self, span: Span, rule: Rule, text: impl IntoIterator<Item = &'t [u8]>) {
         let start = self.text.len();
-        for piece in text {
-            self.text.extend_from_slice(piece);
-        }
+        text.into_iter().for_each(|piece| self.text.extend_from_slice(piece));
         let text = Span::new(start, self.text.len());
         // Kept sorted as they come, stable, so that inserts at one place keep their order.
-        let at = match self.splices.last() {
-            Some(last) if last.span.start > span.start => self.splices.partition_point(|s| s.span.start <= span.start),
-            Some(_) | None => self.splices.len(),
-        };
-        self.splices.insert(at, Splice { span, text, rule });
+        let splice = Splice { span, text, rule };
+        match self.splices.last() {
+            Some(last) if last.span.start > span.start => {
+                let at = self.splices.partition_point(|s| s.span.start <= span.start);
+                self.splices.insert(at, splice);
+            }
+            Some(_) | None => self.splices.push(splice),
+        }
     }
 
     /// Inserts text before the octet at `at`.

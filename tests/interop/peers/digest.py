@@ -3,7 +3,8 @@
 import hashlib
 import re
 import secrets
-import socket
+
+from .process import udp_socket
 
 HASHES = {"MD5": hashlib.md5, "SHA-256": hashlib.sha256}
 
@@ -34,9 +35,7 @@ class Phone:
     """Speaks from one address to one registrar or edge."""
 
     def __init__(self, address, remote, user, password, domain):
-        self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        self.socket.bind(address)
+        self.socket = udp_socket(address)
         self.address, self.remote = address, remote
         self.user, self.password, self.domain = user, password, domain
         self.call_id = secrets.token_hex(8)

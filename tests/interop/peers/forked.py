@@ -3,8 +3,9 @@
 
 import re
 import secrets
-import socket
 import time
+
+from .process import udp_socket
 
 BODY = "\r\n".join([
     "v=0", "o=ann 7001 1 IN IP4 {host}", "s=-", "c=IN IP4 {host}", "t=0 0",
@@ -24,8 +25,7 @@ class ForkedCaller:
     """Calls, acknowledges every 2xx, and waits until every answered phone has hung up."""
 
     def __init__(self, address, remote, me, peer, domain, answers):
-        self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        self.socket.bind(address)
+        self.socket = udp_socket(address)
         self.address, self.remote, self.answers = address, remote, answers
         self.uri, self.own = f"sip:{peer}@{domain}", f"sip:{me}@{domain}"
         self.call_id, self.branch = secrets.token_hex(8), f"z9hG4bK{secrets.token_hex(8)}"

@@ -1,6 +1,6 @@
 """A phone that hears everything and says nothing."""
 
-import socket
+from .process import udp_socket
 
 
 class Mute:
@@ -9,8 +9,7 @@ class Mute:
     name = "mute"
 
     def __init__(self, address):
-        self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        self.socket.bind(address)
+        self.socket = udp_socket(address)
 
     def finish(self):
         self.socket.settimeout(0.1)

@@ -4,6 +4,7 @@ import ctypes
 import os
 import pathlib
 import signal
+import socket
 import subprocess
 import time
 
@@ -68,3 +69,18 @@ def udp_bound(address, port):
     return any(row.split()[1] in ends for row in rows) or any(
         row.split()[1] == f"{'0' * 32}:{port:04X}" for row in rows6
     )
+
+
+def wait_until_free(address, deadline_s=2.0):
+    """A child between fork and exec holds a copy of every socket of ours, closed ones included, for a moment."""
+    end = time.monotonic() + deadline_s
+    while udp_bound(*address) and time.monotonic() < end:
+        time.sleep(0.01)
+
+
+def udp_socket(address):
+    """A UDP socket of our own on this address."""
+    wait_until_free(address)
+    opened = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    opened.bind(address)
+    return opened

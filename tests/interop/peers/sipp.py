@@ -7,7 +7,7 @@ import subprocess
 import time
 
 from . import scenario
-from .process import Process
+from .process import Process, wait_until_free
 
 
 class Sipp:
@@ -29,6 +29,7 @@ class Sipp:
         ]
         if not listens:
             command += ["-m", 1, "-aa", "-oocsn", "ooc_default"]
+        wait_until_free(address)
         self.process = Process(command, self.folder / "screen")
         if listens:
             self.process.wait_for_udp(address)

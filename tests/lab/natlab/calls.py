@@ -17,8 +17,8 @@ def play(scene):
     if kind == cells.GAP:
         return [_gap(scene)]
     if kind == cells.IDLE:
-        scene.let_pass(settings.IDLE_S)
-        return [call_once(scene, hang_up_by=scene.cell.callee)]
+        silent = _idle(scene)
+        return [{**call_once(scene, hang_up_by=scene.cell.callee), "phone_silent_s": silent}]
     first = call_once(scene, hang_up_by=scene.cell.caller)
     if scene.cell.role == "direct" and scene.cell.nat:
         return [first]
@@ -45,6 +45,23 @@ def _note_ports(scene, record):
     """While the call lasts, its ports must be seen to be taken: else their coming back would say nothing."""
     if scene.siplatch:
         record["ports_taken"] = scene.siplatch.ports_taken()
+
+
+def _idle(scene):
+    """Idles, and then until the phone's own last REGISTER is older than any mapping; that age in seconds.
+
+    A phone that has just renewed its registration has thereby opened its NAT box by itself, and would prove nothing.
+    """
+    scene.let_pass(settings.IDLE_S)
+    control = scene.phones[scene.cell.callee].control
+
+    def silent():
+        return time.monotonic() - control.last(("REGISTERING", "REGISTER_OK"))
+    wait_until(
+        lambda: silent() > settings.UDP_TIMEOUT_S + settings.SILENCE_MARGIN_S, settings.SILENCE_DEADLINE_S,
+        "the phone to be silent for longer than the NAT box remembers it", step_s=0.2,
+    )
+    return round(silent(), 1)
 
 
 def _establish(scene):

@@ -18,6 +18,7 @@ class Control:
         self.responses = {}
         self.news = threading.Condition()
         self.tokens = 0
+        self.began = time.monotonic()
         self.socket = wait_until(lambda: self._connect(namespace), deadline_s, f"{name} to listen for commands")
         threading.Thread(target=self._read, daemon=True, name=f"control of {name}").start()
 
@@ -91,6 +92,11 @@ class Control:
             if event.get("type") in kinds and all(event.get(key) == value for key, value in fields.items()):
                 return when, event
         return None
+
+    def last(self, kinds):
+        """When the last event of one of these kinds came; the start of this line if none has come."""
+        with self.news:
+            return max([when for when, event in self.events if event.get("type") in kinds], default=self.began)
 
     def wait(self, kinds, since, deadline_s, **fields):
         """Waits for such an event; (time, event), or None after the deadline."""

@@ -68,6 +68,7 @@ def _tell(scene):
 
 
 def _tell_media(scene):
+    scene.let_pass(settings.TALK_BEFORE_HOLD_S)
     offer, seen = _media(scene, "office", "sent"), _media(scene, "public", "received")
     answer, told = _media(scene, "public", "sent"), _media(scene, "office", "received")
     say("What SDP said:",

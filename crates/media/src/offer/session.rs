@@ -41,6 +41,12 @@ impl Session {
     }
 }
 
+/// Ports of a new stream, facing end A and B, and what is written for them.
+pub(super) struct Pairs {
+    pub(super) legs: [Ready; 2],
+    pub(super) advertised: [Target; 2],
+}
+
 /// One relayed m-line.
 #[derive(Debug)]
 pub(super) struct Stream {
@@ -62,7 +68,7 @@ pub(super) struct Stream {
 }
 
 impl Stream {
-    pub(super) fn new(id: StreamId, legs: [Ready; 2], advertised: [Target; 2]) -> Self {
+    pub(super) fn new(id: StreamId, Pairs { legs, advertised }: Pairs) -> Self {
         Self { id, legs, advertised, targets: [None; 2], joined: [None; 2], proto: Proto::Rtp, silent: false, heard: 0 }
     }
 

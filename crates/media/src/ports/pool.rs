@@ -35,6 +35,8 @@ type Class = bool;
 struct Stock {
     /// Somebody takes pairs of this class.
     wanted: bool,
+    /// An offer waits for so many at once.
+    expected: usize,
     /// Pairs that can be taken.
     ready: Vec<u16>,
     /// Idle, being bound or being discovered.
@@ -63,6 +65,12 @@ impl Pool {
         self.stock[usize::from(class)].wanted = true;
     }
 
+    /// An offer needs so many pairs at once; what is taken counts toward it.
+    pub(super) fn expect(&mut self, class: Class, pairs: usize) {
+        let stock = &mut self.stock[usize::from(class)];
+        stock.expected = stock.expected.max(pairs);
+    }
+
     pub(super) fn state(&self, rtp: u16) -> Option<State> {
         self.pairs.get(&rtp).map(|(_, state)| *state)
     }
@@ -72,6 +80,8 @@ impl Pool {
             && let Some(State::Idle(mapped)) = self.state(rtp)
         {
             self.put(rtp, class, State::Live(mapped));
+            let stock = &mut self.stock[usize::from(class)];
+            stock.expected = stock.expected.saturating_sub(1);
             return Ok(Ready { pair: self.pair(rtp), mapped: mapped.filter(|_| class) });
         }
         let waiting = self.stock[usize::from(class)].warm > 0 || !self.fresh.is_empty();
@@ -120,8 +130,8 @@ impl Pool {
         let stock = &self.stock[usize::from(class)];
         match (stock.wanted, class) {
             (false, _) => 0,
-            (true, false) => reserve,
-            (true, true) => reserve.max(stock.live + 2).min(MOST_MAPPED),
+            (true, false) => reserve.max(stock.expected),
+            (true, true) => reserve.max(stock.live + 2).max(stock.expected).min(MOST_MAPPED),
         }
     }
 

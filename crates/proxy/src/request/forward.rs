@@ -352,11 +352,11 @@ impl Proxy {
 
     /// A response of our own without a transaction. Whoever has proven nothing
     /// gets no more octets than it sent, twice as many for a challenge: what
-    /// does not fit loses its extra fields, then stays unsent.
+    /// does not fit loses its extra fields, then its reason phrase, then stays unsent.
     pub(crate) fn answer_stateless(&mut self, flow: Flow, message: Message<'_>, answer: &Reject) {
         let branch = message.top_via().ok().and_then(|v| v.branch()).unwrap_or_default();
         let tag = self.tag_for(message.call_id(), branch);
-        let compose = |extra: &[u8], reason| {
+        let compose = |(extra, reason): (&[u8], _)| {
             let mut bytes = Vec::with_capacity(512);
             sip::compose::Response {
                 request: message,
@@ -370,18 +370,18 @@ impl Proxy {
             .write(&mut bytes);
             bytes
         };
-        let mut bytes = compose(&answer.extra, answer.reason);
-        if !self.is_proven(flow) {
-            let challenge = matches!(answer.status.0, 401 | 407);
-            let budget = message.bytes.len() * if challenge { 2 } else { 1 };
-            if bytes.len() > budget && !challenge {
-                bytes = compose(b"", "");
-            }
-            if bytes.len() > budget {
-                let side = self.side(flow);
-                return self.observe(Observed::Dropped { side, reason: DropReason::Budget });
-            }
-        }
+        let challenge = matches!(answer.status.0, 401 | 407);
+        let budget = match (self.is_proven(flow), challenge) {
+            (true, _) => usize::MAX,
+            (false, true) => 2 * message.bytes.len(),
+            (false, false) => message.bytes.len(),
+        };
+        let forms = [(&answer.extra[..], answer.reason), (b"", answer.reason), (b"", "")];
+        let allowed = if challenge { &forms[..1] } else { &forms[..] };
+        let Some(bytes) = allowed.iter().map(|form| compose(*form)).find(|bytes| bytes.len() <= budget) else {
+            let side = self.side(flow);
+            return self.observe(Observed::Dropped { side, reason: DropReason::Budget });
+        };
         self.count_out(flow, answer.status);
         self.transmit(via::reply(flow, message), bytes);
     }

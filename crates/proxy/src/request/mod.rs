@@ -19,6 +19,7 @@ use wire::{Flow, Malformed};
 
 pub(crate) use target::Target;
 
+use crate::rewrite::via;
 use crate::transaction::Key;
 use crate::{DropReason, Observed, Proxy};
 
@@ -47,6 +48,7 @@ impl Proxy {
     /// One request from the wire.
     pub(crate) fn request(&mut self, now: Instant, flow: Flow, message: Message<'_>) {
         let method = message.method();
+        let flow = via::home(flow, message);
         self.count_in(flow, method);
         let Ok(via) = message.top_via() else {
             let side = self.side(flow);

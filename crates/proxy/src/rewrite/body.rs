@@ -2,7 +2,7 @@
 //! RFC 3262 §5, RFC 3311 §5, RFC 6337 §2.2), handed to the media half.
 
 use media::End;
-use media::offer::{EndPlan, Key, Refusal, Text};
+use media::offer::{EndPlan, Key, Refusal, Settles, Text};
 use nat::Side;
 use wire::Edit;
 use wire::sip::{Message, Method, Name};
@@ -44,7 +44,8 @@ impl Proxy {
         let answers = matches!(message.method(), Method::Ack | Method::Prack)
             && (self.offers.pending(key, from.other()) || message.method() == Method::Ack);
         if answers {
-            self.offers.answer(key, from, ends, text, true, edit)
+            let settles = if message.method() == Method::Ack { Settles::Call } else { Settles::Offer };
+            self.offers.answer(key, from, ends, text, settles, edit)
         } else {
             let hint = self.key.digest("worker", &[message.call_id()]);
             self.offers.offer(key, hint, from, ends, text, edit)
@@ -63,19 +64,27 @@ impl Proxy {
         edit: &mut Edit,
     ) -> Result<(), Refusal> {
         let success = message.status().is_some_and(|s| s.is_success());
-        let Some(body) = sdp(message) else {
-            if offered && success {
-                self.offers.confirm(key, from.other());
+        let answered = success && message.method() == Method::Invite;
+        let text = sdp(message).map(|body| Text { whole: message.bytes, body });
+        match text {
+            Some(text) if offered => {
+                let settles = match (answered, success || reliable(message)) {
+                    (true, _) => Settles::Call,
+                    (false, true) => Settles::Offer,
+                    (false, false) => Settles::Nothing,
+                };
+                return self.offers.answer(key, from, ends, text, settles, edit);
             }
-            return Ok(());
-        };
-        let text = Text { whole: message.bytes, body };
-        if offered {
-            self.offers.answer(key, from, ends, text, success || reliable(message), edit)
-        } else {
-            let hint = self.key.digest("worker", &[message.call_id()]);
-            self.offers.offer(key, hint, from, ends, text, edit)
+            Some(text) => {
+                let hint = self.key.digest("worker", &[message.call_id()]);
+                self.offers.offer(key, hint, from, ends, text, edit)?;
+            }
+            None => {}
         }
+        if answered {
+            self.offers.confirm(key, from.other());
+        }
+        Ok(())
     }
 
     /// The response for an offer that we cannot carry.

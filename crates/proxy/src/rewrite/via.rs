@@ -71,6 +71,14 @@ pub(crate) fn reply(flow: Flow, message: Message<'_>) -> Flow {
     Flow { remote: SocketAddr::new(flow.remote.ip(), port), ..flow }
 }
 
+/// The flow by which a sender is known: where it listens. One that shows no
+/// NAT and does not ask for `rport` may send from any port (old phones do, from
+/// a new one each time). Believed of private addresses only: a public one may
+/// be a NAT's, whose ports belong to different people.
+pub(crate) fn home(flow: Flow, message: Message<'_>) -> Flow {
+    if nat::address::is_private(flow.remote.ip()) { reply(flow, message) } else { flow }
+}
+
 /// Pushes our Via on top.
 pub(crate) fn push(message: Message<'_>, edit: &mut Edit, value: &str) {
     sip::edit::push(message, edit, Rule::Via, Name::Via, &[value.as_bytes()]);

@@ -4,11 +4,17 @@
 //! fails only where a body could not be rewritten safely. A line that does not
 //! read as `x=…` is an unknown line. It must not copy or mend text.
 
-use std::ops::Range;
-
+use super::attributes::next_line;
 use super::media::{media_line, rtcp};
-use super::{Attribute, Body, Connection, Direction, MAX_MEDIA, Origin};
+use super::{Attribute, Attributes, Body, Connection, Direction, MAX_MEDIA, MediaList, Origin};
 use crate::{Malformed, Span};
+
+/// Where the section that is being read begins, and its attributes.
+#[derive(Default)]
+struct Open {
+    start: usize,
+    attributes: Option<usize>,
+}
 
 impl<'a> Body<'a> {
     /// Reads a body. Fails only where siplatch could not rewrite it safely:
@@ -16,38 +22,46 @@ impl<'a> Body<'a> {
     /// line without the three or six fields it needs, more than 64 m-lines.
     /// `Malformed::at` is the offset in `raw`.
     pub fn parse(raw: &'a [u8]) -> Result<Self, Malformed> {
-        let mut body =
-            Self { raw, origin: None, connection: None, direction: None, attributes: Vec::new(), media: Vec::new() };
-        let mut section = 0;
-        let mut at = 0;
-        while at < raw.len() {
-            let end = memchr::memchr(b'\n', &raw[at..]).map_or(raw.len(), |offset| at + offset + 1);
-            let line = &raw[at..end];
+        let mut body = Self {
+            raw,
+            origin: None,
+            connection: None,
+            direction: None,
+            attributes: Attributes::EMPTY,
+            media: MediaList::EMPTY,
+        };
+        let mut open = Open::default();
+        let mut rest = raw;
+        while !rest.is_empty() {
+            let at = raw.len() - rest.len();
+            let line;
+            (line, rest) = next_line(rest);
             if let [kind, b'=', ..] = line {
-                body.line(*kind, line, &mut section, at)?;
+                body.line(*kind, line, &mut open, at)?;
             }
-            at = end;
         }
-        body.close(section..raw.len());
+        body.close(&open, raw.len());
         Ok(body)
     }
 
     /// One `x=…` line at offset `at`.
-    fn line(&mut self, kind: u8, line: &'a [u8], section: &mut usize, at: usize) -> Result<(), Malformed> {
-        let value = content(line);
+    fn line(&mut self, kind: u8, line: &'a [u8], open: &mut Open, at: usize) -> Result<(), Malformed> {
         match kind {
-            b'a' => self.attribute_line(value, line),
+            b'a' => {
+                open.attributes.get_or_insert(at);
+                self.attribute_line(line);
+            }
             b'm' => {
-                self.close(*section..at);
-                *section = at;
+                self.close(open, at);
+                *open = Open { start: at, attributes: None };
                 if self.media.len() == MAX_MEDIA {
                     return Err(Malformed { at, what: "more than 64 media lines in SDP" });
                 }
-                let media = media_line(value, line).ok_or(Malformed { at, what: "unreadable port in SDP m= line" })?;
+                let media = media_line(line).ok_or(Malformed { at, what: "unreadable port in SDP m= line" })?;
                 self.media.push(media);
             }
             b'c' => {
-                let read = connection(value).ok_or(Malformed { at, what: "SDP c= line has too few fields" })?;
+                let read = connection(content(line)).ok_or(Malformed { at, what: "SDP c= line has too few fields" })?;
                 let slot = match self.media.last_mut() {
                     Some(media) => &mut media.connection,
                     None => &mut self.connection,
@@ -55,7 +69,7 @@ impl<'a> Body<'a> {
                 *slot = slot.or(read);
             }
             b'o' => {
-                let read = origin(value, self.raw).ok_or(Malformed { at, what: "SDP o= line has too few fields" })?;
+                let read = origin(content(line)).ok_or(Malformed { at, what: "SDP o= line has too few fields" })?;
                 self.origin.get_or_insert(read);
             }
             _ => {}
@@ -63,31 +77,30 @@ impl<'a> Body<'a> {
         Ok(())
     }
 
-    fn attribute_line(&mut self, content: &'a [u8], line: &'a [u8]) {
-        // Names are short: a plain loop is there before a search for it has begun.
-        let (name, value) = match content.iter().position(|b| *b == b':') {
-            Some(colon) => (&content[..colon], &content[colon + 1..]),
-            None => (content.trim_ascii_end(), &content[content.len()..]),
-        };
-        let attribute = Attribute { name, value, line };
+    /// Reads the few attributes that count here; the others wait until they are asked for.
+    fn attribute_line(&mut self, line: &'a [u8]) {
+        let Some(b"a=rtcp" | b"a=send" | b"a=recv" | b"a=inac") = line.first_chunk() else { return };
+        let Attribute { name, value, .. } = Attribute::of(line);
         let Some(media) = self.media.last_mut() else {
             self.direction = self.direction.or_else(|| Direction::from_name(name));
-            push(&mut self.attributes, attribute);
             return;
         };
         match name {
             b"rtcp" => media.rtcp = media.rtcp.or_else(|| rtcp(value)),
             b"rtcp-mux" => media.rtcp_mux = true,
-            _ if name.len() == 8 => media.direction = media.direction.or_else(|| Direction::from_name(name)),
-            _ => {}
+            _ => media.direction = media.direction.or_else(|| Direction::from_name(name)),
         }
-        push(&mut media.attributes, attribute);
     }
 
-    /// The section that began with the last `m=` line ends here.
-    fn close(&mut self, section: Range<usize>) {
-        if let Some(media) = self.media.last_mut() {
-            media.section = &self.raw[section];
+    /// The section that is open ends before offset `end`.
+    fn close(&mut self, open: &Open, end: usize) {
+        let attributes = Attributes::of(&self.raw[open.attributes.unwrap_or(end)..end]);
+        match self.media.last_mut() {
+            Some(media) => {
+                media.attributes = attributes;
+                media.section = &self.raw[open.start..end];
+            }
+            None => self.attributes = attributes,
         }
     }
 
@@ -99,7 +112,7 @@ impl<'a> Body<'a> {
 
     /// The value of the first session-level attribute of this name.
     pub fn attribute(&self, name: &str) -> Option<&'a [u8]> {
-        self.attributes.iter().find(|a| a.name == name.as_bytes()).map(|a| a.value)
+        self.attributes.named(name).next().map(|a| a.value)
     }
 }
 
@@ -124,28 +137,20 @@ fn connection(value: &[u8]) -> Option<Option<Connection<'_>>> {
         return Some(None);
     }
     let address = joined(kind, host, value);
-    let host = memchr::memchr(b'/', host).map_or(host, |slash| &host[..slash]);
+    let host = host.iter().position(|b| *b == b'/').map_or(host, |slash| &host[..slash]);
     Some(Some(Connection { address, host }))
 }
 
 /// `user session version IN IP4 host` (§5.2), read from the end, because
 /// some phones write a user name with blanks in it.
-fn origin<'a>(value: &'a [u8], raw: &'a [u8]) -> Option<Origin<'a>> {
+fn origin(value: &[u8]) -> Option<Origin<'_>> {
     let mut fields = fields(value).rev();
     let (host, kind, _network) = (fields.next()?, fields.next()?, fields.next()?);
     let (version, session, _user) = (fields.next()?, fields.next()?, fields.next()?);
-    Some(Origin { session, version, address: joined(kind, host, raw), host })
+    Some(Origin { session, version, address: joined(kind, host, value), host })
 }
 
 /// From the start of one sub-slice of `whole` to the end of a later one.
 fn joined<'a>(first: &[u8], last: &[u8], whole: &'a [u8]) -> &'a [u8] {
     Span { start: Span::of(first, whole).start, end: Span::of(last, whole).end }.in_(whole)
-}
-
-/// Most sections have four to twelve attributes: one allocation, not three.
-fn push<'a>(attributes: &mut Vec<Attribute<'a>>, attribute: Attribute<'a>) {
-    if attributes.is_empty() {
-        attributes.reserve(8);
-    }
-    attributes.push(attribute);
 }

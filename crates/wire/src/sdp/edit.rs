@@ -7,8 +7,9 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use super::attributes::next_line;
 use super::body::content;
-use super::{Attribute, Body, Connection, Direction, Media, Origin};
+use super::{Attribute, Attributes, Body, Connection, Direction, Media, Origin};
 use crate::text::Text;
 use crate::{Edit, Rule, Span};
 
@@ -56,19 +57,16 @@ pub fn add_connection(whole: &[u8], edit: &mut Edit, media: &Media<'_>, address:
 pub fn rtcp(whole: &[u8], edit: &mut Edit, media: &Media<'_>, address: SocketAddr) {
     let (port, ip) = (Text::number(address.port().into()), Text::ip(address.ip()));
     let text: [&[u8]; 4] = [b"rtcp:", port.get(), b" IN ", ip.get()];
-    let at = media
-        .attributes
-        .first()
-        .map_or(media.section.len(), |first| Span::of(first.line, media.section).start as usize);
-    let section = Level { attributes: &media.attributes, text: media.section, sample: media.line };
-    section.write(whole, edit, at, &text, |attribute| attribute.name == b"rtcp");
+    let at = Span::of(media.attributes.lines(), media.section).start as usize;
+    let section = Level { text: media.section, sample: media.line };
+    section.write(whole, edit, at, &text, media.attributes.named("rtcp"));
 }
 
 /// Writes the direction of one stream (RFC 8866 §6.7): replaced where it
 /// stands in the section, else added as its last line.
 pub fn direction(whole: &[u8], edit: &mut Edit, media: &Media<'_>, direction: Direction) {
-    let section = Level { attributes: &media.attributes, text: media.section, sample: media.line };
-    section.write(whole, edit, media.section.len(), &[direction.as_str().as_bytes()], is_direction);
+    let section = Level { text: media.section, sample: media.line };
+    section.write(whole, edit, media.section.len(), &[direction.as_str().as_bytes()], directions(media.attributes));
 }
 
 /// Writes the direction at session level, the default for all streams that
@@ -76,51 +74,56 @@ pub fn direction(whole: &[u8], edit: &mut Edit, media: &Media<'_>, direction: Di
 /// line before the first `m=`.
 pub fn session_direction(whole: &[u8], edit: &mut Edit, body: &Body<'_>, direction: Direction) {
     let text = body.session();
-    let section = Level { attributes: &body.attributes, text, sample: first_line(text) };
-    section.write(whole, edit, text.len(), &[direction.as_str().as_bytes()], is_direction);
+    let section = Level { text, sample: next_line(text).0 };
+    section.write(whole, edit, text.len(), &[direction.as_str().as_bytes()], directions(body.attributes));
 }
 
 /// Removes every line of these attribute names, at session and media level.
 pub fn remove_attributes(whole: &[u8], edit: &mut Edit, body: &Body<'_>, names: &[&str]) {
-    remove(whole, edit, &body.attributes, names);
+    remove(whole, edit, body.attributes, names);
     for media in &body.media {
-        remove(whole, edit, &media.attributes, names);
+        remove(whole, edit, media.attributes, names);
     }
 }
 
 /// Removes every line of these attribute names from one section.
 pub fn remove_media_attributes(whole: &[u8], edit: &mut Edit, media: &Media<'_>, names: &[&str]) {
-    remove(whole, edit, &media.attributes, names);
+    remove(whole, edit, media.attributes, names);
 }
 
-fn remove(whole: &[u8], edit: &mut Edit, attributes: &[Attribute<'_>], names: &[&str]) {
-    for attribute in attributes {
+fn remove(whole: &[u8], edit: &mut Edit, attributes: Attributes<'_>, names: &[&str]) {
+    for attribute in attributes.iter() {
         if names.iter().any(|name| name.as_bytes() == attribute.name) {
             edit.delete(Span::of(attribute.line, whole), Rule::Sdp);
         }
     }
 }
 
-fn is_direction(attribute: &Attribute<'_>) -> bool {
-    Direction::from_name(attribute.name).is_some()
+fn directions(attributes: Attributes<'_>) -> impl Iterator<Item = Attribute<'_>> {
+    attributes.iter().filter(|attribute| Direction::from_name(attribute.name).is_some())
 }
 
-/// A session level or media section, as far as its attributes go.
+/// A session level or media section that an attribute is written into.
 struct Level<'a> {
-    attributes: &'a [Attribute<'a>],
     text: &'a [u8],
     /// A line whose line end new lines take over.
     sample: &'a [u8],
 }
 
 impl Level<'_> {
-    /// Replaces the first attribute that fits and drops the others that do;
+    /// Replaces the first of its attributes that the new one is for and drops the others;
     /// none: adds one at offset `at` of the section.
-    fn write(&self, whole: &[u8], edit: &mut Edit, at: usize, text: &[&[u8]], fits: impl Fn(&Attribute<'_>) -> bool) {
-        let mut fitting = self.attributes.iter().filter(|attribute| fits(attribute));
-        if let Some(attribute) = fitting.next() {
+    fn write<'a>(
+        &self,
+        whole: &[u8],
+        edit: &mut Edit,
+        at: usize,
+        text: &[&[u8]],
+        mut there: impl Iterator<Item = Attribute<'a>>,
+    ) {
+        if let Some(attribute) = there.next() {
             edit.replace(Span::of(content(attribute.line), whole), Rule::Sdp, text);
-            for other in fitting {
+            for other in there {
                 edit.delete(Span::of(other.line, whole), Rule::Sdp);
             }
             return;
@@ -144,12 +147,8 @@ impl Level<'_> {
     /// end, a new one goes before it: should that line be removed by another
     /// edit, no blank line stays behind.
     fn before_unfinished(&self, at: usize) -> usize {
-        match self.attributes.last() {
-            Some(last) if at == self.text.len() && ending(last.line).is_empty() => {
-                Span::of(last.line, self.text).start as usize
-            }
-            _ => at,
-        }
+        let last = memchr::memrchr(b'\n', self.text).map_or(0, |end| end + 1);
+        if at == self.text.len() && self.text[last..].starts_with(b"a=") { last } else { at }
     }
 }
 
@@ -173,8 +172,4 @@ fn ending(text: &[u8]) -> &[u8] {
         _ => 0,
     };
     &text[text.len() - length..]
-}
-
-fn first_line(text: &[u8]) -> &[u8] {
-    &text[..memchr::memchr(b'\n', text).map_or(text.len(), |end| end + 1)]
 }

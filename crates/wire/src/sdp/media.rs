@@ -6,8 +6,26 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use super::body::fields;
-use super::{Body, Connection, Direction, Media, Rtcp, ip, number};
+use super::body::{content, fields};
+use super::{Attributes, Body, Connection, Direction, Media, Rtcp, ip, number};
+
+impl Media<'_> {
+    pub(super) const EMPTY: Media<'static> = Media {
+        kind: &[],
+        port_text: &[],
+        port: 0,
+        count: 1,
+        protocol: &[],
+        formats: &[],
+        connection: None,
+        rtcp: None,
+        rtcp_mux: false,
+        direction: None,
+        attributes: Attributes::EMPTY,
+        line: &[],
+        section: &[],
+    };
+}
 
 impl<'a> Media<'a> {
     /// The `c=` that counts: this section's, else the session's (§5.7).
@@ -57,16 +75,17 @@ impl<'a> Media<'a> {
 
     /// The value of the first attribute of this name in the section.
     pub fn attribute(&self, name: &str) -> Option<&'a [u8]> {
-        self.attributes.iter().find(|a| a.name == name.as_bytes()).map(|a| a.value)
+        self.attributes.named(name).next().map(|a| a.value)
     }
 }
 
 /// `kind port[/count] protocol formats`; `None` when the port cannot be read.
-pub(super) fn media_line<'a>(value: &'a [u8], line: &'a [u8]) -> Option<Media<'a>> {
+pub(super) fn media_line(line: &[u8]) -> Option<Media<'_>> {
+    let value = content(line);
     let mut fields = fields(value);
     let kind = fields.next()?;
     let port_field = fields.next()?;
-    let (port_text, count) = match memchr::memchr(b'/', port_field) {
+    let (port_text, count) = match port_field.iter().position(|b| *b == b'/') {
         Some(slash) => (&port_field[..slash], number(&port_field[slash + 1..])?),
         None => (port_field, 1),
     };
@@ -79,13 +98,9 @@ pub(super) fn media_line<'a>(value: &'a [u8], line: &'a [u8]) -> Option<Media<'a
         count,
         protocol,
         formats: value[formats..].trim_ascii(),
-        connection: None,
-        rtcp: None,
-        rtcp_mux: false,
-        direction: None,
-        attributes: Vec::new(),
         line,
         section: line,
+        ..Media::EMPTY
     })
 }
 

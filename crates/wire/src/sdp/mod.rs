@@ -5,13 +5,18 @@
 //! survive, because every type here is a set of slices of the received bytes.
 //! It must not judge whether an address may be used or a stream relayed.
 
+mod attributes;
 mod body;
 pub mod edit;
+mod list;
 mod media;
 #[cfg(test)]
 mod tests;
 
 use std::net::IpAddr;
+
+pub use attributes::Attributes;
+pub use list::MediaList;
 
 /// The most m-lines that a body may have.
 pub const MAX_MEDIA: usize = 64;
@@ -28,9 +33,9 @@ pub struct Body<'a> {
     /// Direction at session level.
     pub direction: Option<Direction>,
     /// Session-level `a=` lines.
-    pub attributes: Vec<Attribute<'a>>,
+    pub attributes: Attributes<'a>,
     /// One per `m=` line, in order.
-    pub media: Vec<Media<'a>>,
+    pub media: MediaList<'a>,
 }
 
 /// `o=` (§5.2).
@@ -78,7 +83,7 @@ pub struct Attribute<'a> {
 }
 
 /// An `m=` line (§5.14) and the lines that belong to it.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Copy)]
 pub struct Media<'a> {
     /// `audio`, `video`, `image`, …
     pub kind: &'a [u8],
@@ -101,7 +106,7 @@ pub struct Media<'a> {
     /// Direction in this section (the first counts).
     pub direction: Option<Direction>,
     /// Every `a=` line of the section.
-    pub attributes: Vec<Attribute<'a>>,
+    pub attributes: Attributes<'a>,
     /// The `m=` line with its line end.
     pub line: &'a [u8],
     /// From `m=` to before the next `m=` or the end.

@@ -91,7 +91,14 @@ pub fn received(message: Message<'_>, edit: &mut Edit, source: SocketAddr) {
     let Ok(via) = message.top_via() else { return };
     let ip = source.ip().to_canonical();
     let differs = via.host.ip().is_none_or(|host| host.to_canonical() != ip);
-    let (received, rport) = (via.params.find("received"), via.params.find("rport"));
+    let (mut received, mut rport) = (None, None);
+    for param in via.params.iter() {
+        if param.is("received") {
+            received.get_or_insert(param);
+        } else if param.is("rport") {
+            rport.get_or_insert(param);
+        }
+    }
     if received.is_some() || rport.is_some() || differs {
         stamp(message, edit, via, received, b"received", Text::address(ip).get());
     }

@@ -106,7 +106,7 @@ fn start_line(bytes: &[u8], span: Span) -> (Option<Start>, Option<Malformed>) {
         return status_line(bytes, line);
     }
     let refuse = |part, what| Some(Malformed { at: Span::of(part, bytes).start as usize, what });
-    let length = line.iter().take_while(|b| lex::is_token_byte(**b)).count();
+    let length = lex::token_length(line);
     let (method, rest) = (lex::before(line, length), lex::tail(line, length));
     let Some(rest) = rest.strip_prefix(b" ").filter(|_| length > 0) else {
         return (None, refuse(line, "start line without a method"));
@@ -152,9 +152,10 @@ fn status_line(bytes: &[u8], line: &[u8]) -> (Option<Start>, Option<Malformed>) 
 }
 
 /// Reads the header field in `start..end`, folds and line end included (§7.3.1).
+#[inline]
 pub(super) fn field(bytes: &[u8], start: usize, end: usize) -> Result<Field, Malformed> {
     let line = bytes.get(start..end).unwrap_or_default();
-    let length = line.iter().position(|b| !lex::is_token_byte(*b)).unwrap_or(line.len());
+    let length = lex::token_length(line);
     let mut colon = length;
     while let Some(b' ' | b'\t') = line.get(colon) {
         colon += 1;

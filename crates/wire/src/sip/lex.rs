@@ -46,6 +46,15 @@ pub(super) fn is_host_byte(byte: u8) -> bool {
     CLASS[byte as usize] & HOST != 0
 }
 
+/// Length of the token that `bytes` begin with.
+pub(super) fn token_length(bytes: &[u8]) -> usize {
+    let mut length = 0;
+    while bytes.get(length).is_some_and(|b| is_token_byte(*b)) {
+        length += 1;
+    }
+    length
+}
+
 /// A whole, non-empty token.
 pub(super) fn is_token(bytes: &[u8]) -> bool {
     !bytes.is_empty() && bytes.iter().all(|b| is_token_byte(*b))

@@ -1,7 +1,5 @@
 //! Parameters: `;name=value` lists of headers and URIs.
 
-use memchr::memchr;
-
 use super::lex;
 
 /// One parameter; `value` is `None` for a flag, and keeps its quotes.
@@ -51,7 +49,8 @@ impl<'a> Iterator for Iter<'a> {
 
     fn next(&mut self) -> Option<Param<'a>> {
         loop {
-            let list = lex::tail(self.rest, memchr(b';', self.rest)?);
+            // It stands first, as a rule: no search is begun for what is there at once.
+            let list = lex::tail(self.rest, self.rest.iter().position(|b| *b == b';')?);
             let inner = lex::tail(list, 1);
             let inner = lex::before(inner, lex::unquoted(inner, b';'));
             self.rest = lex::tail(list, 1 + inner.len());
@@ -61,7 +60,7 @@ impl<'a> Iterator for Iter<'a> {
                 continue;
             }
             let raw = lex::before(list, 1 + trimmed.len());
-            return Some(match memchr(b'=', text) {
+            return Some(match text.iter().position(|b| *b == b'=') {
                 None => Param { name: text, value: None, raw },
                 Some(equals) => Param {
                     name: lex::trim_end(lex::before(text, equals)),

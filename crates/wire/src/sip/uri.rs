@@ -42,12 +42,10 @@ impl Host<'_> {
     pub fn ip(self) -> Option<IpAddr> {
         let inner = self.0.strip_prefix(b"[").and_then(|v6| v6.strip_suffix(b"]"));
         let text = std::str::from_utf8(inner.unwrap_or(self.0)).ok()?;
-        if inner.is_some() || memchr(b':', self.0).is_some() {
-            text.parse::<Ipv6Addr>().or_else(|_| text.replacen(":::", "::", 1).parse()).ok().map(IpAddr::V6)
-        } else if text.starts_with(|c: char| c.is_ascii_digit()) {
-            text.parse::<Ipv4Addr>().ok().map(IpAddr::V4)
-        } else {
-            None
+        match inner {
+            None if let Ok(v4) = text.parse::<Ipv4Addr>() => Some(IpAddr::V4(v4)),
+            None if memchr(b':', self.0).is_none() => None,
+            _ => text.parse::<Ipv6Addr>().or_else(|_| text.replacen(":::", "::", 1).parse()).ok().map(IpAddr::V6),
         }
     }
     /// Equal as names (any case) or as addresses.

@@ -52,7 +52,7 @@ impl<'a> Via<'a> {
 
 /// Splits off the token that `bytes` begin with.
 fn token(bytes: &[u8]) -> (&[u8], &[u8]) {
-    let length = bytes.iter().take_while(|b| lex::is_token_byte(**b)).count();
+    let length = lex::token_length(bytes);
     (lex::before(bytes, length), lex::tail(bytes, length))
 }
 

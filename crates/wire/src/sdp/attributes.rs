@@ -1,0 +1,93 @@
+//! Attributes, read when they are asked for.
+//!
+//! Decides where a name ends and a value begins (RFC 8866 §5.13). Most
+//! attributes are never looked at, so none is kept in a list.
+
+use super::Attribute;
+use super::body::content;
+
+/// The `a=` lines of one section, in order, among its other lines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Attributes<'a> {
+    /// From the first `a=` line to the end of the section; empty if there is none.
+    lines: &'a [u8],
+}
+
+impl<'a> Attributes<'a> {
+    pub(super) const EMPTY: Self = Self { lines: &[] };
+
+    /// Of a section, from its first `a=` line on.
+    pub(super) fn of(lines: &'a [u8]) -> Self {
+        Self { lines }
+    }
+
+    /// The lines from the first `a=` line to the end of the section.
+    pub(super) fn lines(self) -> &'a [u8] {
+        self.lines
+    }
+
+    /// Each attribute in turn.
+    pub fn iter(self) -> impl Iterator<Item = Attribute<'a>> {
+        Lines { rest: self.lines }.map(Attribute::of)
+    }
+
+    /// How many there are; walks them all.
+    pub fn len(self) -> usize {
+        self.iter().count()
+    }
+
+    /// True when there is none.
+    pub fn is_empty(self) -> bool {
+        self.lines.is_empty()
+    }
+
+    /// The first one.
+    pub fn first(self) -> Option<Attribute<'a>> {
+        self.iter().next()
+    }
+
+    /// Those of this name.
+    pub fn named(self, name: &str) -> impl Iterator<Item = Attribute<'a>> {
+        let name = name.as_bytes();
+        let lines = Lines { rest: self.lines }.filter(move |line| line[2..].starts_with(name));
+        lines.map(Attribute::of).filter(move |attribute| attribute.name == name)
+    }
+}
+
+/// The `a=` lines of a section.
+struct Lines<'a> {
+    rest: &'a [u8],
+}
+
+impl<'a> Iterator for Lines<'a> {
+    type Item = &'a [u8];
+
+    fn next(&mut self) -> Option<&'a [u8]> {
+        while !self.rest.is_empty() {
+            let line;
+            (line, self.rest) = next_line(self.rest);
+            if line.starts_with(b"a=") {
+                return Some(line);
+            }
+        }
+        None
+    }
+}
+
+impl<'a> Attribute<'a> {
+    /// Reads an `a=` line.
+    pub(super) fn of(line: &'a [u8]) -> Self {
+        let content = content(line);
+        // Names are short: a plain loop is there before a search for it has begun.
+        let (name, value) = match content.iter().position(|b| *b == b':') {
+            Some(colon) => (&content[..colon], &content[colon + 1..]),
+            None => (content.trim_ascii_end(), &content[content.len()..]),
+        };
+        Self { name, value, line }
+    }
+}
+
+/// The first line of `text` with its line end, and what follows.
+pub(super) fn next_line(text: &[u8]) -> (&[u8], &[u8]) {
+    text.split_at(memchr::memchr(b'\n', text).map_or(text.len(), |end| end + 1))
+}
