@@ -8,6 +8,7 @@
 mod bodies;
 mod hostile;
 mod oracles;
+mod proxy;
 mod rfc4475;
 mod rfc5118;
 mod stream;

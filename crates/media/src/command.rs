@@ -47,6 +47,10 @@ pub enum Early {
     Never,
     /// At most 50 packets in 2 s (toward phones).
     Capped,
+    /// Yes, because signalling comes from that very address: nobody else can
+    /// be flooded. Once the peer has spoken, as `Capped`: behind a NAT its SDP
+    /// need not be true.
+    Proven,
     /// Yes (toward the upstream's SDP address).
     Uncapped,
 }

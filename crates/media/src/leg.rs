@@ -8,14 +8,14 @@
 //!
 //! | the latch | SDP since it was taken | `early` | media goes to |
 //! | --- | --- | --- | --- |
-//! | free | – | `Uncapped` | SDP's address |
+//! | free | – | `Uncapped`, `Proven` | SDP's address |
 //! | free | – | `Capped` | SDP's address, 50 packets within 2 s |
 //! | free | – | `Never` | nowhere |
 //! | held | unchanged, or not yet settled by an answer | any | the latched address |
 //! | held | changed | `Uncapped` | SDP's new address at once |
-//! | held | changed; had named the latched address; new one has the same IP | `Capped` | SDP's new address at once |
-//! | held | changed; had named the latched address; new one has another IP | `Capped` | SDP's new address, 50 packets within 2 s, then the latched one |
-//! | held | changed; had named something else (a NAT stands between) | `Capped` | the latched address |
+//! | held | changed; had named the latched address; new one has the same IP | `Capped`, `Proven` | SDP's new address at once |
+//! | held | changed; had named the latched address; new one has another IP | `Capped`, `Proven` | SDP's new address, 50 packets within 2 s, then the latched one |
+//! | held | changed; had named something else (a NAT stands between) | `Capped`, `Proven` | the latched address |
 //! | held | changed | `Never` | the latched address |
 //!
 //! Must not decide who may be heard; that is [`crate::latch`]'s.
@@ -155,7 +155,7 @@ pub(crate) fn usable(target: SocketAddr) -> bool {
 /// Where to send, by the table at the top. `target` is usable and not our own socket.
 pub(crate) fn aim(latch: &Latch, target: Option<SocketAddr>, early: Early) -> Aim {
     match (latch.source(), target, early) {
-        (Some(held), Some(target), Early::Uncapped | Early::Capped) if latch.moving() && target != held => {
+        (Some(held), Some(target), Early::Uncapped | Early::Proven | Early::Capped) if latch.moving() && target != held => {
             if early == Early::Uncapped || (latch.truthful() && target.ip() == held.ip()) {
                 Aim::At(target)
             } else if latch.truthful() {
@@ -165,7 +165,7 @@ pub(crate) fn aim(latch: &Latch, target: Option<SocketAddr>, early: Early) -> Ai
             }
         }
         (Some(held), _, _) => Aim::At(held),
-        (None, Some(target), Early::Uncapped) => Aim::At(target),
+        (None, Some(target), Early::Uncapped | Early::Proven) => Aim::At(target),
         (None, Some(target), Early::Capped) => Aim::Capped(target),
         (None, _, _) => Aim::Nowhere,
     }

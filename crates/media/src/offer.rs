@@ -282,6 +282,13 @@ impl Offers {
         }
     }
 
+    /// True while the silence of some stream of a pass would be reported.
+    pub fn watched(&self, pass: u64) -> bool {
+        let range = Key { pass, branch: 0 }..=Key { pass, branch: u16::MAX };
+        let watched = |s: &Session| s.established && !s.held && s.streams.iter().any(Option::is_some);
+        self.sessions.range(range).any(|(_, session)| watched(session))
+    }
+
     /// The streams of a pass, for its record.
     pub fn streams(&self, pass: u64) -> Vec<StreamId> {
         let range = Key { pass, branch: 0 }..=Key { pass, branch: u16::MAX };

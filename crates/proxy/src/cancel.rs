@@ -20,7 +20,8 @@ impl Proxy {
         invite: &Key,
     ) -> Result<(), Reject> {
         let id = self.contexts.of_server(invite).ok_or(Reject::new(481, "Call/Transaction Does Not Exist"))?;
-        self.answer_stateless(flow, message, &Reject::new(200, "OK"));
+        // Whoever knows the branch is who sent the INVITE.
+        self.answer_stateless(flow, message, &Reject::new(200, "OK"), true);
         let Some(mut context) = self.contexts.take(id) else { return Ok(()) };
         if context.invite && context.open() {
             context.cancelled = true;

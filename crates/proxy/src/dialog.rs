@@ -19,6 +19,10 @@ use crate::{Cause, Observed, Proxy};
 pub(crate) const RETRY: Duration = Duration::from_secs(10);
 /// A subscription lives this much longer than granted (RFC 6665 §4.1.2).
 const GRACE: Duration = Duration::from_secs(32);
+/// A call without media, or on hold, of which nothing is heard for so long is over.
+const IDLE: Duration = Duration::from_secs(12 * 3600);
+/// The shortest session timer (RFC 4028 §4).
+const SHORTEST_TIMER: Duration = Duration::from_secs(90);
 /// Callees of one call at most; forks beyond are not tracked.
 const MOST_CALLEES: usize = 200;
 
@@ -210,6 +214,29 @@ impl Proxy {
         })?
     }
 
+    /// A response within a dialog: a 2xx to INVITE or UPDATE refreshes the
+    /// remote target of its sender (§12.2.1.2) and the session timer (RFC 4028 §7).
+    pub(crate) fn note_target(&mut self, now: Instant, pass: PassId, leg: u8, flow: Flow, message: Message<'_>) {
+        let refreshes = matches!(message.method(), Method::Invite | Method::Update);
+        if !refreshes || !message.status().is_some_and(|s| s.is_success()) {
+            return;
+        }
+        let contact = contact_of(message);
+        self.registry.update_call(pass, |call| {
+            if call.expires.is_some() {
+                call.expires = Some(now + lasts(message));
+            }
+            if let Some(contact) = contact
+                && let Some(party) = party_mut(call, leg)
+            {
+                party.contact = contact;
+                if party.binding.is_none() {
+                    party.flow = flow;
+                }
+            }
+        });
+    }
+
     /// A subscription was granted for so long.
     pub(crate) fn subscribed(&mut self, now: Instant, pass: PassId, message: Message<'_>) {
         let lasts = message.number(Name::Expires).and_then(Result::ok).unwrap_or(300);
@@ -234,7 +261,7 @@ impl Proxy {
             }
             if call.kind == CallKind::Invite {
                 call.answered.get_or_insert(now);
-                call.expires = None;
+                call.expires = Some(now + lasts(message));
             }
             first
         });
@@ -296,6 +323,18 @@ impl Proxy {
             }
         }
         self.finish(pass, cause);
+    }
+
+    /// The time of a call is up. Where media flows its silence decides, not a timer.
+    pub(crate) fn call_due(&mut self, now: Instant, pass: PassId) {
+        let answered = self.registry.call(pass).is_some_and(|c| c.answered.is_some());
+        if answered && self.offers.watched(pass.0) {
+            self.registry.update_call(pass, |call| call.expires = Some(now + IDLE));
+        } else if answered {
+            self.end_call(now, pass, Cause::Lost, "Session timer expired");
+        } else {
+            self.finish(pass, Cause::Failed);
+        }
     }
 
     /// Ends what one media session served: the call, unless another fork that
@@ -414,6 +453,16 @@ fn contact_of(message: Message<'_>) -> Option<Vec<u8>> {
         Some(Ok(Contact::Addr(addr))) => Some(addr.uri.to_vec()),
         Some(Ok(Contact::Star) | Err(_)) | None => None,
     }
+}
+
+/// How long an answered call without media may stay silent: by its session
+/// timer (RFC 4028), else by ours.
+fn lasts(message: Message<'_>) -> Duration {
+    let timer = message.value(Name::SessionExpires).and_then(|value| {
+        let end = value.iter().position(|b| matches!(b, b';' | b' ')).unwrap_or(value.len());
+        seconds(&value[..end])
+    });
+    timer.map_or(IDLE, |timer| timer.clamp(SHORTEST_TIMER, IDLE) + GRACE)
 }
 
 fn seconds(text: &[u8]) -> Option<Duration> {

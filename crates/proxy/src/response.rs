@@ -153,10 +153,10 @@ impl Proxy {
                     if let Err(refusal) = fits {
                         if let Some(reject) = self.refused_answer(refusal, status) {
                             context.branches[index].result = Some(reject.status);
-                            self.respond_own(now, context, &reject);
-                            self.cancel_others(now, context, None);
                             self.hang_up(now, pass, leg.unwrap_or_default(), reject.reason);
-                            self.finish(pass, Cause::MediaFailed);
+                            self.branch_failed(context, index, reject.status);
+                            self.fail_context(now, context, &reject);
+                            self.cancel_others(now, context, None);
                         }
                         return false;
                     }
@@ -166,7 +166,7 @@ impl Proxy {
             Purpose::Create(pass) => record_route::turn(message, &mut edit, &self.key, pass, advertised),
             Purpose::Within { pass, from, to } => {
                 if dialog_forming {
-                    self.note_target(pass, to, flow, message);
+                    self.note_target(now, pass, to, flow, message);
                     record_route::turn(message, &mut edit, &self.key, pass, advertised);
                     let token = self.key.seal(Token::Leg(pass, to));
                     contact::to_ours(message, &mut edit, advertised, Some(&token));
@@ -366,30 +366,6 @@ impl Proxy {
             | Purpose::PingUpstream { .. }
             | Purpose::Bye => {}
         }
-    }
-
-    /// The remote target of a leg is refreshed by its response (§12.2.1.2).
-    fn note_target(&mut self, pass: registry::PassId, leg: u8, flow: Flow, message: Message<'_>) {
-        if !message.status().is_some_and(|s| s.is_success()) || !matches!(message.method(), Method::Invite | Method::Update)
-        {
-            return;
-        }
-        let contact = match message.contacts().next() {
-            Some(Ok(sip::Contact::Addr(addr))) => addr.uri.to_vec(),
-            Some(Ok(sip::Contact::Star) | Err(_)) | None => return,
-        };
-        self.registry.update_call(pass, |call| {
-            let party = match leg {
-                0 => Some(&mut call.caller),
-                n => call.callees.get_mut(usize::from(n) - 1),
-            };
-            if let Some(party) = party {
-                party.contact = contact;
-                if party.binding.is_none() {
-                    party.flow = flow;
-                }
-            }
-        });
     }
 }
 

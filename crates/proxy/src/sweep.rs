@@ -6,9 +6,10 @@ use media::Fact;
 use media::offer::News;
 use registry::{BindingId, CallKind, CallState, Key, PassId};
 use wire::Flow;
-use wire::sip::Status;
+use wire::sip::{Message, Status};
 
 use crate::request::Reject;
+use crate::rewrite::via;
 use crate::timer::Timer;
 use crate::transaction::client::{Expired, State};
 use crate::transaction::{Branch, Client, Context, Id, server};
@@ -36,14 +37,21 @@ impl Proxy {
     }
 
     /// A retransmitted request: the last response again, or nothing.
-    pub(crate) fn replay(&mut self, id: Id) {
-        let Some(answering) = self.contexts.get(id).and_then(|c| c.answering.as_ref()) else { return };
-        if answering.machine.replays() && !answering.last.is_empty() {
-            let (reply, last) = (answering.reply, answering.last.clone());
-            let side = self.side(reply);
-            self.observe(Observed::Retransmitted { side });
-            self.transmit(reply, last);
+    /// A sender that moved in between is answered where it is now.
+    pub(crate) fn replay(&mut self, id: Id, flow: Flow, message: Message<'_>) {
+        let Some(mut context) = self.contexts.take(id) else { return };
+        if let Some(answering) = &mut context.answering {
+            if answering.reply.listener == flow.listener {
+                answering.reply = via::reply(flow, message);
+            }
+            if answering.machine.replays() && !answering.last.is_empty() {
+                let (reply, last) = (answering.reply, answering.last.clone());
+                let side = self.side(reply);
+                self.observe(Observed::Retransmitted { side });
+                self.transmit(reply, last);
+            }
         }
+        self.contexts.put_back(context);
     }
 
     /// The earliest timer of a context fired.
@@ -218,7 +226,7 @@ impl Proxy {
         while let Some(key) = self.registry.due(now) {
             match key {
                 Key::Binding(id) => self.release(id, true),
-                Key::Call(pass) => self.finish(pass, Cause::Failed),
+                Key::Call(pass) => self.call_due(now, pass),
             }
         }
     }

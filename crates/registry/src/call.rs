@@ -90,7 +90,8 @@ pub struct Call {
     pub since: Instant,
     /// When the first 2xx passed.
     pub answered: Option<Instant>,
-    /// When a subscription runs out; `None` for INVITE dialogs.
+    /// When it runs out, if nothing more is heard of it: a subscription, a
+    /// challenged call that may be tried again, an answered call without media.
     pub expires: Option<Instant>,
     /// Index of the `[[phone]]` on whose account it counts.
     pub phone: Option<usize>,

@@ -10,6 +10,24 @@ pub(crate) struct Text {
     length: usize,
 }
 
+/// Every octet in decimal with a dot behind it.
+static OCTETS: [[u8; 4]; 256] = {
+    let mut table = [[b'.'; 4]; 256];
+    let mut octet = 0;
+    while octet < 256 {
+        let digits = [octet / 100, octet / 10 % 10, octet % 10];
+        let mut zeros = if octet < 10 { 2 } else { (octet < 100) as usize };
+        let mut at = 0;
+        while zeros < 3 {
+            table[octet][at] = b'0' + digits[zeros] as u8;
+            zeros += 1;
+            at += 1;
+        }
+        octet += 1;
+    }
+    table
+};
+
 impl Text {
     fn empty() -> Self {
         Self { bytes: [0; 64], length: 0 }
@@ -40,12 +58,8 @@ impl Text {
     fn host(&mut self, address: IpAddr) {
         match address {
             IpAddr::V4(ip) => {
-                for (dot, octet) in [false, true, true, true].into_iter().zip(ip.octets()) {
-                    if dot {
-                        self.byte(b'.');
-                    }
-                    self.octet(octet);
-                }
+                ip.octets().into_iter().for_each(|octet| self.octet(octet));
+                self.length -= 1;
             }
             // An address type and an address need 43 octets at most.
             IpAddr::V6(ip) => {
@@ -54,20 +68,12 @@ impl Text {
         }
     }
 
+    /// The digits of one octet and a dot.
     fn octet(&mut self, octet: u8) {
-        if octet >= 100 {
-            self.byte(b'0' + octet / 100);
-        }
-        if octet >= 10 {
-            self.byte(b'0' + octet / 10 % 10);
-        }
-        self.byte(b'0' + octet % 10);
-    }
-
-    fn byte(&mut self, byte: u8) {
-        if let Some(slot) = self.bytes.get_mut(self.length) {
-            *slot = byte;
-            self.length += 1;
+        let digits = 1 + usize::from(octet >= 10) + usize::from(octet >= 100);
+        if let Some(slot) = self.bytes.get_mut(self.length..self.length + 4) {
+            slot.copy_from_slice(&OCTETS[usize::from(octet)]);
+            self.length += digits + 1;
         }
     }
 
@@ -101,5 +107,24 @@ impl std::fmt::Write for Text {
     fn write_str(&mut self, piece: &str) -> std::fmt::Result {
         self.push(piece.as_bytes());
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, Ipv6Addr};
+
+    use super::*;
+
+    #[test]
+    fn every_octet_as_the_standard_library_writes_it() {
+        for octet in 0..=255 {
+            let ip = Ipv4Addr::new(octet, 255, 0, octet);
+            assert_eq!(Text::address(ip.into()).get(), ip.to_string().as_bytes());
+            assert_eq!(Text::ip(ip.to_ipv6_mapped().into()).get(), format!("IP4 {ip}").as_bytes());
+        }
+        let longest = Ipv6Addr::from([0xffff; 8]);
+        assert_eq!(Text::ip(longest.into()).get(), format!("IP6 {longest}").as_bytes());
+        assert_eq!(Text::number(u64::MAX).get(), b"18446744073709551615");
     }
 }

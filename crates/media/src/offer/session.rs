@@ -96,9 +96,8 @@ impl Stream {
                     ips: [Some(ip), None],
                     prefixes: end.prefixes.clone(),
                 },
-                // Where signalling comes from, nobody else can be flooded.
                 if proven(ip) {
-                    Early::Uncapped
+                    Early::Proven
                 } else if private && !end.private_targets {
                     Early::Never
                 } else {

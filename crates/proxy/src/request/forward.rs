@@ -353,7 +353,7 @@ impl Proxy {
     /// A response of our own without a transaction. Whoever has proven nothing
     /// gets no more octets than it sent, twice as many for a challenge: what
     /// does not fit loses its extra fields, then its reason phrase, then stays unsent.
-    pub(crate) fn answer_stateless(&mut self, flow: Flow, message: Message<'_>, answer: &Reject) {
+    pub(crate) fn answer_stateless(&mut self, flow: Flow, message: Message<'_>, answer: &Reject, proven: bool) {
         let branch = message.top_via().ok().and_then(|v| v.branch()).unwrap_or_default();
         let tag = self.tag_for(message.call_id(), branch);
         let compose = |(extra, reason): (&[u8], _)| {
@@ -371,7 +371,7 @@ impl Proxy {
             bytes
         };
         let challenge = matches!(answer.status.0, 401 | 407);
-        let budget = match (self.is_proven(flow), challenge) {
+        let budget = match (proven, challenge) {
             (true, _) => usize::MAX,
             (false, true) => 2 * message.bytes.len(),
             (false, false) => message.bytes.len(),
@@ -387,7 +387,7 @@ impl Proxy {
     }
 
     /// True when the source of a flow is known to be there: a bound phone, or the upstream.
-    fn is_proven(&self, flow: Flow) -> bool {
+    pub(crate) fn is_proven(&self, flow: Flow) -> bool {
         self.registry.on_flow(flow).next().is_some() || self.is_upstream(flow)
     }
 }

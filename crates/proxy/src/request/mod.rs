@@ -14,7 +14,7 @@ pub(crate) mod validate;
 
 use std::time::Instant;
 
-use wire::sip::{Message, Method, Status};
+use wire::sip::{Message, Method, Name, Status};
 use wire::{Flow, Malformed};
 
 pub(crate) use target::Target;
@@ -60,7 +60,7 @@ impl Proxy {
             return self.ack(now, flow, message, &key);
         }
         if let Some(id) = self.contexts.of_server(&key) {
-            return self.replay(id);
+            return self.replay(id, flow, message);
         }
         let result = match method {
             Method::Cancel => self.cancel(now, flow, message, &Key::of_invite(message, &via)),
@@ -100,19 +100,19 @@ impl Proxy {
         let side = self.side(flow);
         let method = message.method().into();
         self.observe(Observed::Refused { side, method, status: reject.status, reason: reject.reason });
-        self.answer_stateless(flow, message, reject);
+        let proven = self.is_proven(flow);
+        self.answer_stateless(flow, message, reject, proven);
     }
 
     /// What could not be read: answered 400 where enough of it was.
     pub(crate) fn malformed(&mut self, flow: Flow, message: Message<'_>, malformed: Malformed) {
         let side = self.side(flow);
+        // They are copied as written, so they need not be right.
+        let copied = [Name::From, Name::To, Name::CallId, Name::CSeq];
         let answerable = message.is_request()
             && message.method() != Method::Ack
             && message.top_via().is_ok()
-            && message.from().is_ok()
-            && message.to().is_ok()
-            && !message.call_id().is_empty()
-            && message.cseq().is_ok();
+            && copied.iter().all(|name| message.value(*name).is_some_and(|value| !value.is_empty()));
         if answerable {
             self.count_in(flow, message.method());
             let status = if malformed.what == "version not supported" { 505 } else { 400 };

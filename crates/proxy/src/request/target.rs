@@ -223,7 +223,8 @@ impl Proxy {
         let allow = "Accept: application/sdp\r\n\
                      Allow: INVITE, ACK, BYE, CANCEL, OPTIONS, REGISTER, INFO, UPDATE, PRACK, REFER, SUBSCRIBE, NOTIFY, MESSAGE, PUBLISH\r\n";
         let answer = Reject { extra: allow.into(), ..Reject::new(200, "OK") };
-        self.answer_stateless(flow, message, &answer);
+        let proven = self.is_proven(flow);
+        self.answer_stateless(flow, message, &answer, proven);
     }
 
     /// Which dialog and legs a request within a dialog belongs to.

@@ -48,11 +48,11 @@ pub(super) fn is_host_byte(byte: u8) -> bool {
 
 /// Length of the token that `bytes` begin with.
 pub(super) fn token_length(bytes: &[u8]) -> usize {
-    let mut length = 0;
-    while bytes.get(length).is_some_and(|b| is_token_byte(*b)) {
-        length += 1;
+    let mut rest = bytes.iter();
+    match rest.find(|b| !is_token_byte(**b)) {
+        Some(_) => bytes.len() - rest.len() - 1,
+        None => bytes.len(),
     }
-    length
 }
 
 /// A whole, non-empty token.
