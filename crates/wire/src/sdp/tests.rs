@@ -49,6 +49,34 @@ fn an_offer_is_indexed() {
 }
 
 #[test]
+fn any_number_of_sections_reads_the_same() {
+    for count in [0, 1, 4, 5, 64] {
+        let text: String = (0..count).map(|n| format!("m=audio {n} RTP/AVP 0\na=mid:{n}\na=rtcp:{n}\n")).collect();
+        let body = parse(&text);
+        assert_eq!((body.media.len(), body.media.is_empty()), (count, count == 0));
+        for (number, media) in body.media.iter().enumerate() {
+            let mid = number.to_string();
+            assert_eq!((usize::from(media.port), media.attribute("mid")), (number, Some(mid.as_bytes())));
+            assert_eq!(media.rtcp.map(|rtcp| usize::from(rtcp.port)), Some(number));
+            assert_eq!(media.section, format!("m=audio {mid} RTP/AVP 0\na=mid:{mid}\na=rtcp:{mid}\n").as_bytes());
+        }
+    }
+}
+
+#[test]
+fn attributes_are_read_in_order_and_by_name() {
+    let body =
+        parse("v=0\na=x:1\nb=AS:9\na=x\r\na=xy:2\na=x:3:4 \nm=audio 8 X 0\nc=IN IP4 10.0.0.1\nm=video 8 X 0\na=z");
+    let read: Vec<_> = body.attributes.iter().map(|a| (a.name, a.value)).collect();
+    let wanted: [(&[u8], &[u8]); 4] = [(b"x", b"1"), (b"x", b""), (b"xy", b"2"), (b"x", b"3:4 ")];
+    assert_eq!(read, wanted);
+    let lines: Vec<_> = body.attributes.named("x").map(|a| a.line).collect();
+    assert_eq!(lines, [&b"a=x:1\n"[..], b"a=x\r\n", b"a=x:3:4 \n"]);
+    assert!(body.media[0].attributes.is_empty() && body.media[0].attributes.first().is_none());
+    assert_eq!((body.media[1].attributes.len(), body.media[1].attribute("z")), (1, Some(&b""[..])));
+}
+
+#[test]
 fn connection_and_direction_fall_back_to_the_session() {
     let cases: &[(&str, &str, Direction, bool)] = &[
         ("", "", Direction::SendRecv, false),

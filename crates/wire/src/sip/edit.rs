@@ -100,20 +100,20 @@ pub fn received(message: Message<'_>, edit: &mut Edit, source: SocketAddr) {
         }
     }
     if received.is_some() || rport.is_some() || differs {
-        stamp(message, edit, via, received, b"received", Text::address(ip).get());
+        stamp(message, edit, via, received, b";received=", Text::address(ip).get());
     }
     if rport.is_some() {
-        stamp(message, edit, via, rport, b"rport", Text::number(source.port().into()).get());
+        stamp(message, edit, via, rport, b";rport=", Text::number(source.port().into()).get());
     }
 }
 
-/// Replaces a Via parameter, or adds it behind the others.
-fn stamp(message: Message<'_>, edit: &mut Edit, via: Via<'_>, there: Option<Param<'_>>, name: &[u8], value: &[u8]) {
+/// Replaces a Via parameter by `start` (`;name=`) and `value`, or adds it behind the others.
+fn stamp(message: Message<'_>, edit: &mut Edit, via: Via<'_>, there: Option<Param<'_>>, start: &[u8], value: &[u8]) {
     let span = match there {
         Some(param) => message.span(param.raw),
         None => Span { start: message.span(via.raw).end, ..message.span(via.raw) },
     };
-    edit.replace(span, Rule::ViaReceived, &[b";", name, b"=", value]);
+    edit.replace(span, Rule::ViaReceived, &[start, value]);
 }
 
 fn line(at: u32, edit: &mut Edit, rule: Rule, name: Name, value: &[&[u8]]) {

@@ -48,11 +48,7 @@ pub(super) fn is_host_byte(byte: u8) -> bool {
 
 /// Length of the token that `bytes` begin with.
 pub(super) fn token_length(bytes: &[u8]) -> usize {
-    let mut rest = bytes.iter();
-    match rest.find(|b| !is_token_byte(**b)) {
-        Some(_) => bytes.len() - rest.len() - 1,
-        None => bytes.len(),
-    }
+    bytes.iter().position(|b| !is_token_byte(*b)).unwrap_or(bytes.len())
 }
 
 /// A whole, non-empty token.
