@@ -127,6 +127,25 @@ fn every_test_that_the_rfc_page_names_exists() {
     assert!(missing.is_empty(), "docs/rfc.md names what is not there:\n{}\n", missing.join("\n"));
 }
 
+/// Alerts and pages speak of series that there are.
+#[test]
+fn every_metric_that_is_named_exists() {
+    let known = fs::read_to_string(workspace().join("docs/metrics.md")).expect("docs/metrics.md is there");
+    let mut pages = vec![workspace().join("README.md")];
+    files(&workspace().join("deploy"), "yml", &mut pages);
+    let mut missing = Vec::new();
+    for page in &pages {
+        let text = fs::read_to_string(page).expect("a page can be read");
+        for (at, _) in text.match_indices("siplatch_") {
+            let name: String = text[at..].chars().take_while(|c| c.is_ascii_alphanumeric() || *c == '_').collect();
+            if !known.contains(&format!("`{name}`")) {
+                missing.push(format!("{}: {name}", page.display()));
+            }
+        }
+    }
+    assert!(missing.is_empty(), "\n{}\n", missing.join("\n"));
+}
+
 /// A comment that sends the reader to a page must name one that is there.
 #[test]
 fn every_page_that_a_source_names_exists() {

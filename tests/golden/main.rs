@@ -8,12 +8,13 @@
 //! `{token-1}`, `{branch-2}`, … by order of appearance, and may be used in later
 //! inputs. In the head `# user name password` makes an account, `# phone pings` and
 //! `# upstream pings` show our pings and leave their answers to the transcript, and
-//! `# unmapped` keeps STUN silent. `Authorization:
+//! `# unmapped` keeps STUN silent; `# upstream is NAME at IP IP` gives it a name. `Authorization:
 //! digest user password METHOD uri SHA-256 {nonce-1}` stands for the computed value.
 //! `SIPLATCH_GOLDEN=write cargo test --test golden` writes what came out.
 
 mod digest;
 mod leak;
+mod leftovers;
 mod transcript;
 mod world;
 

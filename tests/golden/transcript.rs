@@ -15,8 +15,12 @@ pub(crate) fn run(role: &str, text: &str) -> String {
         .filter_map(|line| line.split_once(' '))
         .map(|(name, password)| User { name: name.into(), password: password.into() })
         .collect();
+    let upstream = text.lines().find_map(|l| l.strip_prefix("# upstream is ")).map(|words| {
+        let (name, ips) = words.split_once(" at ").expect("a name and addresses");
+        (name.to_owned(), ips.split(' ').map(|ip| ip.parse().expect("an address")).collect())
+    });
     let says = |line: &str| text.lines().any(|l| l.strip_prefix("# ") == Some(line));
-    let head = Head { users, phone_pings: says("phone pings"), upstream_pings: says("upstream pings"), unmapped: says("unmapped") };
+    let head = Head { users, phone_pings: says("phone pings"), upstream_pings: says("upstream pings"), unmapped: says("unmapped"), upstream };
     let mut world = World::new(role, head);
     let mut names = Names::default();
     let mut out = String::new();
@@ -96,7 +100,7 @@ fn inputs(text: &str) -> Vec<Given> {
 }
 
 /// Line ends and Content-Length as they are on the wire.
-fn message(text: &str) -> Vec<u8> {
+pub(crate) fn message(text: &str) -> Vec<u8> {
     let text = text.trim_end_matches('\n');
     let (head, body) = text.split_once("\n\n").unwrap_or((text, ""));
     let body = if body.is_empty() { String::new() } else { format!("{}\r\n", body.replace('\n', "\r\n")) };

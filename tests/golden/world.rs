@@ -1,14 +1,14 @@
 //! A proxy with its ports bound at once and its outputs written as text.
 
 use std::collections::BTreeSet;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use media::{PortRange, RangeId, ports};
 use nat::{Advertise, Mapped, Side};
 use proxy::config::{Listener, Media, MediaKeepAlive, Phone, Role, Upstream, User};
-use proxy::{Config, Input, Output, Proxy};
+use proxy::{Config, Input, Location, Output, Proxy, Work};
 use wire::{Flow, ListenerId, Transmit, Transport};
 
 /// What a transcript's head asks for.
@@ -22,6 +22,8 @@ pub(crate) struct Head {
     pub(crate) upstream_pings: bool,
     /// STUN says nothing.
     pub(crate) unmapped: bool,
+    /// The upstream's name and its addresses, instead of a numeric one.
+    pub(crate) upstream: Option<(String, Vec<IpAddr>)>,
 }
 
 pub(crate) struct World {
@@ -107,7 +109,11 @@ fn pong(ping: &[u8]) -> Vec<u8> {
 
 impl World {
     pub(crate) fn new(role: &str, head: Head) -> Self {
-        let config = Arc::new(config(role, head.users.clone()));
+        let mut config = config(role, head.users.clone());
+        if let (Some(upstream), Some((name, _))) = (config.upstreams.first_mut(), &head.upstream) {
+            upstream.host.clone_from(name);
+        }
+        let config = Arc::new(config);
         let now = Instant::now();
         let proxy = Proxy::new(now, config.clone(), [1; 32], [2; 32]);
         let mut world = Self { proxy, config, head, start: now, now, streams: Vec::new(), sent: BTreeSet::new() };
@@ -139,6 +145,16 @@ impl World {
     /// The daemon stops.
     pub(crate) fn stop(&mut self) -> Vec<String> {
         self.input(Input::Stop)
+    }
+
+    /// What the machine holds.
+    pub(crate) fn work(&self) -> Work {
+        self.proxy.work()
+    }
+
+    /// Port pairs in use.
+    pub(crate) fn live_ports(&self) -> usize {
+        self.proxy.ports().map(|(_, _, counts)| counts.live).sum()
     }
 
     fn flow(&self, side: &str, remote: &str) -> Flow {
@@ -215,9 +231,18 @@ impl World {
                 }
                 Output::Media(command) => self.media(&command, out),
                 Output::Ports(command) => self.ports(command),
-                Output::Locate { .. } | Output::Changed(_) | Output::Observed(_) => {}
+                Output::Locate { host, port, listener } => self.locate(host, port, listener),
+                Output::Changed(_) | Output::Observed(_) => {}
             }
         }
+    }
+
+    /// A resolver that knows the upstream only.
+    fn locate(&mut self, host: String, port: u16, listener: ListenerId) {
+        let local = self.config.listeners[usize::from(listener.0)].bind.ip();
+        let known = self.head.upstream.iter().filter(|(name, _)| *name == host).flat_map(|(_, ips)| ips);
+        let locations = known.map(|ip| Location { remote: SocketAddr::new(*ip, port), local }).collect();
+        self.proxy.handle_input(self.now, Input::Located { host, port, locations });
     }
 
     fn ports(&mut self, command: ports::Command) {

@@ -218,6 +218,8 @@ impl Offers {
         write(&session, from.other(), text.whole, &sdp, edit);
         let offerer = from.other().index();
         let offered = match settles {
+            // Of a call that is up a preview must not touch the path: the offer may still fail.
+            Settles::Nothing if session.established => None,
             Settles::Nothing => session.pending[offerer].clone(),
             Settles::Offer | Settles::Call => session.pending[offerer].take(),
         };
@@ -280,6 +282,11 @@ impl Offers {
         for key in keys {
             self.close(key);
         }
+    }
+
+    /// How many streams there are, those included whose worker has not let go yet.
+    pub fn open_streams(&self) -> usize {
+        self.by_stream.len() + self.closing.len()
     }
 
     /// True while the silence of some stream of a pass would be reported.
@@ -460,15 +467,16 @@ impl Offers {
             if session.streams[line].is_none() {
                 continue;
             }
-            if offer.refused || answer.refused {
-                if commit {
-                    self.close_stream(session, line);
-                }
+            let refused = offer.refused || answer.refused;
+            if refused && commit {
+                self.close_stream(session, line);
                 continue;
             }
-            let muxed = offer.muxed && answer.muxed;
-            self.aim(session, line, offerer, offer.target(muxed));
-            self.aim(session, line, from, answer.target(muxed));
+            if !refused {
+                let muxed = offer.muxed && answer.muxed;
+                self.aim(session, line, offerer, offer.target(muxed));
+                self.aim(session, line, from, answer.target(muxed));
+            }
             self.update(session, line, commit);
             if let Some(stream) = &mut session.streams[line]
                 && let Some(proto) = answer.proto.filter(|proto| *proto != stream.proto)

@@ -3,6 +3,7 @@
 
 use std::time::Instant;
 
+use registry::CallState;
 use wire::sip::{Message, Method, Name, edit};
 use wire::{Edit, Flow};
 
@@ -41,6 +42,10 @@ impl Proxy {
         let routed = self.route_of(flow, message)?;
         let (pass, from, to) = self.within(flow, message, &routed)?;
         let call = self.registry.call(pass)?;
+        if call.state == CallState::Ending && body::sdp(message).is_some() {
+            // Only a repeated one comes so late, and its media is gone.
+            return None;
+        }
         let target = self.toward(call, to, routed.next.as_deref())?;
         let Located::At(out) = self.locate(now, &target.hop) else { return None };
         let advertised = self.advertised(out)?;

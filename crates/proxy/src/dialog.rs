@@ -17,6 +17,8 @@ use crate::{Cause, Observed, Proxy};
 
 /// A call that was challenged keeps its ports this long for the next try.
 pub(crate) const RETRY: Duration = Duration::from_secs(10);
+/// Nothing is kept for longer on a peer's word alone.
+const LONGEST: Duration = Duration::from_secs(7 * 24 * 3600);
 /// A subscription lives this much longer than granted (RFC 6665 §4.1.2).
 const GRACE: Duration = Duration::from_secs(32);
 /// A call without media, or on hold, of which nothing is heard for so long is over.
@@ -119,6 +121,9 @@ impl Proxy {
             .and_then(|v| v.iter().position(|b| *b == b';').map(|i| wire::sip::Params(&v[i..])))
             .and_then(|p| p.value("expires"))
             .and_then(seconds);
+        // Where the sender is bound now, its requests may still come from elsewhere.
+        let sender = self.registry.call(pass).and_then(|call| party(call, from)).and_then(|p| p.binding);
+        let at = sender.and_then(|id| self.registry.binding(id)).map(|b| b.flow);
         let identity = message.from().map(|f| (f.tag().unwrap_or_default(), f.raw)).unwrap_or_default();
         self.registry.update_call(pass, |call| {
             let unknown = from != 0 && usize::from(from) > call.callees.len();
@@ -137,7 +142,7 @@ impl Proxy {
             }
             if let Some(party) = party_mut(call, from) {
                 party.cseq = party.cseq.max(number);
-                if party.binding.is_none() {
+                if at.is_none_or(|at| at == flow) {
                     party.flow = flow;
                 }
                 // The remote target is refreshed by these methods (RFC 3261 §12.2.1.2, RFC 3311, RFC 6665).
@@ -185,7 +190,7 @@ impl Proxy {
             .collect();
         route.reverse();
         self.registry.update_call(pass, |call| {
-            let position = call.callees.iter().position(|p| p.tag == tag);
+            let position = call.callees.iter().position(|p| p.tag == tag && p.branch == branch);
             let position = match position {
                 Some(position) => position,
                 None if call.callees.len() >= MOST_CALLEES => return None,
@@ -208,7 +213,6 @@ impl Proxy {
             if let Some(contact) = contact {
                 callee.contact = contact;
                 callee.route = route;
-                callee.branch = branch;
             }
             Some(position as u8 + 1)
         })?
@@ -223,7 +227,7 @@ impl Proxy {
         }
         let contact = contact_of(message);
         self.registry.update_call(pass, |call| {
-            if call.expires.is_some() {
+            if call.answered.is_some() {
                 call.expires = Some(now + lasts(message));
             }
             if let Some(contact) = contact
@@ -239,26 +243,26 @@ impl Proxy {
 
     /// A subscription was granted for so long.
     pub(crate) fn subscribed(&mut self, now: Instant, pass: PassId, message: Message<'_>) {
-        let lasts = message.number(Name::Expires).and_then(Result::ok).unwrap_or(300);
+        let lasts = message.value(Name::Expires).and_then(seconds).unwrap_or(Duration::from_secs(300));
         self.registry.update_call(pass, |call| {
             if call.kind == CallKind::Subscription {
-                call.expires = Some(now + Duration::from_secs(u64::from(lasts)) + GRACE);
+                call.expires = Some(now + lasts + GRACE);
             }
         });
     }
 
-    /// The call was answered, by the callee whose 2xx this is.
-    pub(crate) fn answered(&mut self, now: Instant, pass: PassId, message: Message<'_>) {
+    /// The call was answered, by the callee on that branch whose 2xx this is.
+    pub(crate) fn answered(&mut self, now: Instant, pass: PassId, branch: u16, message: Message<'_>) {
         let tag = message.to().ok().and_then(|to| to.tag()).unwrap_or_default();
         let first = self.registry.update_call(pass, |call| {
-            let callee = call.callees.iter_mut().find(|p| p.tag == tag && p.state == CallState::Early);
-            if let Some(callee) = callee {
+            let callee = call.callees.iter_mut().find(|p| p.tag == tag && p.branch == branch);
+            if let Some(callee) = callee.filter(|p| p.state == CallState::Early) {
                 callee.state = CallState::Confirmed;
-            }
-            let first = call.answered.is_none() && call.kind == CallKind::Invite;
-            if call.state == CallState::Early {
+                call.state = CallState::Confirmed;
+            } else if call.state == CallState::Early {
                 call.state = CallState::Confirmed;
             }
+            let first = call.answered.is_none() && call.kind == CallKind::Invite;
             if call.kind == CallKind::Invite {
                 call.answered.get_or_insert(now);
                 call.expires = Some(now + lasts(message));
@@ -276,6 +280,15 @@ impl Proxy {
         self.registry.update_call(pass, |call| call.streams = streams);
     }
 
+    /// A BYE that was seen does not end the call: it was challenged, or another fork stands.
+    pub(crate) fn stay(&mut self, pass: PassId) {
+        self.registry.update_call(pass, |call| {
+            if call.state == CallState::Ending {
+                call.state = CallState::Confirmed;
+            }
+        });
+    }
+
     /// A BYE ended the dialog between two legs: with the last dialog the call
     /// ends; a fork that was answered, too, ends alone (§13.2.2.4).
     pub(crate) fn leave(&mut self, pass: PassId, from: u8, to: u8) {
@@ -290,10 +303,13 @@ impl Proxy {
         });
         match left {
             // Of an early dialog the answer to the INVITE decides.
-            None | Some((CallState::Early, ..)) | Some((_, true, true)) => {}
-            Some((_, true, false)) => {
-                self.offers.close(key);
-                self.note_streams(pass);
+            None | Some((CallState::Early, ..)) => {}
+            Some((_, true, shared)) => {
+                self.stay(pass);
+                if !shared {
+                    self.offers.close(key);
+                    self.note_streams(pass);
+                }
             }
             Some((_, false, _)) => self.finish(pass, if from == 0 { Cause::CallerBye } else { Cause::CalleeBye }),
         }
@@ -351,6 +367,8 @@ impl Proxy {
             self.bye(now, &call, 0, leg, &header);
             self.leave(pass, 0, leg);
         }
+        self.offers.close(key);
+        self.note_streams(pass);
     }
 
     /// Hangs up on a callee whose answer cannot be passed on.
@@ -465,6 +483,8 @@ fn lasts(message: Message<'_>) -> Duration {
     timer.map_or(IDLE, |timer| timer.clamp(SHORTEST_TIMER, IDLE) + GRACE)
 }
 
+/// A number of seconds, as far as we believe it.
 fn seconds(text: &[u8]) -> Option<Duration> {
-    std::str::from_utf8(text).ok()?.trim().parse().ok().map(Duration::from_secs)
+    let seconds: u64 = std::str::from_utf8(text).ok()?.trim().parse().ok()?;
+    Some(Duration::from_secs(seconds).min(LONGEST))
 }

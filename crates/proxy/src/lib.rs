@@ -98,6 +98,21 @@ pub struct Location {
     pub local: IpAddr,
 }
 
+/// How much the machine holds, for gauges.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Work {
+    /// Requests in progress, their transactions' linger included.
+    pub contexts: usize,
+    /// Of these, how many wait for ports or an address.
+    pub parked: usize,
+    /// Bindings.
+    pub bindings: usize,
+    /// Calls and subscriptions, one per pass.
+    pub calls: usize,
+    /// Media streams, those included that a worker is closing.
+    pub streams: usize,
+}
+
 /// What the machine wants done, in this order.
 #[derive(Debug, PartialEq)]
 pub enum Output {

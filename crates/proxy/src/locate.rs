@@ -93,6 +93,14 @@ impl Proxy {
         }
     }
 
+    /// The other addresses of a hop, the next one last (RFC 3263 §4.3).
+    pub(crate) fn others(&self, hop: &Hop, first: Flow) -> Vec<Flow> {
+        let Hop::Host { host, port, .. } = hop else { return Vec::new() };
+        let Some(entry) = self.locations.0.get(&(host.clone(), *port)) else { return Vec::new() };
+        let fits = |l: &&Location| l.remote.is_ipv4() == first.remote.is_ipv4() && l.remote != first.remote;
+        entry.locations.iter().rev().filter(fits).map(|l| Flow { remote: l.remote, ..first }).collect()
+    }
+
     /// Keeps a configured host located.
     pub(crate) fn keep_located(&mut self, now: Instant, host: String, port: u16, listener: ListenerId) {
         self.ask(now, host, port, listener, true);

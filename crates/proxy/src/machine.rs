@@ -22,7 +22,7 @@ use crate::locate::Locations;
 use crate::timer::{Timer, Timers};
 use crate::token::{Key, Token, short};
 use crate::transaction::{Contexts, Id};
-use crate::{DropReason, Input, Observed, Output};
+use crate::{DropReason, Input, Observed, Output, Work};
 
 /// What is known of a listener beyond its configuration.
 #[derive(Debug, Default, Clone, Copy)]
@@ -137,6 +137,17 @@ impl Proxy {
     /// When [`Proxy::handle_timeout`] must be called at the latest.
     pub fn poll_timeout(&self) -> Option<Instant> {
         [self.timers.next(), self.registry.next_expiry()].into_iter().flatten().min()
+    }
+
+    /// How much is in hand.
+    pub fn work(&self) -> Work {
+        Work {
+            contexts: self.contexts.len(),
+            parked: self.parked.len(),
+            bindings: self.registry.bindings().count(),
+            calls: self.registry.call_count(),
+            streams: self.offers.open_streams(),
+        }
     }
 
     /// State of the port pools, for gauges and the status page.

@@ -106,6 +106,9 @@ impl Proxy {
             }
             return;
         }
+        if status.0 == 503 && self.try_next(now, context, index) {
+            return;
+        }
         let branch = &mut context.branches[index];
         branch.result = Some(status);
         branch.response = Some(message.store());
@@ -142,10 +145,8 @@ impl Proxy {
                 let target = context.branches[index].target.clone();
                 let leg = self.note_callee(pass, index as u16, &target, flow, message);
                 record_route::turn(message, &mut edit, &self.key, pass, advertised);
-                if let Some(leg) = leg {
-                    let token = self.key.seal(Token::Leg(pass, leg));
-                    contact::to_ours(message, &mut edit, advertised, Some(&token));
-                }
+                let token = leg.map(|leg| self.key.seal(Token::Leg(pass, leg)));
+                contact::to_ours(message, &mut edit, advertised, token.as_ref());
                 if context.invite {
                     let key = MediaKey { pass: pass.0, branch: index as u16 };
                     let ends = self.ends_of_create(context, index, flow);
@@ -172,7 +173,9 @@ impl Proxy {
                     contact::to_ours(message, &mut edit, advertised, Some(&token));
                     let key = self.media_key(pass, callee(from, to));
                     let ends = self.ends_within(pass, to, from, flow, context.flow);
-                    let fits = self.body_of_response(key, body::end_of(to), context.offered, ends, message, &mut edit);
+                    // Of a call that has ended no new media is opened.
+                    let offered = context.offered || self.registry.call(pass).is_none();
+                    let fits = self.body_of_response(key, body::end_of(to), offered, ends, message, &mut edit);
                     if let Err(refusal) = fits {
                         if let Some(reject) = self.refused_answer(refusal, status) {
                             context.branches[index].result = Some(reject.status);
@@ -224,7 +227,7 @@ impl Proxy {
         context.branches[index].result = message.status();
         match context.purpose {
             Purpose::Create(pass) => {
-                self.answered(now, pass, message);
+                self.answered(now, pass, index as u16, message);
                 self.subscribed(now, pass, message);
                 if context.invite {
                     self.cancel_others(now, context, Some(index));
@@ -300,15 +303,7 @@ impl Proxy {
                 }
             }
         }
-        let pass = match context.purpose {
-            Purpose::Create(pass) | Purpose::Within { pass, .. } => Some(pass),
-            Purpose::Pass
-            | Purpose::Register(_)
-            | Purpose::Ping(_)
-            | Purpose::PingUpstream { .. }
-            | Purpose::Bye => None,
-        };
-        if let (Some(pass), Some(reply)) = (pass, context.answering.as_ref().map(|a| a.reply)) {
+        if let (Some(pass), Some(reply)) = (context.purpose.pass(), context.answering.as_ref().map(|a| a.reply)) {
             let advertised = self.advertised(reply).unwrap_or(reply.local);
             record_route::turn(message, &mut edit, &self.key, pass, advertised);
         }
@@ -355,9 +350,12 @@ impl Proxy {
             }
             Purpose::Within { pass, from, to } => {
                 // Whatever the far end says to a BYE, its sender has left; only a challenge brings it again.
-                let bye = context.request.message().method() == Method::Bye;
-                if bye && !matches!(status.0, 401 | 407) {
-                    self.leave(pass, from, to);
+                if context.request.message().method() == Method::Bye {
+                    if matches!(status.0, 401 | 407) {
+                        self.stay(pass);
+                    } else {
+                        self.leave(pass, from, to);
+                    }
                 }
             }
             Purpose::Pass

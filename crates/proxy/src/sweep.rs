@@ -118,7 +118,7 @@ impl Proxy {
         if context.answering.is_none() {
             return self.own_timeout(context);
         }
-        if context.branches[index].result.is_none() {
+        if context.branches[index].result.is_none() && !self.try_next(now, context, index) {
             context.branches[index].result = Some(Status(status));
             self.branch_failed(context, index, Status(status));
             self.conclude(now, context);

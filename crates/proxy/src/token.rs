@@ -52,9 +52,10 @@ impl std::fmt::Debug for Key {
 
 impl Key {
     pub(crate) fn new(key: &[u8; 32]) -> Self {
-        // HMAC takes keys of any length.
-        #[expect(clippy::unwrap_used, reason = "an HMAC key may have any length, so this cannot fail")]
-        Self(Hmac::new_from_slice(key).unwrap())
+        // RFC 2104 §2: a short key is padded with zeros to the hash's block.
+        let mut block = [0; 64];
+        block[..32].copy_from_slice(key);
+        Self(Hmac::new(&block.into()))
     }
 
     /// A keyed digest over pieces, for ids and tags that must come out the

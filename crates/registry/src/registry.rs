@@ -152,6 +152,11 @@ impl Registry {
         self.calls.values()
     }
 
+    /// How many calls there are.
+    pub fn call_count(&self) -> usize {
+        self.calls.len()
+    }
+
     /// The calls, one per pass, that share a Call-ID.
     pub fn by_call_id<'a>(&'a self, call_id: &'a [u8]) -> impl Iterator<Item = &'a Call> {
         self.by_call_id

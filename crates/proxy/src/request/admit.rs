@@ -9,15 +9,19 @@ use crate::Proxy;
 const MOST_CONTEXTS: usize = 50_000;
 /// New calls are refused earlier, so that the ones that run can end.
 const MOST_FOR_NEW: usize = 40_000;
+/// Calls and subscriptions at most.
+const MOST_CALLS: usize = 200_000;
 
 impl Proxy {
     pub(super) fn admit(&mut self, message: Message<'_>) -> Result<(), Reject> {
-        let most = if message.method() == Method::Invite && message.to().is_ok_and(|to| to.tag().is_none()) {
-            MOST_FOR_NEW
+        let creates = matches!(message.method(), Method::Invite | Method::Subscribe | Method::Refer)
+            && message.to().is_ok_and(|to| to.tag().is_none());
+        let full = if creates {
+            self.contexts.len() >= MOST_FOR_NEW || self.registry.call_count() >= MOST_CALLS
         } else {
-            MOST_CONTEXTS
+            self.contexts.len() >= MOST_CONTEXTS
         };
-        if self.contexts.len() >= most || (self.stopping && message.method() == Method::Invite) {
+        if full || (self.stopping && message.method() == Method::Invite) {
             let reason = if self.stopping { "Shutting down" } else { "Too many requests in progress" };
             return Err(Reject::new(503, reason).with("Retry-After: 10"));
         }

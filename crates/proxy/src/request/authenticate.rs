@@ -11,14 +11,15 @@ use crate::Proxy;
 use crate::config::Role;
 
 impl Proxy {
-    pub(super) fn authenticate(&mut self, now: Instant, flow: Flow, message: Message<'_>) -> Result<(), Reject> {
+    /// True when the credentials of this very request have proven its sender.
+    pub(super) fn authenticate(&mut self, now: Instant, flow: Flow, message: Message<'_>) -> Result<bool, Reject> {
         if self.config.role != Role::Standalone {
-            return Ok(());
+            return Ok(false);
         }
         if self.config.users.is_empty() {
             // An open registrar serves only networks that nobody else can reach.
             return if is_private(flow.remote.ip()) {
-                Ok(())
+                Ok(false)
             } else {
                 Err(Reject::new(403, "No users are configured, so only private networks are served"))
             };
@@ -29,7 +30,7 @@ impl Proxy {
         if message.method() != Method::Register
             && (in_dialog || to_us || self.registry.on_flow(flow).next().is_some())
         {
-            return Ok(());
+            return Ok(false);
         }
         let user = self.digest(now, message)?;
         let claimed = if message.method() == Method::Register { message.to() } else { message.from() };
@@ -38,6 +39,6 @@ impl Proxy {
             .and_then(|c| c.uri().ok())
             .and_then(|u| u.user)
             .is_some_and(|u| u == user.as_bytes());
-        if matches { Ok(()) } else { Err(Reject::new(403, "Not your address of record")) }
+        if matches { Ok(true) } else { Err(Reject::new(403, "Not your address of record")) }
     }
 }

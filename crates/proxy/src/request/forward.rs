@@ -10,9 +10,10 @@ use wire::sip::{self, Message, Method, Name, NameAddr, Uri};
 use wire::{Edit, Flow, Rule};
 
 use super::route::Routed;
+use super::target::GONE;
 use super::{Reject, Target};
 use crate::dialog::callee;
-use crate::locate::Located;
+use crate::locate::{Hop, Located};
 use crate::rewrite::{body, contact, record_route, via};
 use crate::token::Token;
 use crate::transaction::context::Answering;
@@ -115,6 +116,10 @@ impl Proxy {
     }
 
     fn send_branch(&mut self, now: Instant, context: &mut Context, index: usize) -> Result<(), Stop> {
+        if context.purpose.pass().is_some_and(|pass| self.registry.call(pass).is_none()) {
+            // The call ended while this was parked.
+            return Err(Stop::Reject(GONE));
+        }
         let target = context.branches[index].target.clone();
         let flow = match self.locate(now, &target.hop) {
             Located::At(flow) => flow,
@@ -136,8 +141,10 @@ impl Proxy {
         context.request = request;
         let bytes = bytes?;
         let invite = context.invite;
+        let others = self.others(&target.hop, flow);
         let branch = &mut context.branches[index];
         branch.flow = flow;
+        branch.others.extend(others);
         branch.client = Some(Client::new(now, invite, flow.transport.reliable()));
         branch.sent.clone_from(&bytes);
         let side = self.side(flow);
@@ -158,6 +165,24 @@ impl Proxy {
         }
         self.transmit(flow, bytes);
         Ok(())
+    }
+
+    /// A next hop failed: its next address, if there is one, gets the request
+    /// with a new branch (§16.6(7), RFC 3263 §4.3).
+    pub(crate) fn try_next(&mut self, now: Instant, context: &mut Context, index: usize) -> bool {
+        let branch = &mut context.branches[index];
+        let cancelled = context.cancelled || branch.cancel.is_some() || branch.cancel_wanted.is_some();
+        let Some(next) = branch.others.pop() else { return false };
+        if cancelled || !context.open() {
+            return false;
+        }
+        let number = self.random();
+        let old = &mut context.branches[index];
+        let target = Target { hop: Hop::Flow(next), ..old.target.clone() };
+        let others = std::mem::take(&mut old.others);
+        *old = Branch { others, ..Branch::new(target, context.flow, number) };
+        self.send_branches(now, context);
+        true
     }
 
     /// All edits of one forwarded copy.

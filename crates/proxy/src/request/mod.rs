@@ -88,18 +88,35 @@ impl Proxy {
     fn chain(&mut self, now: Instant, flow: Flow, message: Message<'_>, key: Key) -> Result<(), Reject> {
         self.admit(message)?;
         validate::validate(message)?;
-        self.authenticate(now, flow, message)?;
+        // Credentials are good once (RFC 7616 §3.4), so what is refused behind
+        // them is kept for the retransmission.
+        let kept = self.authenticate(now, flow, message)?.then(|| key.clone());
+        match (self.onward(now, flow, message, key), kept) {
+            (Err(reject), Some(key)) => {
+                self.observe_refusal(flow, message, &reject);
+                self.answer(now, flow, message, key, &reject);
+                Ok(())
+            }
+            (result, _) => result,
+        }
+    }
+
+    fn onward(&mut self, now: Instant, flow: Flow, message: Message<'_>, key: Key) -> Result<(), Reject> {
         let routed = self.route(flow, message)?;
         self.guard(flow, message, &routed)?;
         self.dispatch(now, flow, message, key, routed)
     }
 
-    /// Answers without keeping state: whoever sends this has proven nothing,
-    /// so nothing is retransmitted to it (RFC 3261 §8.2.7).
-    pub(crate) fn refuse(&mut self, flow: Flow, message: Message<'_>, reject: &Reject) {
+    fn observe_refusal(&mut self, flow: Flow, message: Message<'_>, reject: &Reject) {
         let side = self.side(flow);
         let method = message.method().into();
         self.observe(Observed::Refused { side, method, status: reject.status, reason: reject.reason });
+    }
+
+    /// Answers without keeping state: whoever sends this has proven nothing,
+    /// so nothing is retransmitted to it (RFC 3261 §8.2.7).
+    pub(crate) fn refuse(&mut self, flow: Flow, message: Message<'_>, reject: &Reject) {
+        self.observe_refusal(flow, message, reject);
         let proven = self.is_proven(flow);
         self.answer_stateless(flow, message, reject, proven);
     }

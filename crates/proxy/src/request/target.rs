@@ -253,7 +253,7 @@ impl Proxy {
     }
 }
 
-const GONE: Reject = Reject {
+pub(super) const GONE: Reject = Reject {
     status: wire::sip::Status(481),
     reason: "Call/Transaction Does Not Exist",
     extra: Vec::new(),

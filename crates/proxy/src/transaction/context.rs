@@ -39,6 +39,16 @@ pub(crate) enum Purpose {
     Bye,
 }
 
+impl Purpose {
+    /// The pass of the call that it is part of.
+    pub(crate) fn pass(&self) -> Option<PassId> {
+        match self {
+            Self::Create(pass) | Self::Within { pass, .. } => Some(*pass),
+            Self::Pass | Self::Register(_) | Self::Ping(_) | Self::PingUpstream { .. } | Self::Bye => None,
+        }
+    }
+}
+
 /// The side of a context that answers.
 #[derive(Debug)]
 pub(crate) struct Answering {
@@ -63,6 +73,8 @@ pub(crate) struct Branch {
     pub(crate) number: u64,
     /// The way out.
     pub(crate) flow: Flow,
+    /// Further addresses of the next hop, should this one fail; the next is the last.
+    pub(crate) others: Vec<Flow>,
     /// As sent.
     pub(crate) sent: Vec<u8>,
     /// Our CANCEL for it: transaction and bytes.
@@ -84,6 +96,7 @@ impl Branch {
             client: None,
             number,
             flow,
+            others: Vec::new(),
             sent: Vec::new(),
             cancel: None,
             cancel_wanted: None,
