@@ -95,10 +95,16 @@ impl Proxy {
 
     /// The other addresses of a hop, the next one last (RFC 3263 §4.3).
     pub(crate) fn others(&self, hop: &Hop, first: Flow) -> Vec<Flow> {
-        let Hop::Host { host, port, .. } = hop else { return Vec::new() };
+        let Hop::Host { host, port, listener } = hop else { return Vec::new() };
         let Some(entry) = self.locations.0.get(&(host.clone(), *port)) else { return Vec::new() };
+        let bind = self.config.listeners.get(usize::from(listener.0)).map(|l| l.bind.ip());
+        let wildcard = bind.is_none_or(|ip| ip.is_unspecified());
         let fits = |l: &&Location| l.remote.is_ipv4() == first.remote.is_ipv4() && l.remote != first.remote;
-        entry.locations.iter().rev().filter(fits).map(|l| Flow { remote: l.remote, ..first }).collect()
+        let flow = |l: &Location| {
+            let local = if wildcard { l.local } else { first.local.ip() };
+            Flow { remote: l.remote, local: std::net::SocketAddr::new(local, first.local.port()), ..first }
+        };
+        entry.locations.iter().rev().filter(fits).map(flow).collect()
     }
 
     /// Keeps a configured host located.

@@ -19,6 +19,7 @@ use crate::config::{Config, Role};
 use crate::digest::Nonces;
 use crate::keepalive::Ping;
 use crate::locate::Locations;
+use crate::request::refusals::Refusals;
 use crate::timer::{Timer, Timers};
 use crate::token::{Key, Token, short};
 use crate::transaction::{Contexts, Id};
@@ -43,6 +44,7 @@ pub struct Proxy {
     pub(crate) registry: Registry,
     pub(crate) offers: Offers,
     pub(crate) contexts: Contexts,
+    pub(crate) refusals: Refusals,
     pub(crate) parked: BTreeSet<Id>,
     pub(crate) locations: Locations,
     pub(crate) timers: Timers,
@@ -76,6 +78,7 @@ impl Proxy {
             registry: Registry::new(),
             offers,
             contexts: Contexts::default(),
+            refusals: Refusals::default(),
             parked: BTreeSet::new(),
             locations: Locations::default(),
             timers: Timers::default(),

@@ -353,3 +353,58 @@ fn trim_instance(text: &[u8]) -> &[u8] {
     }
     text
 }
+
+#[cfg(test)]
+mod tests {
+    use wire::sip::{Limits, Stored};
+
+    use super::*;
+
+    fn register(lines: &str) -> Stored {
+        let text = format!("REGISTER sip:r SIP/2.0\r\nVia: SIP/2.0/UDP a\r\n{lines}\r\n\r\n");
+        Stored::parse(text.into_bytes(), &Limits::default()).expect(lines)
+    }
+
+    fn first(message: Message<'_>) -> NameAddr<'_> {
+        match message.contacts().next() {
+            Some(Ok(Contact::Addr(addr))) => addr,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn what_a_contact_asks_for() {
+        for (lines, seconds, q) in [
+            ("m: <sip:a@b>;expires=60;q=0.5\r\nExpires: 10", 60, 500),
+            ("m: <sip:a@b;expires=5>\r\nExpires: 10", 10, 1000),
+            ("m: <sip:a@b>;expires=99999999999;q=7", u32::MAX, 1000),
+            ("m: <sip:a@b>;expires=soon;q=-1\r\nExpires: 0", 0, 0),
+            ("m: <sip:a@b>;q=high", DEFAULT_EXPIRY, 1000),
+        ] {
+            let stored = register(lines);
+            let addr = first(stored.message());
+            assert_eq!((expiry(stored.message(), &addr), preference(&addr)), (seconds, q), "{lines}");
+        }
+    }
+
+    #[test]
+    fn addresses_of_record() {
+        for (to, expected) in [
+            ("\"A\" <sip:Alice@Example.COM:5060;x=1>;tag=1", Some(&b"Alice@example.com"[..])),
+            ("sip:example.com", Some(b"@example.com")),
+            ("sips:a%20b@[2001:DB8::1]", Some(b"a%20b@[2001:db8::1]")),
+            ("tel:+4930", None),
+            ("<broken", None),
+        ] {
+            assert_eq!(aor(register(&format!("t: {to}")).message()).as_deref(), expected, "{to}");
+        }
+    }
+
+    #[test]
+    fn instance_ids_with_and_without_their_marks() {
+        for text in [&b"\"<urn:uuid:1>\""[..], b"<urn:uuid:1>", b"urn:uuid:1"] {
+            assert_eq!(trim_instance(text), b"urn:uuid:1");
+        }
+        assert_eq!(trim_instance(b"\""), b"");
+    }
+}

@@ -11,15 +11,14 @@ use crate::Proxy;
 use crate::config::Role;
 
 impl Proxy {
-    /// True when the credentials of this very request have proven its sender.
-    pub(super) fn authenticate(&mut self, now: Instant, flow: Flow, message: Message<'_>) -> Result<bool, Reject> {
+    pub(super) fn authenticate(&mut self, now: Instant, flow: Flow, message: Message<'_>) -> Result<(), Reject> {
         if self.config.role != Role::Standalone {
-            return Ok(false);
+            return Ok(());
         }
         if self.config.users.is_empty() {
             // An open registrar serves only networks that nobody else can reach.
             return if is_private(flow.remote.ip()) {
-                Ok(false)
+                Ok(())
             } else {
                 Err(Reject::new(403, "No users are configured, so only private networks are served"))
             };
@@ -30,7 +29,7 @@ impl Proxy {
         if message.method() != Method::Register
             && (in_dialog || to_us || self.registry.on_flow(flow).next().is_some())
         {
-            return Ok(false);
+            return Ok(());
         }
         let user = self.digest(now, message)?;
         let claimed = if message.method() == Method::Register { message.to() } else { message.from() };
@@ -39,6 +38,6 @@ impl Proxy {
             .and_then(|c| c.uri().ok())
             .and_then(|u| u.user)
             .is_some_and(|u| u == user.as_bytes());
-        if matches { Ok(true) } else { Err(Reject::new(403, "Not your address of record")) }
+        if matches { Ok(()) } else { Err(Reject::new(403, "Not your address of record")) }
     }
 }

@@ -8,6 +8,7 @@ pub(crate) mod admit;
 pub(crate) mod authenticate;
 pub(crate) mod forward;
 pub(crate) mod guard;
+pub(crate) mod refusals;
 pub(crate) mod route;
 pub(crate) mod target;
 pub(crate) mod validate;
@@ -62,6 +63,9 @@ impl Proxy {
         if let Some(id) = self.contexts.of_server(&key) {
             return self.replay(id, flow, message);
         }
+        if let Some(reject) = self.refusals.recall(now, &key) {
+            return self.refuse(flow, message, &reject);
+        }
         let result = match method {
             Method::Cancel => self.cancel(now, flow, message, &Key::of_invite(message, &via)),
             Method::Invite
@@ -81,6 +85,7 @@ impl Proxy {
         };
         if let Err(reject) = result {
             self.refuse(flow, message, &reject);
+            self.refusals.remember(now, Key::of(message, &via), reject);
         }
     }
 
@@ -88,35 +93,18 @@ impl Proxy {
     fn chain(&mut self, now: Instant, flow: Flow, message: Message<'_>, key: Key) -> Result<(), Reject> {
         self.admit(message)?;
         validate::validate(message)?;
-        // Credentials are good once (RFC 7616 §3.4), so what is refused behind
-        // them is kept for the retransmission.
-        let kept = self.authenticate(now, flow, message)?.then(|| key.clone());
-        match (self.onward(now, flow, message, key), kept) {
-            (Err(reject), Some(key)) => {
-                self.observe_refusal(flow, message, &reject);
-                self.answer(now, flow, message, key, &reject);
-                Ok(())
-            }
-            (result, _) => result,
-        }
-    }
-
-    fn onward(&mut self, now: Instant, flow: Flow, message: Message<'_>, key: Key) -> Result<(), Reject> {
+        self.authenticate(now, flow, message)?;
         let routed = self.route(flow, message)?;
         self.guard(flow, message, &routed)?;
         self.dispatch(now, flow, message, key, routed)
     }
 
-    fn observe_refusal(&mut self, flow: Flow, message: Message<'_>, reject: &Reject) {
-        let side = self.side(flow);
-        let method = message.method().into();
-        self.observe(Observed::Refused { side, method, status: reject.status, reason: reject.reason });
-    }
-
     /// Answers without keeping state: whoever sends this has proven nothing,
     /// so nothing is retransmitted to it (RFC 3261 §8.2.7).
     pub(crate) fn refuse(&mut self, flow: Flow, message: Message<'_>, reject: &Reject) {
-        self.observe_refusal(flow, message, reject);
+        let side = self.side(flow);
+        let method = message.method().into();
+        self.observe(Observed::Refused { side, method, status: reject.status, reason: reject.reason });
         let proven = self.is_proven(flow);
         self.answer_stateless(flow, message, reject, proven);
     }
