@@ -1,6 +1,6 @@
 //! Whatever peers do, and in whatever order: when all of them have fallen
 //! silent, no transaction, call, stream or port is left. `SIPLATCH_SEED=17`
-//! replays one seed and prints it.
+//! replays one seed and prints it, `SIPLATCH_SEEDS=20000` takes more of them.
 
 use std::time::Duration;
 
@@ -362,8 +362,9 @@ fn number(text: &str) -> u64 {
 
 #[test]
 fn when_all_peers_have_fallen_silent_nothing_is_left() {
-    let replayed: Option<u64> = std::env::var("SIPLATCH_SEED").ok().and_then(|seed| seed.parse().ok());
-    let seeds = replayed.map_or(0..300, |seed| seed..seed + 1);
+    let number = |name| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
+    let replayed = number("SIPLATCH_SEED");
+    let seeds = replayed.map_or(0..number("SIPLATCH_SEEDS").unwrap_or(300), |seed| seed..seed + 1);
     let mut most = if replayed.is_some() { usize::MAX } else { 0 };
     for seed in seeds {
         let role = ["border", "office", "standalone"][seed as usize % 3];

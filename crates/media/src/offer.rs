@@ -378,6 +378,13 @@ impl Offers {
 
     /// Two pairs for each of so many new streams.
     fn take_all(&mut self, ends: &[EndPlan; 2], streams: usize) -> Result<Vec<Pairs>, Refusal> {
+        let shared = (ends[0].local, ends[0].range) == (ends[1].local, ends[1].range);
+        for end in ends {
+            self.want(end);
+            if !self.pools.can_serve(end.local, end.range, if shared { 2 * streams } else { streams }) {
+                return Err(Refusal::Exhausted(end.side));
+            }
+        }
         let mut taken: Vec<Ready> = Vec::with_capacity(2 * streams);
         let mut pairs = Vec::with_capacity(streams);
         for _ in 0..streams {

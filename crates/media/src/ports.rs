@@ -198,6 +198,18 @@ impl Pools {
         }
     }
 
+    /// Could so many pairs be had, of both kinds together? Without them a side
+    /// that is discovered and one that is not would take the last one from each other.
+    pub fn can_serve(&mut self, ip: IpAddr, range: RangeId, pairs: usize) -> bool {
+        let Some((id, _)) = self.range(range) else { return false };
+        let Some(pool) = self.pools.get_mut(&(ip, id)) else { return false };
+        let enough = pool.available() >= pairs;
+        if !enough {
+            pool.fresh.append(&mut pool.refused);
+        }
+        enough
+    }
+
     /// Takes a pair, at random among the idle ones, and refills behind it.
     pub fn take(&mut self, ip: IpAddr, range: RangeId, discover: bool) -> Result<Ready, Shortage> {
         let Some((id, _)) = self.range(range) else { return Err(Shortage::Exhausted) };

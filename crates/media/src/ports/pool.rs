@@ -88,6 +88,11 @@ impl Pool {
         Err(if waiting { Shortage::NotReady } else { Shortage::Exhausted })
     }
 
+    /// Pairs of either kind that are idle, on the way, or could be bound.
+    pub(super) fn available(&self) -> usize {
+        self.fresh.len() + self.stock.iter().map(|stock| stock.warm).sum::<usize>()
+    }
+
     /// Binds random numbers until the reserves are there or on the way.
     pub(super) fn fill(&mut self, reserve: usize, rng: &mut ChaCha20Rng, commands: &mut VecDeque<Command>) {
         // The class that runs short comes first.

@@ -256,6 +256,7 @@ fn the_last_pairs_go_to_whoever_asks() {
     }
     assert_eq!(pools.take(IP, RangeId(0), true), Err(Shortage::Exhausted));
     assert_eq!(pools.take(IP, RangeId(0), false), Err(Shortage::Exhausted));
+    assert!(pools.can_serve(IP, RangeId(0), 0) && !pools.can_serve(IP, RangeId(0), 1));
 }
 
 #[test]
