@@ -251,7 +251,10 @@ impl Crowd {
         let copied: String = ["From", "To", "Call-ID"].iter().flat_map(|name| lines(text, name)).collect();
         let via = lines(text, "Via").first().cloned().unwrap_or_default();
         let number = number(text);
-        self.send(place, &format!("ACK sip:x@example.com SIP/2.0\n{via}Max-Forwards: 70\n{copied}CSeq: {number} ACK\n"));
+        self.send(
+            place,
+            &format!("ACK sip:x@example.com SIP/2.0\n{via}Max-Forwards: 70\n{copied}CSeq: {number} ACK\n"),
+        );
     }
 
     fn within(&mut self, place: Place, text: &str, is_response: bool) {
@@ -265,7 +268,9 @@ impl Crowd {
         let Some(target) = uri(text, "Contact") else { return };
         let mut route: Vec<String> = lines(text, "Record-Route")
             .iter()
-            .flat_map(|line| line.trim_end().trim_start_matches("Record-Route: ").split(", ").map(str::to_owned).collect::<Vec<_>>())
+            .flat_map(|line| {
+                line.trim_end().trim_start_matches("Record-Route: ").split(", ").map(str::to_owned).collect::<Vec<_>>()
+            })
             .collect();
         let (from, to) = (lines(text, "From").concat(), lines(text, "To").concat());
         let (from, to) = (from.trim_end().trim_start_matches("From: "), to.trim_end().trim_start_matches("To: "));
@@ -308,7 +313,7 @@ impl Crowd {
             .split_inclusive('\n')
             .filter(|line| {
                 vias += usize::from(line.starts_with("Via: "));
-                !line.starts_with("Content-Length") && !(line.starts_with("Via: ") && vias == 1)
+                !(line.starts_with("Content-Length") || line.starts_with("Via: ") && vias == 1)
             })
             .collect();
         if vias > 1 {
@@ -345,7 +350,10 @@ impl Crowd {
 /// All lines of a header field, with their line ends.
 fn lines(text: &str, name: &str) -> Vec<String> {
     let head = text.split("\n\n").next().unwrap_or_default();
-    head.lines().filter(|line| line.split_once(": ").is_some_and(|(n, _)| n == name)).map(|l| format!("{l}\n")).collect()
+    head.lines()
+        .filter(|line| line.split_once(": ").is_some_and(|(n, _)| n == name))
+        .map(|l| format!("{l}\n"))
+        .collect()
 }
 
 /// The URI in a field's first value.

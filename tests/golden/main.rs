@@ -12,6 +12,8 @@
 //! digest user password METHOD uri SHA-256 {nonce-1}` stands for the computed value.
 //! `SIPLATCH_GOLDEN=write cargo test --test golden` writes what came out.
 
+#![allow(clippy::print_stdout, reason = "a test tells what it ran, and a failing one what happened")]
+
 mod digest;
 mod leak;
 mod leftovers;
@@ -26,7 +28,9 @@ fn transcripts() -> Vec<PathBuf> {
     let mut files = Vec::new();
     for role in ["border", "office", "standalone"] {
         let folder = fs::read_dir(root.join(role)).expect("a folder per role");
-        files.extend(folder.map(|entry| entry.expect("readable").path()).filter(|p| p.extension().is_some_and(|e| e == "sip")));
+        files.extend(
+            folder.map(|entry| entry.expect("readable").path()).filter(|p| p.extension().is_some_and(|e| e == "sip")),
+        );
     }
     files.sort();
     files

@@ -20,7 +20,13 @@ pub(crate) fn run(role: &str, text: &str) -> String {
         (name.to_owned(), ips.split(' ').map(|ip| ip.parse().expect("an address")).collect())
     });
     let says = |line: &str| text.lines().any(|l| l.strip_prefix("# ") == Some(line));
-    let head = Head { users, phone_pings: says("phone pings"), upstream_pings: says("upstream pings"), unmapped: says("unmapped"), upstream };
+    let head = Head {
+        users,
+        phone_pings: says("phone pings"),
+        upstream_pings: says("upstream pings"),
+        unmapped: says("unmapped"),
+        upstream,
+    };
     let mut world = World::new(role, head);
     let mut names = Names::default();
     let mut out = String::new();

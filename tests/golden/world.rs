@@ -87,7 +87,11 @@ fn config(role: &str, users: Vec<User>) -> Config {
         phones: vec![phone("reception", 1, Some(1)), phone("booth", 2, None)],
         users,
         media: Media {
-            ranges: vec![PortRange { first: 30000, last: 30099 }, PortRange { first: 30100, last: 30115 }, PortRange { first: 30116, last: 30119 }],
+            ranges: vec![
+                PortRange { first: 30000, last: 30099 },
+                PortRange { first: 30100, last: 30115 },
+                PortRange { first: 30116, last: 30119 },
+            ],
             keepalive: MediaKeepAlive::Stun,
             timeout: Duration::from_secs(60),
             workers: 1,
@@ -158,7 +162,8 @@ impl World {
     }
 
     fn flow(&self, side: &str, remote: &str) -> Flow {
-        let index = self.config.listeners.iter().position(|l| l.side.as_str() == side).expect("a listener on that side");
+        let index =
+            self.config.listeners.iter().position(|l| l.side.as_str() == side).expect("a listener on that side");
         Flow {
             transport: Transport::Udp,
             listener: ListenerId(index as u16),

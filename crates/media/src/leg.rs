@@ -155,7 +155,9 @@ pub(crate) fn usable(target: SocketAddr) -> bool {
 /// Where to send, by the table at the top. `target` is usable and not our own socket.
 pub(crate) fn aim(latch: &Latch, target: Option<SocketAddr>, early: Early) -> Aim {
     match (latch.source(), target, early) {
-        (Some(held), Some(target), Early::Uncapped | Early::Proven | Early::Capped) if latch.moving() && target != held => {
+        (Some(held), Some(target), Early::Uncapped | Early::Proven | Early::Capped)
+            if latch.moving() && target != held =>
+        {
             if early == Early::Uncapped || (latch.truthful() && target.ip() == held.ip()) {
                 Aim::At(target)
             } else if latch.truthful() {

@@ -668,9 +668,8 @@ const ICE: [&str; 9] = [
 /// Edits a body so that it names our legs facing `to`, and nothing of the other side.
 fn write(session: &Session, to: End, whole: &[u8], body: &Body<'_>, edit: &mut Edit) {
     let end = &session.ends[to.index()];
-    let leg = |line: usize| {
-        session.streams.get(line).and_then(Option::as_ref).map(|stream| stream.advertised[to.index()])
-    };
+    let leg =
+        |line: usize| session.streams.get(line).and_then(Option::as_ref).map(|stream| stream.advertised[to.index()]);
     let at_session = (0..body.media.len()).find_map(leg).map_or(end.own, |t| t.rtp.ip());
     if let Some(origin) = &body.origin {
         sdp::edit::origin(whole, edit, origin, at_session);

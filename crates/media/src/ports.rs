@@ -282,9 +282,9 @@ impl Pools {
     /// Is this one of the ports that we hold, by its local or its mapped address?
     pub fn owns(&self, address: SocketAddr) -> bool {
         let (ip, rtp) = (address.ip().to_canonical(), address.port() & !1);
-        self.pools.iter().any(|((local, _), pool)| {
-            (local.to_canonical() == ip && pool.holds(rtp)) || pool.mapped_to(address)
-        })
+        self.pools
+            .iter()
+            .any(|((local, _), pool)| (local.to_canonical() == ip && pool.holds(rtp)) || pool.mapped_to(address))
     }
 
     /// One change of one pair; then its pool is brought to its proper size.

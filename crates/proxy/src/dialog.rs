@@ -57,7 +57,9 @@ impl Proxy {
         let retried = self
             .registry
             .by_call_id(message.call_id())
-            .find(|c| c.state == CallState::Early && c.expires.is_some() && c.caller.tag == tag && c.caller.flow == flow)
+            .find(|c| {
+                c.state == CallState::Early && c.expires.is_some() && c.caller.tag == tag && c.caller.flow == flow
+            })
             .map(|c| c.id);
         let expires = (kind == CallKind::Subscription).then(|| now + Duration::from_secs(300));
         if let Some(pass) = retried {
@@ -113,9 +115,9 @@ impl Proxy {
         let contact = contact_of(message);
         let binding = self.registry.on_flow(flow).next().map(|b| b.id);
         let terminated = message.method() == Method::Notify
-            && message.value(Name::SubscriptionState).is_some_and(|v| {
-                v.get(..10).is_some_and(|v| v.eq_ignore_ascii_case(b"terminated"))
-            });
+            && message
+                .value(Name::SubscriptionState)
+                .is_some_and(|v| v.get(..10).is_some_and(|v| v.eq_ignore_ascii_case(b"terminated")));
         let lasts = message
             .value(Name::SubscriptionState)
             .and_then(|v| v.iter().position(|b| *b == b';').map(|i| wire::sip::Params(&v[i..])))

@@ -73,8 +73,7 @@ impl Proxy {
         if self.config.role == Role::Standalone || config.side == self.config.role.phones() {
             return;
         }
-        let upstreams: Vec<(String, u16)> =
-            self.config.upstreams.iter().map(|u| (u.host.clone(), u.port)).collect();
+        let upstreams: Vec<(String, u16)> = self.config.upstreams.iter().map(|u| (u.host.clone(), u.port)).collect();
         for (host, port) in upstreams {
             self.keep_located(now, host, port, ListenerId(listener));
         }
@@ -125,20 +124,15 @@ impl Proxy {
     }
 
     /// The answer to a request of our own.
-    pub(crate) fn own_response(
-        &mut self,
-        context: &mut Context,
-        flow: Flow,
-        message: Message<'_>,
-        status: Status,
-    ) {
+    pub(crate) fn own_response(&mut self, context: &mut Context, flow: Flow, message: Message<'_>, status: Status) {
         if status.is_provisional() {
             return;
         }
         match context.purpose {
             Purpose::Ping(id) => {
                 // Only the phone itself, at the address that is bound, proves that it is there.
-                if self.registry.binding(id).is_some_and(|b| b.flow == context.flow) && context.flow.remote == flow.remote
+                if self.registry.binding(id).is_some_and(|b| b.flow == context.flow)
+                    && context.flow.remote == flow.remote
                 {
                     self.registry.pinged(id, true);
                 }
@@ -149,11 +143,7 @@ impl Proxy {
                     self.seen_by_upstream(listener, flow, seen);
                 }
             }
-            Purpose::Bye
-            | Purpose::Pass
-            | Purpose::Register(_)
-            | Purpose::Create(_)
-            | Purpose::Within { .. } => {}
+            Purpose::Bye | Purpose::Pass | Purpose::Register(_) | Purpose::Create(_) | Purpose::Within { .. } => {}
         }
     }
 
@@ -173,19 +163,16 @@ impl Proxy {
             Purpose::PingUpstream { upstream, .. } => {
                 self.observe(Observed::UpstreamPing { upstream, alive: false });
             }
-            Purpose::Bye
-            | Purpose::Pass
-            | Purpose::Register(_)
-            | Purpose::Create(_)
-            | Purpose::Within { .. } => {}
+            Purpose::Bye | Purpose::Pass | Purpose::Register(_) | Purpose::Create(_) | Purpose::Within { .. } => {}
         }
     }
 
     /// True when a listener's advertised address is found out and may change.
     pub(crate) fn is_discovered(&self, listener: ListenerId) -> bool {
-        self.config.listeners.get(usize::from(listener.0)).is_some_and(|l| {
-            matches!(l.advertise, nat::Advertise::Stun | nat::Advertise::StunAddress)
-        })
+        self.config
+            .listeners
+            .get(usize::from(listener.0))
+            .is_some_and(|l| matches!(l.advertise, nat::Advertise::Stun | nat::Advertise::StunAddress))
     }
 
     /// The upstream's view of our address; believed by the rules for mapped

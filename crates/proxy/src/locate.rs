@@ -80,9 +80,7 @@ impl Proxy {
         }
         match self.locations.0.get(&(host.clone(), port)) {
             Some(entry) => match entry.locations.iter().find(|l| l.remote.is_ipv4() == bind.is_ipv4()) {
-                Some(l) => {
-                    Located::At(flow(l.remote, if bind.ip().is_unspecified() { l.local } else { bind.ip() }))
-                }
+                Some(l) => Located::At(flow(l.remote, if bind.ip().is_unspecified() { l.local } else { bind.ip() })),
                 None if entry.asked => Located::Wait,
                 None => Located::Nowhere,
             },

@@ -5,9 +5,9 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Instant;
 
+use media::RangeId;
 use media::offer::{EndPlan, Offers};
 use media::ports::{Counts, Pools};
-use media::RangeId;
 use nat::{Advertise, Advertised, Mapped, Prefix, Side};
 use rand_chacha::ChaCha12Rng;
 use rand_core::{Rng, SeedableRng};
@@ -278,11 +278,7 @@ impl Proxy {
     }
 
     fn network(&self, ip: IpAddr) -> Option<&nat::Network> {
-        self.config
-            .networks
-            .iter()
-            .filter(|n| n.prefix.contains(ip))
-            .max_by_key(|n| n.prefix.bits)
+        self.config.networks.iter().filter(|n| n.prefix.contains(ip)).max_by_key(|n| n.prefix.bits)
     }
 
     fn policy(&self, flow: Flow) -> Advertise {
@@ -403,4 +399,3 @@ impl Proxy {
 pub(crate) fn host_port(address: SocketAddr) -> String {
     address.to_string()
 }
-

@@ -92,10 +92,8 @@ impl Proxy {
         let at = aor.iter().position(|b| *b == b'@').unwrap_or(aor.len());
         let (user, domain) = (&aor[..at], aor.get(at + 1..).unwrap_or_default());
         self.config.phones.iter().position(|phone| {
-            let given = phone.user.is_some()
-                || phone.domain.is_some()
-                || phone.address.is_some()
-                || phone.instance.is_some();
+            let given =
+                phone.user.is_some() || phone.domain.is_some() || phone.address.is_some() || phone.instance.is_some();
             given
                 && phone.user.as_ref().is_none_or(|u| u.as_bytes() == user)
                 && phone.domain.as_ref().is_none_or(|d| d.as_bytes().eq_ignore_ascii_case(domain))

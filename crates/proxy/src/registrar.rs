@@ -22,13 +22,7 @@ const MOST_CONTACTS: usize = 16;
 
 impl Proxy {
     /// A REGISTER that was authenticated where users are configured.
-    pub(crate) fn registrar(
-        &mut self,
-        now: Instant,
-        flow: Flow,
-        message: Message<'_>,
-        key: Key,
-    ) -> Result<(), Reject> {
+    pub(crate) fn registrar(&mut self, now: Instant, flow: Flow, message: Message<'_>, key: Key) -> Result<(), Reject> {
         let bad = |reason| Reject::new(400, reason);
         let aor = message
             .to()
@@ -52,10 +46,8 @@ impl Proxy {
                     let most = if natted { NATED_EXPIRY } else { LONGEST };
                     let instance = addr.params.value("+sip.instance");
                     let id = self.binding_id(&aor, addr.uri, instance, message.call_id(), flow);
-                    let stale = self
-                        .registry
-                        .binding(id)
-                        .is_some_and(|b| b.call_id == message.call_id() && b.cseq >= cseq);
+                    let stale =
+                        self.registry.binding(id).is_some_and(|b| b.call_id == message.call_id() && b.cseq >= cseq);
                     if stale {
                         return Err(Reject::new(500, "CSeq out of order"));
                     }

@@ -250,11 +250,7 @@ impl Proxy {
                 | Method::Publish
                 | Method::Other(_) => {}
             },
-            Purpose::Pass
-            | Purpose::Register(_)
-            | Purpose::Ping(_)
-            | Purpose::PingUpstream { .. }
-            | Purpose::Bye => {}
+            Purpose::Pass | Purpose::Register(_) | Purpose::Ping(_) | Purpose::PingUpstream { .. } | Purpose::Bye => {}
         }
     }
 
@@ -358,11 +354,7 @@ impl Proxy {
                     }
                 }
             }
-            Purpose::Pass
-            | Purpose::Register(_)
-            | Purpose::Ping(_)
-            | Purpose::PingUpstream { .. }
-            | Purpose::Bye => {}
+            Purpose::Pass | Purpose::Register(_) | Purpose::Ping(_) | Purpose::PingUpstream { .. } | Purpose::Bye => {}
         }
     }
 }

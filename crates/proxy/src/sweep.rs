@@ -170,8 +170,7 @@ impl Proxy {
                 && b.flow != flow
                 && b.client.as_ref().is_some_and(Client::pending)
         };
-        let behind: Vec<Id> =
-            self.contexts.iter().filter(|c| c.branches.iter().any(pending)).map(|c| c.id).collect();
+        let behind: Vec<Id> = self.contexts.iter().filter(|c| c.branches.iter().any(pending)).map(|c| c.id).collect();
         for context in behind {
             let Some(mut context) = self.contexts.take(context) else { continue };
             for branch in context.branches.iter_mut().filter(|b| pending(b)) {

@@ -260,10 +260,8 @@ mod tests {
                 Change::Delete(key) => fold.remove(&key),
             };
         }
-        let truth: BTreeMap<_, _> = registry
-            .bindings()
-            .map(|b| (Key::Binding(b.id), Record::Binding(Box::new(b.clone()))))
-            .collect();
+        let truth: BTreeMap<_, _> =
+            registry.bindings().map(|b| (Key::Binding(b.id), Record::Binding(Box::new(b.clone())))).collect();
         assert_eq!(fold, truth);
     }
 

@@ -3,8 +3,8 @@
 use wire::sdp::Body;
 
 use super::{EndPlan, on_hold, signalled};
-use crate::ports::Ready;
 use crate::command::Proto;
+use crate::ports::Ready;
 use crate::{Early, End, LegPlan, Sources, StreamId, Target};
 
 /// Streams and pending offers of one branch of a call.
@@ -91,11 +91,7 @@ impl Stream {
                 Early::Uncapped,
             ),
             Some(ip) => (
-                Sources {
-                    exact: target.filter(|_| !private),
-                    ips: [Some(ip), None],
-                    prefixes: end.prefixes.clone(),
-                },
+                Sources { exact: target.filter(|_| !private), ips: [Some(ip), None], prefixes: end.prefixes.clone() },
                 if proven(ip) {
                     Early::Proven
                 } else if private && !end.private_targets {

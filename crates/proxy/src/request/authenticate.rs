@@ -23,21 +23,16 @@ impl Proxy {
                 Err(Reject::new(403, "No users are configured, so only private networks are served"))
             };
         }
-        let in_dialog =
-            self.route(flow, message).is_ok_and(|routed| self.within(flow, message, &routed).is_some());
+        let in_dialog = self.route(flow, message).is_ok_and(|routed| self.within(flow, message, &routed).is_some());
         let to_us = message.method() == Method::Options && self.is_to_us(flow, message);
-        if message.method() != Method::Register
-            && (in_dialog || to_us || self.registry.on_flow(flow).next().is_some())
+        if message.method() != Method::Register && (in_dialog || to_us || self.registry.on_flow(flow).next().is_some())
         {
             return Ok(());
         }
         let user = self.digest(now, message)?;
         let claimed = if message.method() == Method::Register { message.to() } else { message.from() };
-        let matches = claimed
-            .ok()
-            .and_then(|c| c.uri().ok())
-            .and_then(|u| u.user)
-            .is_some_and(|u| u == user.as_bytes());
+        let matches =
+            claimed.ok().and_then(|c| c.uri().ok()).and_then(|u| u.user).is_some_and(|u| u == user.as_bytes());
         if matches { Ok(()) } else { Err(Reject::new(403, "Not your address of record")) }
     }
 }

@@ -129,9 +129,7 @@ impl Proxy {
             }
         };
         let Some(advertised) = self.advertised(flow) else {
-            return Err(Stop::Reject(
-                Reject::new(503, "Public address not known yet (STUN)").with("Retry-After: 5"),
-            ));
+            return Err(Stop::Reject(Reject::new(503, "Public address not known yet (STUN)").with("Retry-After: 5")));
         };
         let request = std::mem::take(&mut context.request);
         let message = request.message();

@@ -33,9 +33,10 @@ impl Proxy {
     pub(crate) fn is_upstream(&self, flow: Flow) -> bool {
         !self.on_phones_side(flow)
             && self.config.upstreams.iter().any(|upstream| {
-                wire::sip::Host(upstream.host.as_bytes()).ip().is_some_and(|ip| {
-                    ip.to_canonical() == flow.remote.ip().to_canonical()
-                }) || self.locations.has(&upstream.host, upstream.port, flow.remote.ip())
+                wire::sip::Host(upstream.host.as_bytes())
+                    .ip()
+                    .is_some_and(|ip| ip.to_canonical() == flow.remote.ip().to_canonical())
+                    || self.locations.has(&upstream.host, upstream.port, flow.remote.ip())
                     || self.own_listener(flow.remote).is_some()
             })
     }

@@ -6,8 +6,8 @@ use wire::Flow;
 use wire::sip::{Message, Name, NameAddr, Uri};
 
 use super::Reject;
-use crate::token::Token;
 use crate::Proxy;
+use crate::token::Token;
 
 /// What routing information a request carries.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -77,8 +77,7 @@ impl Proxy {
 
     /// True for a request without user part whose Request-URI is our own address.
     pub(crate) fn is_to_us(&self, flow: Flow, message: Message<'_>) -> bool {
-        Uri::parse(message.request_uri()).is_ok_and(|uri| {
-            uri.user.is_none() && self.token_in(&uri).is_none() && self.names_us(flow, &uri)
-        })
+        Uri::parse(message.request_uri())
+            .is_ok_and(|uri| uri.user.is_none() && self.token_in(&uri).is_none() && self.names_us(flow, &uri))
     }
 }

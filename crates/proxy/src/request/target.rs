@@ -101,12 +101,7 @@ impl Proxy {
     }
 
     /// The target set of a request outside any dialog of ours.
-    fn targets(
-        &mut self,
-        flow: Flow,
-        message: Message<'_>,
-        routed: &Routed,
-    ) -> Result<Vec<Target>, Reject> {
+    fn targets(&mut self, flow: Flow, message: Message<'_>, routed: &Routed) -> Result<Vec<Target>, Reject> {
         let uri = Uri::parse(message.request_uri()).map_err(|_| Reject::new(400, "Bad Request-URI"))?;
         match routed.uri {
             Some(Token::Binding(id)) => return self.bound(id).map(|t| vec![t]),
@@ -253,11 +248,8 @@ impl Proxy {
     }
 }
 
-pub(super) const GONE: Reject = Reject {
-    status: wire::sip::Status(481),
-    reason: "Call/Transaction Does Not Exist",
-    extra: Vec::new(),
-};
+pub(super) const GONE: Reject =
+    Reject { status: wire::sip::Status(481), reason: "Call/Transaction Does Not Exist", extra: Vec::new() };
 const UNKNOWN: Reject = Reject { status: wire::sip::Status(404), reason: "Not Found", extra: Vec::new() };
 
 /// A leg by number: 0 is the caller, n the n-th callee.
@@ -283,4 +275,3 @@ fn legs(call: &Call, message: Message<'_>) -> Option<(u8, u8)> {
         None
     }
 }
-

@@ -94,11 +94,10 @@ impl Proxy {
                 self.observe(Observed::PortsExhausted { side });
                 no_ports(side)
             }
-            Refusal::NotReady => {
-                Reject::new(503, "No mapped media port yet (STUN)").with("Retry-After: 5")
+            Refusal::NotReady => Reject::new(503, "No mapped media port yet (STUN)").with("Retry-After: 5"),
+            Refusal::Malformed(malformed) => {
+                Reject::new(488, "Not Acceptable Here").with(&format!("Warning: 399 siplatch \"SDP: {malformed}\""))
             }
-            Refusal::Malformed(malformed) => Reject::new(488, "Not Acceptable Here")
-                .with(&format!("Warning: 399 siplatch \"SDP: {malformed}\"")),
             Refusal::OwnPort => Reject::new(488, "Not Acceptable Here")
                 .with("Warning: 399 siplatch \"SDP names a relay port that is not in use\""),
         }

@@ -33,9 +33,9 @@ pub(crate) fn push(
 
 /// True for an entry of this pass.
 pub(crate) fn is_ours(key: &Key, pass: PassId, value: &[u8]) -> bool {
-    NameAddr::parse(value)
-        .and_then(|entry| entry.uri())
-        .is_ok_and(|uri| uri.user.and_then(|u| key.open(u)).is_some_and(|t| matches!(t, Token::Route(p, _) if p == pass)))
+    NameAddr::parse(value).and_then(|entry| entry.uri()).is_ok_and(|uri| {
+        uri.user.and_then(|u| key.open(u)).is_some_and(|t| matches!(t, Token::Route(p, _) if p == pass))
+    })
 }
 
 /// Makes our entries in a response name us as the receiver reaches us.

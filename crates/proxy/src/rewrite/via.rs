@@ -26,12 +26,7 @@ pub(crate) fn ours(advertised: SocketAddr, flow: Flow, id: Id, number: u64) -> S
 /// Our Via value for a message without a context (an ACK to a 2xx); the same
 /// for a retransmission.
 pub(crate) fn stateless(advertised: SocketAddr, flow: Flow, digest: u64) -> String {
-    format!(
-        "SIP/2.0/{} {};rport;branch=z9hG4bK-{}",
-        flow.transport.via(),
-        host_port(advertised),
-        text(&short(digest)),
-    )
+    format!("SIP/2.0/{} {};rport;branch=z9hG4bK-{}", flow.transport.via(), host_port(advertised), text(&short(digest)),)
 }
 
 /// The context and branch number that a branch of ours names.
@@ -105,7 +100,8 @@ mod tests {
 
     #[test]
     fn a_branch_names_its_context_again() {
-        for (slot, generation, branch) in [(0, 0, 0), (1, 2, 3), (u32::MAX, u32::MAX, u64::MAX), (7, 1 << 31, 1 << 63)] {
+        for (slot, generation, branch) in [(0, 0, 0), (1, 2, 3), (u32::MAX, u32::MAX, u64::MAX), (7, 1 << 31, 1 << 63)]
+        {
             let id = Id { slot, generation };
             let written = format!(
                 "z9hG4bK{}{}",

@@ -85,9 +85,7 @@ fn a_request_is_answered_with_its_source() {
 fn what_is_no_request_gets_no_answer() {
     let mut damaged = request(ID);
     damaged[27] ^= 1;
-    for packet in
-        [packet(0x0011, &[]), packet(0x0101, &[]), damaged, packet(0x0001, &[(0x0006, &[])])[..22].to_vec()]
-    {
+    for packet in [packet(0x0011, &[]), packet(0x0101, &[]), damaged, packet(0x0001, &[(0x0006, &[])])[..22].to_vec()] {
         assert_eq!(answer(&packet, address("192.0.2.1:1")), None);
     }
 }
