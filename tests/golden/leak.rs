@@ -46,9 +46,9 @@ fn written_by_us(message: &str) -> Vec<&str> {
     let request = !start.starts_with("SIP/2.0");
     // The registrar lists Contacts of phones that are not ours, and a redirection's are the peer's.
     let theirs = start.starts_with("SIP/2.0 3") || message.contains("\nCSeq: ") && message.contains(" REGISTER\n");
-    let via = lines.clone().find(|line| line.starts_with("Via:")).filter(|_| request);
+    let via = lines.clone().find(|line| line.starts_with("Via:") || line.starts_with("v:")).filter(|_| request);
     let ours = lines.filter(|line| match line.split_once([':', '=']) {
-        Some(("Contact", value)) => !theirs || value.contains(";sl="),
+        Some(("Contact" | "m", value)) => !theirs || value.contains(";sl="),
         Some(("Record-Route" | "Path", value)) => value.contains("<sip:{token-"),
         Some(("o" | "c", _)) => true,
         Some(("a", value)) => value.starts_with("rtcp:") || value.starts_with("candidate:"),

@@ -122,12 +122,13 @@ impl Pool {
         }
     }
 
-    /// Nothing is left for the other class: an idle pair of this one is closed for it.
+    /// Nothing is left for the other class: an idle pair of this one is bound
+    /// anew for it, at once, or this one would take it back.
     pub(super) fn yield_one(&mut self, class: Class, commands: &mut VecDeque<Command>) -> bool {
         let Some(rtp) = self.stock[usize::from(class)].ready.first().copied() else { return false };
-        self.remove(rtp);
-        self.fresh.push(rtp);
-        commands.push_back(Command::Unbind { pair: self.pair(rtp) });
+        let pair = self.pair(rtp);
+        self.put(rtp, !class, State::Binding);
+        commands.extend([Command::Unbind { pair }, Command::Bind { pair, discover: !class }]);
         true
     }
 

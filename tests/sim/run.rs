@@ -1,0 +1,142 @@
+//! Runs seeds: one with a ladder, or many on all cores with a summary.
+
+use std::fmt::Write as _;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use crate::edge::Sabotage;
+use crate::invariants::Broken;
+use crate::judge;
+use crate::ladder;
+use crate::layout;
+use crate::stats::Outcome;
+
+/// Every so many seeds one is run twice, and must do the same twice.
+const TWICE: u64 = 20;
+
+/// What became of a seed.
+#[derive(Debug, Clone)]
+pub(crate) struct Report {
+    pub(crate) seed: u64,
+    pub(crate) hash: u64,
+    pub(crate) outcome: Outcome,
+    pub(crate) broken: Option<Broken>,
+    /// Every rule that broke in the same step.
+    pub(crate) rules_broken: Vec<&'static str>,
+    /// The last rungs of a run that failed, or all that were asked for.
+    pub(crate) ladder: String,
+    pub(crate) about: String,
+    /// A capture file, with a whole ladder.
+    pub(crate) capture: Vec<u8>,
+    /// How often a sabotage struck.
+    pub(crate) sabotaged: u32,
+}
+
+impl Report {
+    /// For a person.
+    pub(crate) fn text(&self) -> String {
+        let mut text = format!("── seed {}: {}\n{}", self.seed, self.about, self.ladder);
+        if let Some(Broken { at, rule, what }) = &self.broken {
+            let _ = writeln!(text, "── seed {} broke “{rule}” at {:.6} s:\n   {what}", self.seed, at.as_secs_f64());
+            let _ = writeln!(text, "── again, with the whole ladder: SIPLATCH_SIM_SEED={} make sim", self.seed);
+        }
+        text
+    }
+}
+
+/// The one reading of the clock: all runs count from it.
+pub(crate) fn base() -> Instant {
+    Instant::now()
+}
+
+/// Runs one seed, keeping so many rungs.
+pub(crate) fn run(seed: u64, base: Instant, sabotage: Option<Sabotage>, keep: usize) -> Report {
+    let mut scene = layout::build(seed, base, sabotage, keep);
+    let about = format!(
+        "{}, {} phones, {:?} weather, {} calls, {} rebinds, {}",
+        scene.role.as_str(),
+        scene.boxes.len(),
+        scene.script.weather,
+        scene.script.plans.len(),
+        scene.rebound.len(),
+        if scene.script.attacked { "attacked" } else { "in peace" },
+    );
+    let horizon = scene.horizon;
+    scene.world.run(horizon);
+    let (outcome, failed) = judge::judge(&scene);
+    scene.world.finish();
+    if let Some(what) = failed {
+        scene.world.watch.fail(horizon, "calls come out as planned", what);
+    }
+    let broken = scene.world.watch.broken.clone();
+    let rules_broken = scene.world.watch.rules_broken.clone();
+    let tell = broken.is_some() || keep > ladder::SHORT;
+    Report {
+        seed,
+        hash: scene.world.ladder.hash(),
+        outcome,
+        ladder: if tell { scene.world.ladder.text() } else { String::new() },
+        capture: scene.world.ladder.capture.as_ref().map_or_else(Vec::new, |capture| capture.bytes().to_vec()),
+        about,
+        sabotaged: scene.world.edge().map_or(0, |edge| edge.sabotaged),
+        broken,
+        rules_broken,
+    }
+}
+
+/// Runs a seed, and some seeds twice.
+fn checked(seed: u64, base: Instant) -> Report {
+    let mut report = run(seed, base, None, ladder::SHORT);
+    if seed.is_multiple_of(TWICE) && report.broken.is_none() {
+        let again = run(seed, base, None, ladder::SHORT).hash;
+        if again != report.hash {
+            let what = format!("the trace hash is {:016x} once, and {again:016x} the next time", report.hash);
+            let at = report.outcome.virtual_time;
+            report.broken = Some(Broken { at, rule: "same seed, same trace", what });
+        }
+    }
+    report
+}
+
+/// Runs seeds `0..seeds` on all cores. The summary, and the reports of seeds that broke a rule.
+pub(crate) fn many(seeds: u64) -> (String, Vec<Report>) {
+    let base = base();
+    let next = AtomicU64::new(0);
+    let total = Mutex::new((Outcome::default(), Vec::new()));
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    std::thread::scope(|scope| {
+        for _ in 0..cores {
+            scope.spawn(|| {
+                loop {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if seed >= seeds {
+                        break;
+                    }
+                    let report = checked(seed, base);
+                    let mut total = total.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+                    total.0.add(&report.outcome);
+                    if report.broken.is_some() {
+                        total.1.push(report);
+                    }
+                }
+            });
+        }
+    });
+    let wall = base.elapsed();
+    let (outcome, mut broken) = total.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+    broken.sort_by_key(|report: &Report| report.seed);
+    (summary(seeds, &outcome, &broken, wall), broken)
+}
+
+fn summary(seeds: u64, outcome: &Outcome, broken: &[Report], wall: Duration) -> String {
+    let mut text = outcome.text(seeds as usize, wall);
+    let _ = writeln!(text, "sim: {} of {seeds} seeds broke an invariant", broken.len());
+    for report in broken.iter().take(20) {
+        if let Some(Broken { rule, what, .. }) = &report.broken {
+            let what: String = what.chars().take(160).collect();
+            let _ = writeln!(text, "sim:   seed {}: {rule}: {what}", report.seed);
+        }
+    }
+    text
+}

@@ -1,0 +1,159 @@
+//! Figures: of one run, and of many together.
+
+use std::time::Duration;
+
+use ::media::Fact;
+use proxy::Observed;
+use registry::{Change, Record};
+
+use crate::clock::Time;
+use crate::edge::Entry;
+
+/// Counted from what crosses the machines' border.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Tally {
+    pub(crate) messages_in: u64,
+    pub(crate) messages_out: u64,
+    pub(crate) media_in: u64,
+    pub(crate) media_out: u64,
+    pub(crate) media_refused: u64,
+    pub(crate) latches: u64,
+    pub(crate) latch_moves: u64,
+    pub(crate) joins: u64,
+    pub(crate) silences: u64,
+    pub(crate) refused: u64,
+    pub(crate) dropped: u64,
+    pub(crate) retransmitted: u64,
+    pub(crate) moved: u64,
+    pub(crate) calls: u64,
+}
+
+impl Tally {
+    pub(crate) fn count(&mut self, entry: &Entry) {
+        match entry {
+            Entry::Received(_) => self.messages_in += 1,
+            Entry::Sent(_) => self.messages_out += 1,
+            Entry::Judged { sent, .. } => {
+                self.media_in += 1;
+                self.media_out += u64::from(sent.is_some());
+                self.media_refused += u64::from(sent.is_none());
+            }
+            Entry::Fact(Fact::Latched { moved, .. }) => {
+                self.latches += 1;
+                self.latch_moves += u64::from(*moved);
+            }
+            Entry::Fact(Fact::Silent { .. }) => self.silences += 1,
+            Entry::Command(::media::Command::Join { .. }) => self.joins += 1,
+            Entry::Observed(Observed::Refused { .. }) => self.refused += 1,
+            Entry::Observed(Observed::Dropped { .. }) => self.dropped += 1,
+            Entry::Observed(Observed::Retransmitted { .. }) => self.retransmitted += 1,
+            Entry::Observed(Observed::Registered { moved: true, .. }) => self.moved += 1,
+            Entry::Observed(Observed::CallStarted { .. }) => self.calls += 1,
+            Entry::Fact(_)
+            | Entry::Command(_)
+            | Entry::Observed(_)
+            | Entry::Ports(..)
+            | Entry::Changed(Change::Put(Record::Binding(_) | Record::Call(_)) | Change::Delete(_))
+            | Entry::Timer
+            | Entry::Own { .. } => {}
+        }
+    }
+}
+
+/// What became of the calls and of the rest of the script.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Outcome {
+    pub(crate) virtual_time: Time,
+    pub(crate) steps: u64,
+    pub(crate) datagrams: u64,
+    pub(crate) tally: Tally,
+    pub(crate) calls: u64,
+    /// Answered, and ended by a BYE of one of the phones.
+    pub(crate) completed: u64,
+    /// Of these: audio measured, and enough both ways.
+    pub(crate) audible: u64,
+    pub(crate) early: u64,
+    pub(crate) cancelled: u64,
+    pub(crate) rejected: u64,
+    pub(crate) held: u64,
+    pub(crate) informed: u64,
+    pub(crate) vanished: u64,
+    pub(crate) failed: u64,
+    pub(crate) rebinds: u64,
+    pub(crate) retransmissions: u64,
+    pub(crate) attack_packets: u64,
+    pub(crate) attack_answers: u64,
+    pub(crate) lost: u64,
+    pub(crate) filtered: u64,
+    pub(crate) idle_calls: u64,
+    /// Second answers to one INVITE.
+    pub(crate) surplus: u64,
+    /// Calls that found no free port.
+    pub(crate) exhausted: u64,
+}
+
+impl Outcome {
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.virtual_time += other.virtual_time;
+        macro_rules! sum {
+            ($($field:ident)*) => { $(self.$field += other.$field;)* };
+        }
+        sum!(steps datagrams calls completed audible early cancelled rejected held informed vanished failed rebinds
+            retransmissions attack_packets attack_answers lost filtered idle_calls surplus exhausted);
+        macro_rules! tally {
+            ($($field:ident)*) => { $(self.tally.$field += other.tally.$field;)* };
+        }
+        tally!(messages_in messages_out media_in media_out media_refused latches latch_moves joins silences refused
+            dropped retransmitted moved calls);
+    }
+
+    /// Lines for people.
+    pub(crate) fn text(&self, seeds: usize, wall: Duration) -> String {
+        let hours = self.virtual_time.as_secs_f64() / 3600.0;
+        let t = &self.tally;
+        format!(
+            "sim: {seeds} seeds, {hours:.1} h of virtual time in {:.1} s ({:.0} ms a seed on one core's share)\n\
+             sim: calls       {} placed, {} completed ({} measured audible both ways), {} after a long idle time,\n\
+             sim:             {} cancelled, {} rejected, {} held and resumed, {} with early media, {} requests inside dialogs answered,\n\
+             sim:             {} answered twice (forks), {} found no port, {} ended by a vanished phone,\n\
+             sim:             {} not completed for want of a path\n\
+             sim: network     {} datagrams, {} lost on links, {} filtered by NATs, {} rebinds\n\
+             sim: signalling  {} messages in, {} out, {} retransmissions of phones and core, {} of siplatch\n\
+             sim: media       {} packets in, {} out, {} refused, {} latches, {} latch moves, {} spirals joined\n\
+             sim: attacks     {} packets sent, {} answered with a refusal, {} requests refused, {} messages dropped\n",
+            wall.as_secs_f64(),
+            wall.as_secs_f64() * 1000.0 / seeds.max(1) as f64,
+            self.calls,
+            self.completed,
+            self.audible,
+            self.idle_calls,
+            self.cancelled,
+            self.rejected,
+            self.held,
+            self.early,
+            self.informed,
+            self.surplus,
+            self.exhausted,
+            self.vanished,
+            self.failed,
+            self.datagrams,
+            self.lost,
+            self.filtered,
+            self.rebinds,
+            t.messages_in,
+            t.messages_out,
+            self.retransmissions,
+            t.retransmitted,
+            t.media_in,
+            t.media_out,
+            t.media_refused,
+            t.latches,
+            t.latch_moves,
+            t.joins,
+            self.attack_packets,
+            self.attack_answers,
+            t.refused,
+            t.dropped,
+        )
+    }
+}
