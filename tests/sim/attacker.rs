@@ -1,6 +1,6 @@
 //! A stranger on the public network: sprays media on the relay's ports, forges
-//! SIP, sends garbage. Nothing that it sends may get it anything
-//! (`threats.md` rows M1, M2, S6, S7, S8, S11).
+//! SIP, sends garbage. Nothing that it sends may get it anything: no media, no
+//! call, no registration, no answer larger than what it sent.
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;

@@ -87,7 +87,7 @@ pub(crate) const FIRST_CALL: Duration = Duration::from_secs(12);
 /// Media timeout of siplatch in these worlds.
 pub(crate) const MEDIA_TIMEOUT: Duration = Duration::from_secs(20);
 /// How long until a phone behind a new mapping is found again: one expiry
-/// toward NATed phones (`decisions.md`), and a little.
+/// toward NATed phones, and a little.
 pub(crate) const RECOVERS: Duration = Duration::from_secs(75);
 /// Five minutes without a word, behind mappings that live for 30 s.
 const IDLE: Duration = Duration::from_secs(300);

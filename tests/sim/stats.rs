@@ -112,7 +112,7 @@ impl Outcome {
         let hours = self.virtual_time.as_secs_f64() / 3600.0;
         let t = &self.tally;
         format!(
-            "sim: {seeds} seeds, {hours:.1} h of virtual time in {:.1} s ({:.0} ms a seed on one core's share)\n\
+            "sim: {seeds} seeds, {hours:.1} h of virtual time in {:.1} s ({:.0} ms a seed)\n\
              sim: calls       {} placed, {} completed ({} measured audible both ways), {} after a long idle time,\n\
              sim:             {} cancelled, {} rejected, {} held and resumed, {} with early media, {} requests inside dialogs answered,\n\
              sim:             {} answered twice (forks), {} found no port, {} ended by a vanished phone,\n\

@@ -1,5 +1,4 @@
-//! No output grows without bound, and no stranger is sent more than it sent
-//! (`decisions.md`, "Signalling on the wire"; `threats.md` S11).
+//! No output grows without bound, and no stranger is sent more than it sent.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;

@@ -1,6 +1,5 @@
-//! No request goes to an address that never asked for one (`decisions.md`,
-//! open-relay guard; `threats.md` S7, S8), and a response only to where a
-//! request came from (RFC 3581 §4).
+//! No request goes to an address that never asked for one (siplatch is no open
+//! relay), and a response only to where a request came from (RFC 3581 §4).
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;

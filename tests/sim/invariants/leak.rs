@@ -1,7 +1,7 @@
 //! No inner address leaves on the outer side in a field that we write, and
 //! what we write there is our own address on that side.
 //!
-//! `decisions.md`, "What may leave": our Via, Record-Route, Path, Contact; SDP
+//! These fields are ours: our Via, Record-Route, Path, Contact; SDP
 //! `o=`, `c=`, `a=rtcp`, `a=candidate`. The peers' own Via, Call-ID and
 //! Record-Route stay by transparency (RFC 3261 §16.6).
 

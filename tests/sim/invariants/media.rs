@@ -1,6 +1,5 @@
 //! Media goes only to allowed destinations, and no third party gets any,
-//! injects any, or moves a held latch (`decisions.md`, "What may latch",
-//! "Opening"; RFC 7362 §5; `threats.md` M1, M2, M3, M7).
+//! injects any, or moves a held latch (`docs/flows/packet.md`, RFC 7362 §5).
 //!
 //! A shadow of the legs is kept from commands and facts; where packets then
 //! really go must fit it.

@@ -1,5 +1,5 @@
 //! When all calls have ended and quarantine has passed, every port is back
-//! (`decisions.md`, "Ports").
+//! (`docs/adr/0005-ports-bound-ahead-rested-after.md`).
 
 use super::{Finish, Rule, Truth};
 use crate::clock::Time;
