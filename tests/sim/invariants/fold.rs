@@ -1,5 +1,6 @@
-//! The fold of all changes is the registry (`docs/adr/0004-registry-owned-published-as-changes.md`): records fit their keys, and when all calls have ended
-//! the fold holds none.
+//! The fold of all changes is the registry
+//! (`docs/adr/0004-registry-owned-published-as-changes.md`): records fit their
+//! keys, and when all calls have ended the fold holds none.
 
 use std::collections::BTreeMap;
 

@@ -2,7 +2,8 @@
 
 use wire::sdp::Body;
 
-use super::{EndPlan, on_hold, signalled};
+use super::EndPlan;
+use super::body::{on_hold, signalled};
 use crate::command::Proto;
 use crate::ports::Ready;
 use crate::{Early, End, LegPlan, Sources, StreamId, Target};
