@@ -52,11 +52,14 @@ pub(crate) fn judge(scene: &Scene) -> (Outcome, Option<String>) {
     let mut failed = None;
     let phones: Vec<&Phone> = scene.world.phones().collect();
     for plan in &scene.script.plans {
-        // Of several phones of the callee's, the one that had the conversation.
         let logs = |end| phones.iter().flat_map(|p| &p.log).filter(move |log| log.plan == plan.id && log.end == end);
         let caller = logs(End::Caller).find(|log| !log.surplus);
-        let callee = logs(End::Callee).max_by_key(|log| (log.answered.is_some(), log.heard.any));
-        let call = Call { plan, caller, callee };
+        // Of several phones of the callee's, the one that had the conversation.
+        let had = |log: &&CallLog| {
+            let call = Call { plan, caller, callee: Some(*log) };
+            (call.completed(), log.answered.is_some(), log.heard.any)
+        };
+        let call = Call { plan, caller, callee: logs(End::Callee).max_by_key(had) };
         count(&mut outcome, scene, &call);
         let wrong = expect(scene, &call).or_else(|| audio(scene, &call));
         failed = failed
@@ -138,6 +141,10 @@ fn expect(scene: &Scene, call: &Call<'_>) -> Option<String> {
         return None;
     }
     let (caller, callee) = (call.ended(End::Caller), call.ended(End::Callee));
+    // A call that siplatch's stop overtakes ends with the rest.
+    if !plan.stopped && scene.script.stop.is_some_and(|at| at < plan.at + plan.lasts()) {
+        return None;
+    }
     // With few ports a call may find none, and is told so.
     if scene.script.tight && matches!(caller, Some(Ended::Refused(480 | 486 | 500 | 503))) {
         return None;
@@ -194,6 +201,12 @@ fn audio(scene: &Scene, call: &Call<'_>) -> Option<String> {
     let before = |(_, at): &(NatId, Time)| answered.is_none_or(|answered| *at < answered + Duration::from_secs(1));
     // Who is moved while a call is set up may miss the answer or its ACK until it registers again.
     if rebound && scene.rebound.iter().any(before) {
+        return None;
+    }
+    // While an ACK with the answer is lost, and lost again, one end talks into the void.
+    let since = |log: Option<&CallLog>| log.and_then(|log| log.answered).unwrap_or_default();
+    let late = since(call.callee).saturating_sub(since(call.caller)) > Duration::from_secs(1);
+    if late && !scene.script.weather.calm() {
         return None;
     }
     // Of two phones that answer, siplatch gives the caller's one stream to the last: media per To tag comes later.

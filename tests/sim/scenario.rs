@@ -107,8 +107,9 @@ impl Script {
         let weather = Weather::draw(rng);
         let attacked = rng.chance(500);
         let spoofed = attacked && rng.chance(300);
-        let tight = rng.chance(80);
         let twin = phones > 2 && rng.chance(200);
+        // Two forks of two m-lines need more than the few.
+        let tight = rng.chance(80) && !twin;
         let stopped = rng.chance(60);
         let leaves = (0..phones).filter(|_| rng.chance(150) && !stopped).collect();
         let calls = rng.between(3, 7);
