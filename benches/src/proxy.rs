@@ -96,6 +96,8 @@ fn config() -> Config {
     let listener = |(side, ip): (Side, [u8; 4])| Listener {
         side,
         transport: Transport::Udp,
+        accepts: true,
+        secure: false,
         bind: (ip, 5060).into(),
         advertise: Advertise::Listen,
         advertise_port: None,
@@ -242,7 +244,13 @@ impl Border {
                         let locations = vec![Location { remote, local: LISTENERS[0].1.into() }];
                         self.input(Input::Located { host, port, locations });
                     }
-                    Output::Media(_) | Output::Ports(_) | Output::Changed(_) | Output::Observed(_) => {}
+                    Output::Connect { .. }
+                    | Output::Close { .. }
+                    | Output::Proven { .. }
+                    | Output::Media(_)
+                    | Output::Ports(_)
+                    | Output::Changed(_)
+                    | Output::Observed(_) => {}
                 }
             }
         }

@@ -41,6 +41,8 @@ fn config(role: &str, users: Vec<User>) -> Config {
     let listener = |side, bind: &str, advertise| Listener {
         side,
         transport: Transport::Udp,
+        accepts: true,
+        secure: false,
         bind: bind.parse().expect("an address"),
         advertise,
         advertise_port: None,
@@ -234,6 +236,13 @@ impl World {
                     });
                     self.sent.insert((to, transmit.bytes));
                 }
+                Output::Connect { flow, name } => {
+                    out.push(format!("*** connect {} {} for {name}", flow.transport.via(), flow.remote));
+                }
+                Output::Close { flow } => {
+                    out.push(format!("*** close {} {}", flow.transport.via(), flow.remote));
+                }
+                Output::Proven { .. } => {}
                 Output::Media(command) => self.media(&command, out),
                 Output::Ports(command) => self.ports(command),
                 Output::Locate { host, port, listener } => self.locate(host, port, listener),

@@ -18,6 +18,8 @@ fn standalone() -> Config {
     let listener = Listener {
         side: Side::Inner,
         transport: Transport::Udp,
+        accepts: true,
+        secure: false,
         bind: "192.168.1.2:5060".parse().expect("an address"),
         advertise: Advertise::Listen,
         advertise_port: None,
@@ -59,7 +61,14 @@ fn refusals(bytes: &[u8]) -> Vec<u16> {
         match output {
             Output::Transmit(transmit) => sent.push(status(&transmit.bytes)),
             Output::Observed(Observed::Refused { status, .. }) => refused.push(status.0),
-            Output::Media(_) | Output::Ports(_) | Output::Locate { .. } | Output::Changed(_) | Output::Observed(_) => {}
+            Output::Connect { .. }
+            | Output::Close { .. }
+            | Output::Proven { .. }
+            | Output::Media(_)
+            | Output::Ports(_)
+            | Output::Locate { .. }
+            | Output::Changed(_)
+            | Output::Observed(_) => {}
         }
     }
     assert!(refused.is_empty() || sent.is_empty() || refused == sent, "{refused:?} {sent:?}");

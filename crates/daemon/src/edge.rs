@@ -348,6 +348,8 @@ impl<B: FnOnce()> Edge<B> {
                     self.unsent(transmit.flow);
                 }
             }
+            Output::Connect { flow, .. } => self.inputs.push_back(Input::Closed { flow }),
+            Output::Close { .. } | Output::Proven { .. } => {}
             Output::Media(command) => self.relay.order(now, command),
             Output::Ports(command) => self.relay.plan(now, command),
             Output::Locate { host, port, listener } => {

@@ -46,6 +46,10 @@ pub struct Listener {
     pub side: Side,
     /// What it speaks.
     pub transport: Transport,
+    /// False when nothing comes in here: a transport that is only used to connect to the upstream.
+    pub accepts: bool,
+    /// The network of this side is trusted: what must be secure may cross it in the clear (`secure`).
+    pub secure: bool,
     /// Bound address; may be a wildcard.
     pub bind: SocketAddr,
     /// What we write for it.

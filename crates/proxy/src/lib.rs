@@ -19,6 +19,7 @@
 mod ack;
 mod cancel;
 pub mod config;
+mod connection;
 mod dialog;
 mod digest;
 mod keepalive;
@@ -62,6 +63,24 @@ pub enum Input<'a> {
         /// The way that failed.
         flow: Flow,
     },
+    /// A connection came in: its handshakes are done.
+    Opened {
+        /// Its flow; `connection` is below [`OUTGOING`].
+        flow: Flow,
+        /// The names that its peer's certificate proves (RFC 5922 §7.1), lower case; none without one.
+        peer: Vec<String>,
+    },
+    /// A connection has ended, or one that [`Output::Connect`] asked for did
+    /// not come about. Nothing that was still queued on it will leave.
+    Closed {
+        /// Its flow.
+        flow: Flow,
+    },
+    /// A single CRLF, or a WebSocket pong, came in: the answer to a keep-alive of ours (RFC 5626 §4.4.1).
+    Pong {
+        /// Its flow.
+        flow: Flow,
+    },
     /// News of port pairs.
     Ports(ports::Event),
     /// News from a media worker.
@@ -87,6 +106,10 @@ pub enum Input<'a> {
     /// The daemon stops: end all calls with BYE.
     Stop,
 }
+
+/// Connections that we open are numbered from here on, by the machine; those
+/// that come in are numbered below, by whoever accepts them. 0 is none.
+pub const OUTGOING: u32 = 1 << 31;
 
 /// One address of a next hop (RFC 3263), and the local address that the
 /// kernel would send from.
@@ -118,6 +141,24 @@ pub struct Work {
 pub enum Output {
     /// Send a message.
     Transmit(Transmit),
+    /// Open a connection; messages for its flow follow at once, and wait for it.
+    Connect {
+        /// Its flow, `remote` where to; `local` is the listener's, not the socket's.
+        flow: Flow,
+        /// Whom its certificate must name, for TLS (RFC 5922 §7.2); the host of the WebSocket handshake.
+        name: String,
+    },
+    /// Close a connection, once what is queued on it has left.
+    Close {
+        /// Its flow.
+        flow: Flow,
+    },
+    /// Whoever is behind a connection is known now: it does not count among
+    /// the strangers, of which there may be few.
+    Proven {
+        /// Its flow.
+        flow: Flow,
+    },
     /// An order to a media worker, `worker` as in its stream's id.
     Media(media::Command),
     /// An order to the ports.

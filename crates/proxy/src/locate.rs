@@ -76,11 +76,15 @@ impl Proxy {
             remote,
         };
         if let (Some(ip), false) = (Host(host.as_bytes()).ip(), bind.ip().is_unspecified()) {
-            return Located::At(flow(std::net::SocketAddr::new(ip, port), bind.ip()));
+            let flow = flow(std::net::SocketAddr::new(ip, port), bind.ip());
+            return Located::At(self.outgoing(flow, host));
         }
         match self.locations.0.get(&(host.clone(), port)) {
             Some(entry) => match entry.locations.iter().find(|l| l.remote.is_ipv4() == bind.is_ipv4()) {
-                Some(l) => Located::At(flow(l.remote, if bind.ip().is_unspecified() { l.local } else { bind.ip() })),
+                Some(l) => {
+                    let flow = flow(l.remote, if bind.ip().is_unspecified() { l.local } else { bind.ip() });
+                    Located::At(self.outgoing(flow, host))
+                }
                 None if entry.asked => Located::Wait,
                 None => Located::Nowhere,
             },

@@ -16,6 +16,7 @@ use wire::sip::{Host, Index, Method, Status, Uri};
 use wire::{Flow, ListenerId, Transmit};
 
 use crate::config::{Config, Role};
+use crate::connection::Connections;
 use crate::digest::Nonces;
 use crate::keepalive::Ping;
 use crate::locate::Locations;
@@ -44,6 +45,7 @@ pub struct Proxy {
     pub(crate) registry: Registry,
     pub(crate) offers: Offers,
     pub(crate) contexts: Contexts,
+    pub(crate) connections: Connections,
     pub(crate) refusals: Refusals,
     pub(crate) parked: BTreeSet<Id>,
     pub(crate) locations: Locations,
@@ -78,6 +80,7 @@ impl Proxy {
             registry: Registry::new(),
             offers,
             contexts: Contexts::default(),
+            connections: Connections::default(),
             refusals: Refusals::default(),
             parked: BTreeSet::new(),
             locations: Locations::default(),
@@ -104,6 +107,9 @@ impl Proxy {
             }
             Input::Received { flow, bytes } => self.receive(now, flow, bytes),
             Input::Unsent { flow } => self.unsent(now, flow),
+            Input::Opened { flow, peer } => self.opened(flow, peer),
+            Input::Closed { flow } => self.closed(now, flow),
+            Input::Pong { .. } => {}
             Input::Ports(event) => {
                 self.offers.handle_ports(event);
                 self.resume(now);

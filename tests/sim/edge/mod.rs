@@ -247,6 +247,8 @@ impl Edge {
     fn act(&mut self, now: Time, output: Output, out: &mut Vec<Packet>) {
         match output {
             Output::Transmit(transmit) => self.transmit(transmit, out),
+            Output::Connect { flow, .. } => panic!("{flow:?}: the simulated edge has datagrams only"),
+            Output::Close { .. } | Output::Proven { .. } => {}
             Output::Media(command) => self.command(now, command),
             Output::Ports(command) => {
                 let event = self.ports.obey(self.base + now, command, &mut self.discovery);

@@ -193,6 +193,8 @@ fn listener(side: Side, ip: IpAddr, port: u16) -> Listener {
     Listener {
         side,
         transport: Transport::Udp,
+        accepts: true,
+        secure: false,
         bind: SocketAddr::new(ip, port),
         advertise: Advertise::Listen,
         advertise_port: None,

@@ -103,7 +103,17 @@ impl Resolver<'_> {
         }
         let id = u16::try_from(listeners.len()).ok()?;
         let advertise_port = port.and_then(|port| u16::try_from(port).ok());
-        listeners.push(Listener { side: Side::Outer, transport, bind, advertise, advertise_port, phone: Some(phone) });
+        let (accepts, secure) = (true, false);
+        listeners.push(Listener {
+            side: Side::Outer,
+            transport,
+            accepts,
+            secure,
+            bind,
+            advertise,
+            advertise_port,
+            phone: Some(phone),
+        });
         keys.push(key);
         Some(id)
     }

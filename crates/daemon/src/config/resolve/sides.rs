@@ -62,7 +62,16 @@ impl Resolver<'_> {
                 let mend = "write an address of the same family, or two sides";
                 self.fault(format!("{name}.advertise"), format!("{ip} cannot stand for the listener {bind}"), mend);
             }
-            listeners.push(Listener { side, transport, bind, advertise, advertise_port: None, phone: None });
+            listeners.push(Listener {
+                side,
+                transport,
+                accepts: true,
+                secure: false,
+                bind,
+                advertise,
+                advertise_port: None,
+                phone: None,
+            });
             keys.push(key);
         }
         servers
