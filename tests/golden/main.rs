@@ -8,7 +8,11 @@
 //! `{token-1}`, `{branch-2}`, … by order of appearance, and may be used in later
 //! inputs. In the head `# user name password` makes an account, `# phone pings` and
 //! `# upstream pings` show our pings and leave their answers to the transcript, and
-//! `# unmapped` keeps STUN silent; `# upstream is NAME at IP IP` gives it a name. `Authorization:
+//! `# unmapped` keeps STUN silent; `# upstream is NAME at IP IP` gives it a name. `side/transport` in
+//! place of a side is a connection: it opens with its first message or by `<<< opened side/transport
+//! address NAMES` (of the peer's certificate), ends by `<<< closed …`, and `<<< crlf …` is a pong. TCP is
+//! there wherever UDP is; `# listener outer tls` adds another transport, `# upstream by tcp` reaches
+//! the upstream over it, `# inner is secure` says that the network there is trusted. `Authorization:
 //! digest user password METHOD uri SHA-256 {nonce-1}` stands for the computed value.
 //! `SIPLATCH_GOLDEN=write cargo test --test golden` writes what came out.
 

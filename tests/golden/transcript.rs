@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use proxy::config::User;
+use wire::Transport;
 
 use crate::digest;
 use crate::world::{Head, World};
@@ -26,6 +27,13 @@ pub(crate) fn run(role: &str, text: &str) -> String {
         upstream_pings: says("upstream pings"),
         unmapped: says("unmapped"),
         upstream,
+        upstream_by: text.lines().find_map(|l| l.strip_prefix("# upstream by ")).map(transport),
+        listens: text
+            .lines()
+            .filter_map(|line| line.strip_prefix("# listener ")?.split_once(' '))
+            .map(|(side, by)| (side.to_owned(), transport(by)))
+            .collect(),
+        secure: text.lines().find_map(|l| l.strip_prefix("# ")?.strip_suffix(" is secure")).map(str::to_owned),
     };
     let mut world = World::new(role, head);
     let mut names = Names::default();
@@ -44,6 +52,11 @@ pub(crate) fn run(role: &str, text: &str) -> String {
             [_, "stop"] => world.stop(),
             [_, "mapped", address] => world.mapped(address),
             [_, "unsent", side, remote] => world.unsent(side, remote),
+            [_, "opened", side, remote, ref names @ ..] => {
+                world.opened(side, remote, names.iter().map(|name| (*name).to_owned()).collect())
+            }
+            [_, "closed", side, remote] => world.closed(side, remote),
+            [_, "crlf", side, remote] => world.crlf(side, remote),
             [_, side, remote] => world.receive(side, remote, &message(&digest::expand(&names.put_back(&body)))),
             _ => panic!("what is {line}?"),
         };
@@ -53,6 +66,10 @@ pub(crate) fn run(role: &str, text: &str) -> String {
         }
     }
     out
+}
+
+fn transport(name: &str) -> Transport {
+    Transport::named(name.as_bytes()).expect("a transport")
 }
 
 /// The first line that differs, with both versions.

@@ -1,6 +1,6 @@
 //! A proxy with its ports bound at once and its outputs written as text.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -24,6 +24,12 @@ pub(crate) struct Head {
     pub(crate) unmapped: bool,
     /// The upstream's name and its addresses, instead of a numeric one.
     pub(crate) upstream: Option<(String, Vec<IpAddr>)>,
+    /// The upstream is reached over this.
+    pub(crate) upstream_by: Option<Transport>,
+    /// Listeners beside UDP and TCP.
+    pub(crate) listens: Vec<(String, Transport)>,
+    /// The network of this side is trusted.
+    pub(crate) secure: Option<String>,
 }
 
 pub(crate) struct World {
@@ -33,6 +39,8 @@ pub(crate) struct World {
     start: Instant,
     now: Instant,
     streams: Vec<(media::StreamId, u32)>,
+    /// The number of the connection to each peer of a listener.
+    connections: BTreeMap<(ListenerId, SocketAddr), u32>,
     sent: BTreeSet<(SocketAddr, Vec<u8>)>,
 }
 
@@ -103,6 +111,25 @@ fn config(role: &str, users: Vec<User>) -> Config {
     }
 }
 
+/// TCP wherever there is UDP, as the configuration makes it, and what the head asks for.
+fn beside(udp: &[Listener], head: &Head) -> Vec<Listener> {
+    let on = |listener: &Listener, transport, port| {
+        let bind = SocketAddr::new(listener.bind.ip(), port);
+        Listener { transport, bind, ..listener.clone() }
+    };
+    let tcp = udp.iter().map(|listener| on(listener, Transport::Tcp, listener.bind.port()));
+    let asked = head.listens.iter().flat_map(|(side, transport)| {
+        let port = match transport {
+            Transport::Udp | Transport::Tcp => 5062,
+            Transport::Tls => 5061,
+            Transport::Ws => 5080,
+            Transport::Wss => 5443,
+        };
+        udp.iter().filter(move |l| l.side.as_str() == side).map(move |l| on(l, *transport, port))
+    });
+    tcp.chain(asked).collect()
+}
+
 /// How STUN and the provider see the outer listener of the office.
 const MAPPED: &str = "198.51.100.7:41070";
 
@@ -119,10 +146,26 @@ impl World {
         if let (Some(upstream), Some((name, _))) = (config.upstreams.first_mut(), &head.upstream) {
             upstream.host.clone_from(name);
         }
+        config.listeners.extend(beside(&config.listeners, &head));
+        for listener in &mut config.listeners {
+            listener.secure = head.secure.as_deref() == Some(listener.side.as_str());
+        }
+        if let (Some(upstream), Some(transport)) = (config.upstreams.first_mut(), head.upstream_by) {
+            upstream.transport = transport;
+        }
         let config = Arc::new(config);
         let now = Instant::now();
         let proxy = Proxy::new(now, config.clone(), [1; 32], [2; 32]);
-        let mut world = Self { proxy, config, head, start: now, now, streams: Vec::new(), sent: BTreeSet::new() };
+        let mut world = Self {
+            proxy,
+            config,
+            head,
+            start: now,
+            now,
+            streams: Vec::new(),
+            connections: BTreeMap::new(),
+            sent: BTreeSet::new(),
+        };
         world.drain(&mut Vec::new());
         if role == "office" && !world.head.unmapped {
             world.mapped(MAPPED);
@@ -133,7 +176,34 @@ impl World {
     /// A datagram from a peer; what it leads to.
     pub(crate) fn receive(&mut self, side: &str, remote: &str, bytes: &[u8]) -> Vec<String> {
         let flow = self.flow(side, remote);
-        self.input(Input::Received { flow, bytes })
+        let mut out = Vec::new();
+        if flow.transport.reliable() && !self.connections.contains_key(&(flow.listener, flow.remote)) {
+            out = self.opened(side, remote, Vec::new());
+        }
+        let flow = self.flow(side, remote);
+        out.extend(self.input(Input::Received { flow, bytes }));
+        out
+    }
+
+    /// A connection comes in, from somebody whose certificate proves these names.
+    pub(crate) fn opened(&mut self, side: &str, remote: &str, peer: Vec<String>) -> Vec<String> {
+        let flow = self.flow(side, remote);
+        let connection = self.connections.len() as u32 + 1;
+        self.connections.insert((flow.listener, flow.remote), connection);
+        self.input(Input::Opened { flow: Flow { connection, ..flow }, peer })
+    }
+
+    /// A connection ends.
+    pub(crate) fn closed(&mut self, side: &str, remote: &str) -> Vec<String> {
+        let flow = self.flow(side, remote);
+        self.connections.remove(&(flow.listener, flow.remote));
+        self.input(Input::Closed { flow })
+    }
+
+    /// A CRLF comes back over a connection.
+    pub(crate) fn crlf(&mut self, side: &str, remote: &str) -> Vec<String> {
+        let flow = self.flow(side, remote);
+        self.input(Input::Pong { flow })
     }
 
     /// STUN says that the outer listener is seen as this address.
@@ -163,15 +233,26 @@ impl World {
         self.proxy.ports().map(|(_, _, counts)| counts.live).sum()
     }
 
+    /// `side` or `side/transport`.
     fn flow(&self, side: &str, remote: &str) -> Flow {
-        let index =
-            self.config.listeners.iter().position(|l| l.side.as_str() == side).expect("a listener on that side");
-        Flow {
-            transport: Transport::Udp,
-            listener: ListenerId(index as u16),
-            connection: 0,
-            local: self.config.listeners[index].bind,
-            remote: remote.parse().expect("an address"),
+        let (side, transport) = side.split_once('/').unwrap_or((side, "udp"));
+        let transport = Transport::named(transport.as_bytes()).expect("a transport");
+        let speaks = |l: &Listener| l.side.as_str() == side && l.transport == transport;
+        let index = self.config.listeners.iter().position(speaks).expect("a listener of that side and transport");
+        let listener = ListenerId(index as u16);
+        let remote = remote.parse().expect("an address");
+        let connection = self.connections.get(&(listener, remote)).copied().unwrap_or_default();
+        Flow { transport, listener, connection, local: self.config.listeners[index].bind, remote }
+    }
+
+    /// How a transcript names the far end of a flow.
+    fn place(&self, flow: Flow) -> String {
+        let side = self.config.side(flow.listener).as_str();
+        let by = flow.transport.via().to_ascii_lowercase();
+        if flow.transport == Transport::Udp {
+            format!("{side} {}", flow.remote)
+        } else {
+            format!("{side}/{by} {}", flow.remote)
         }
     }
 
@@ -226,22 +307,25 @@ impl World {
                     self.proxy.handle_input(self.now, Input::Received { flow: transmit.flow, bytes: &answer });
                 }
                 Output::Transmit(transmit) => {
-                    let side = self.config.side(transmit.flow.listener);
+                    let place = self.place(transmit.flow);
+                    if transmit.bytes == b"\r\n\r\n" {
+                        out.push(format!("*** ping {place}"));
+                        continue;
+                    }
                     let text = String::from_utf8_lossy(&transmit.bytes).replace("\r\n", "\n");
                     let (to, first) = (transmit.flow.remote, text.lines().next().unwrap_or_default());
                     out.push(if self.sent.contains(&(to, transmit.bytes.clone())) {
-                        format!("*** the same octets again to {} {to}: {first}", side.as_str())
+                        format!("*** the same octets again to {place}: {first}")
                     } else {
-                        format!(">>> {} {to}\n{text}", side.as_str())
+                        format!(">>> {place}\n{text}")
                     });
                     self.sent.insert((to, transmit.bytes));
                 }
-                Output::Connect { flow, name } => {
-                    out.push(format!("*** connect {} {} for {name}", flow.transport.via(), flow.remote));
+                Output::Connect { flow, name, .. } => {
+                    self.connections.insert((flow.listener, flow.remote), flow.connection);
+                    out.push(format!("*** connect to {} for {name}", self.place(flow)));
                 }
-                Output::Close { flow } => {
-                    out.push(format!("*** close {} {}", flow.transport.via(), flow.remote));
-                }
+                Output::Close { flow } => out.push(format!("*** close {}", self.place(flow))),
                 Output::Proven { .. } => {}
                 Output::Media(command) => self.media(&command, out),
                 Output::Ports(command) => self.ports(command),

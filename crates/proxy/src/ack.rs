@@ -48,14 +48,15 @@ impl Proxy {
         }
         let target = self.toward(call, to, routed.next.as_deref())?;
         let Located::At(out) = self.locate(now, &target.hop) else { return None };
-        let advertised = self.advertised(out)?;
+        self.advertised(out)?;
+        let own = self.own(out);
         let branch = message.top_via().ok().and_then(|v| v.branch()).unwrap_or_default();
         let digest = self.key.digest("ack", &[branch, message.call_id(), &pass.0.to_be_bytes()]);
-        let value = via::stateless(advertised, out, digest);
+        let value = via::stateless(own, digest);
         let mut edit = Edit::new();
         self.route_edit(flow, message, &target, &value, &routed, &mut edit);
         let token = self.key.seal(Token::Leg(pass, from));
-        contact::to_ours(message, &mut edit, advertised, Some(&token));
+        contact::to_ours(message, &mut edit, own, Some(&token));
         if message.field(Name::ContentType).is_some() {
             let media = self.media_key(pass, callee(from, to));
             let ends = self.ends_within(pass, from, to, flow, out);

@@ -418,7 +418,7 @@ impl Proxy {
         let branch = Branch::new(target, flow, number);
         let id = self.contexts.insert(Context::new(flow, Stored::default(), purpose, vec![branch]));
         let mut context = self.contexts.take(id)?;
-        let via = crate::rewrite::via::ours(self.advertised(flow).unwrap_or(flow.local), flow, id, number);
+        let via = crate::rewrite::via::ours(self.own(flow), id, number);
         let bytes = compose(via.as_bytes());
         if let Ok(stored) = Stored::parse(bytes.clone(), &self.config.limits) {
             let side = self.side(flow);

@@ -13,7 +13,6 @@ use wire::{Flow, ListenerId};
 
 use crate::config::Role;
 use crate::locate::{Hop, Located};
-use crate::machine::host_port;
 use crate::request::Target;
 use crate::rewrite::via;
 use crate::timer::Timer;
@@ -73,7 +72,11 @@ impl Proxy {
         if self.config.role == Role::Standalone || config.side == self.config.role.phones() {
             return;
         }
-        let upstreams: Vec<(String, u16)> = self.config.upstreams.iter().map(|u| (u.host.clone(), u.port)).collect();
+        let spoken = self.config.upstreams.iter().filter(|u| u.transport == config.transport);
+        let upstreams: Vec<(String, u16)> = spoken.map(|u| (u.host.clone(), u.port)).collect();
+        if upstreams.is_empty() {
+            return;
+        }
         for (host, port) in upstreams {
             self.keep_located(now, host, port, ListenerId(listener));
         }
@@ -82,7 +85,11 @@ impl Proxy {
 
     pub(crate) fn upstream_due(&mut self, now: Instant, listener: u16) {
         let mut due = Schedule::UPSTREAM.next(now, &mut self.rng);
+        let transport = self.config.listeners.get(usize::from(listener)).map(|l| l.transport);
         for (upstream, config) in self.config.clone().upstreams.iter().enumerate() {
+            if transport != Some(config.transport) {
+                continue;
+            }
             let hop = Hop::Host { host: config.host.clone(), port: config.port, listener: ListenerId(listener) };
             match self.locate(now, &hop) {
                 Located::At(flow) => {
@@ -98,7 +105,7 @@ impl Proxy {
     }
 
     fn ask_options(&mut self, now: Instant, flow: Flow, target: Target, purpose: Purpose, to: &str) {
-        let own = host_port(self.advertised(flow).unwrap_or(flow.local));
+        let own = self.own(flow);
         let (tag, call_id) = (self.fresh_text(), self.fresh_text());
         let from = format!("<sip:siplatch@{own}>;tag={tag}");
         let uri = target.uri.clone().unwrap_or_default();

@@ -42,6 +42,7 @@ pub use observed::{Cause, DropReason, MethodLabel, Observed};
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use media::ports;
 use nat::Mapped;
@@ -147,6 +148,8 @@ pub enum Output {
         flow: Flow,
         /// Whom its certificate must name, for TLS (RFC 5922 §7.2); the host of the WebSocket handshake.
         name: String,
+        /// It is up within this, or it is [`Input::Closed`].
+        within: Duration,
     },
     /// Close a connection, once what is queued on it has left.
     Close {

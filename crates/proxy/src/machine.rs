@@ -12,15 +12,16 @@ use nat::{Advertise, Advertised, Mapped, Prefix, Side};
 use rand_chacha::ChaCha12Rng;
 use rand_core::{Rng, SeedableRng};
 use registry::{BindingId, PassId, Registry};
-use wire::sip::{Host, Index, Method, Status, Uri};
-use wire::{Flow, ListenerId, Transmit};
+use wire::sip::{Framing, Host, Index, Method, Scheme, Status, Uri};
+use wire::{Flow, ListenerId, Transmit, Transport};
 
-use crate::config::{Config, Role};
+use crate::config::{Config, Listener, Role};
 use crate::connection::Connections;
 use crate::digest::Nonces;
 use crate::keepalive::Ping;
 use crate::locate::Locations;
 use crate::request::refusals::Refusals;
+use crate::rewrite::Own;
 use crate::timer::{Timer, Timers};
 use crate::token::{Key, Token, short};
 use crate::transaction::{Contexts, Id};
@@ -101,7 +102,7 @@ impl Proxy {
     /// Takes an input; outputs follow from [`Proxy::poll_output`].
     pub fn handle_input(&mut self, now: Instant, input: Input<'_>) {
         match input {
-            Input::Received { flow, .. } if self.own_listener(flow.remote).is_some() => {
+            Input::Received { flow, .. } if self.own_listener(flow.transport, flow.remote).is_some() => {
                 let side = self.side(flow);
                 self.observe(Observed::Dropped { side, reason: DropReason::OwnAddress });
             }
@@ -109,7 +110,7 @@ impl Proxy {
             Input::Unsent { flow } => self.unsent(now, flow),
             Input::Opened { flow, peer } => self.opened(flow, peer),
             Input::Closed { flow } => self.closed(now, flow),
-            Input::Pong { .. } => {}
+            Input::Pong { flow } => self.pong(now, flow),
             Input::Ports(event) => {
                 self.offers.handle_ports(event);
                 self.resume(now);
@@ -130,6 +131,7 @@ impl Proxy {
                 Timer::Context(id) => self.context_due(now, id),
                 Timer::Ping(id) => self.ping_due(now, id),
                 Timer::Upstream(listener) => self.upstream_due(now, listener),
+                Timer::Connection(id) => self.connection_due(now, id),
                 Timer::Locate => self.locate_due(now),
             }
             self.settle(now);
@@ -184,8 +186,11 @@ impl Proxy {
 
     fn begin(&mut self, now: Instant) {
         for index in 0..self.config.listeners.len() {
-            let bind = self.config.listeners[index].bind;
-            if !bind.ip().is_unspecified() {
+            let listener = &self.config.listeners[index];
+            let bind = listener.bind;
+            let known = |l: &Listener| l.side == listener.side && l.bind.ip() == bind.ip();
+            let first = !self.config.listeners.iter().take(index).any(known);
+            if first && !bind.ip().is_unspecified() {
                 let flow = Flow {
                     transport: self.config.listeners[index].transport,
                     listener: ListenerId(index as u16),
@@ -216,7 +221,12 @@ impl Proxy {
 
     fn receive(&mut self, now: Instant, flow: Flow, bytes: &[u8]) {
         let mut index = std::mem::take(&mut self.index);
-        match index.parse(bytes, wire::sip::Framing::Datagram, &self.config.limits) {
+        // A WebSocket message is framed already, as a datagram is (RFC 7118 §4.2).
+        let framing = match flow.transport {
+            Transport::Tcp | Transport::Tls => Framing::Stream,
+            Transport::Udp | Transport::Ws | Transport::Wss => Framing::Datagram,
+        };
+        match index.parse(bytes, framing, &self.config.limits) {
             Ok(()) if index.view(bytes).is_request() => self.request(now, flow, index.view(bytes)),
             Ok(()) => self.response(now, flow, index.view(bytes)),
             Err(malformed) => self.malformed(flow, index.view(bytes), malformed),
@@ -235,6 +245,7 @@ impl Proxy {
             self.flush();
         }
         self.loopback.clear();
+        self.keep_fresh(now);
     }
 
     pub(crate) fn flush(&mut self) {
@@ -260,8 +271,10 @@ impl Proxy {
     /// Sends a message, after whatever had to happen before it. One to an
     /// address of our own does not leave: a NAT need not hairpin.
     pub(crate) fn transmit(&mut self, flow: Flow, bytes: Vec<u8>) {
+        // A response whose connection has ended goes over a new one (RFC 3261 §18.2.2).
+        let flow = if flow.connection == 0 { self.outgoing(flow, &flow.remote.ip().to_string()) } else { flow };
         self.flush();
-        match self.own_listener(flow.remote) {
+        match self.own_listener(flow.transport, flow.remote) {
             Some((listener, local)) if self.loopback.len() < 256 => {
                 let from = self.advertised(flow).unwrap_or(flow.local);
                 self.loopback.push_back((Flow { listener, local, remote: from, ..flow }, bytes));
@@ -297,11 +310,35 @@ impl Proxy {
     /// What we write as our signalling address toward this flow's remote end.
     /// Precedence for a discovered one: what the upstream saw, then STUN.
     pub(crate) fn advertised(&self, flow: Flow) -> Option<SocketAddr> {
-        let seen = self.seen.get(usize::from(flow.listener.0)).copied().unwrap_or_default();
-        let mapped = seen.observed.map(Mapped).or(seen.mapped);
+        let mapped = self.mapped_of(flow);
         let address = Advertised::choose(self.policy(flow), flow.local, mapped)?.get();
         let port = self.config.listeners.get(usize::from(flow.listener.0)).and_then(|l| l.advertise_port);
         Some(SocketAddr::new(address.ip(), port.unwrap_or(address.port())))
+    }
+
+    /// Where discovery says that a listener's socket is seen. STUN and the
+    /// upstream are asked over UDP; of a stream's listener the address is that
+    /// of its neighbour on UDP, and the port its own.
+    fn mapped_of(&self, flow: Flow) -> Option<Mapped> {
+        let of = |index: usize| self.seen.get(index).and_then(|seen| seen.observed.map(Mapped).or(seen.mapped));
+        let own = usize::from(flow.listener.0);
+        if !flow.transport.reliable() {
+            return of(own);
+        }
+        let stream = self.config.listeners.get(own)?;
+        let beside = |l: &Listener| {
+            l.transport == Transport::Udp
+                && l.side == stream.side
+                && l.bind.ip() == stream.bind.ip()
+                && l.phone == stream.phone
+        };
+        let mapped = self.config.listeners.iter().position(beside).and_then(of)?;
+        Some(Mapped(SocketAddr::new(mapped.0.ip(), flow.local.port())))
+    }
+
+    /// How the far end of a flow reaches us; by the local address while nothing better is known.
+    pub(crate) fn own(&self, flow: Flow) -> Own {
+        Own { address: self.advertised(flow).unwrap_or(flow.local), transport: flow.transport }
     }
 
     /// What the media half must know of one end: `flow` is the way its
@@ -337,8 +374,9 @@ impl Proxy {
     }
 
     /// The listener that an address belongs to, as bound or as advertised, and its local address.
-    pub(crate) fn own_listener(&self, address: SocketAddr) -> Option<(ListenerId, SocketAddr)> {
-        self.config.listeners.iter().enumerate().find_map(|(index, listener)| {
+    pub(crate) fn own_listener(&self, transport: Transport, address: SocketAddr) -> Option<(ListenerId, SocketAddr)> {
+        let spoken = |(_, listener): &(usize, &Listener)| listener.transport == transport && listener.accepts;
+        self.config.listeners.iter().enumerate().filter(spoken).find_map(|(index, listener)| {
             let id = ListenerId(index as u16);
             let bound = listener.bind == address && !address.ip().is_unspecified();
             let written = || self.advertised_for(id) == Some(address) && !address.ip().is_unspecified();
@@ -349,19 +387,30 @@ impl Proxy {
     /// True when a URI's host and port are ours, as seen on this flow.
     pub(crate) fn names_us(&self, flow: Flow, uri: &Uri<'_>) -> bool {
         let Some(ip) = uri.host.and_then(Host::ip) else { return false };
-        let address = SocketAddr::new(ip, uri.port.unwrap_or(flow.transport.default_port()));
-        address == flow.local || self.advertised(flow) == Some(address) || self.own_listener(address).is_some()
+        let transport = match uri.params.value("transport") {
+            Some(name) => Transport::named(name).unwrap_or(flow.transport),
+            None if uri.scheme == Scheme::Sips && !flow.transport.is_secure() => Transport::Tls,
+            None => flow.transport,
+        };
+        let address = SocketAddr::new(ip, uri.port.unwrap_or(transport.default_port()));
+        let ours = |transport| self.own_listener(transport, address).is_some();
+        address == flow.local || self.advertised(flow) == Some(address) || Transport::ALL.into_iter().any(ours)
     }
 
-    /// A listener of a side, preferring the phone's own one.
-    pub(crate) fn listener(&self, side: Side, phone: Option<usize>, like: Option<IpAddr>) -> Option<ListenerId> {
-        let own = phone
-            .and_then(|p| self.config.phones.get(p))
-            .and_then(|p| p.outer_listener)
-            .filter(|l| self.config.side(ListenerId(*l)) == side);
-        let fits = |l: &crate::config::Listener| {
-            l.side == side && l.phone.is_none() && like.is_none_or(|ip| ip.is_ipv4() == l.bind.is_ipv4())
-        };
+    /// A listener of a side that speaks a transport, preferring the phone's
+    /// own one; of the family of `like`.
+    pub(crate) fn listener(
+        &self,
+        side: Side,
+        transport: Transport,
+        phone: Option<usize>,
+        like: Option<IpAddr>,
+    ) -> Option<ListenerId> {
+        let speaks = |l: &&Listener| l.side == side && l.transport == transport;
+        let own = phone.and_then(|p| self.config.phones.get(p)).and_then(|p| p.outer_listener);
+        let own = own.filter(|l| self.config.listeners.get(usize::from(*l)).is_some_and(|l| speaks(&l)));
+        let fits =
+            |l: &Listener| speaks(&l) && l.phone.is_none() && like.is_none_or(|ip| ip.is_ipv4() == l.bind.is_ipv4());
         own.or_else(|| self.config.listeners.iter().position(fits).map(|i| i as u16)).map(ListenerId)
     }
 
@@ -398,10 +447,4 @@ impl Proxy {
         let side = self.side(flow);
         self.observe(Observed::ResponseOut { side, status });
     }
-}
-
-/// `host:port`, IPv6 in brackets; the default port is written, too, so that no
-/// peer looks for SRV records (RFC 3263 §4.2).
-pub(crate) fn host_port(address: SocketAddr) -> String {
-    address.to_string()
 }

@@ -12,7 +12,7 @@ use wire::{Edit, Flow, Rule, sip};
 
 use crate::request::Reject;
 use crate::request::route::Routed;
-use crate::rewrite::contact;
+use crate::rewrite::{Own, contact};
 use crate::token::Token;
 use crate::transaction::{Key, Purpose};
 use crate::{Observed, Proxy};
@@ -184,20 +184,14 @@ impl Proxy {
     }
 
     /// The Contacts of a forwarded REGISTER.
-    pub(crate) fn register_edit(
-        &self,
-        registration: &Registration,
-        message: Message<'_>,
-        advertised: std::net::SocketAddr,
-        edit: &mut Edit,
-    ) {
+    pub(crate) fn register_edit(&self, registration: &Registration, message: Message<'_>, own: Own, edit: &mut Edit) {
         let mut asked = registration.contacts.iter();
         for contact in message.contacts() {
             if let Ok(Contact::Addr(addr)) = contact
                 && let Some(asked) = asked.next()
             {
                 let token = self.key.seal(Token::Binding(asked.id));
-                contact::replace(message, edit, &addr, &contact::uri(addr.uri, advertised, Some(&token)));
+                contact::replace(message, edit, &addr, &contact::uri(addr.uri, own, Some(&token)));
             }
         }
     }
@@ -217,7 +211,11 @@ impl Proxy {
         if !status.is_success() {
             return;
         }
-        let short = registration.natted || self.is_discovered(upstream.listener);
+        // A stream shows its end; a mapping of UDP is lost in silence.
+        let short = (registration.natted && !flow.transport.reliable()) || self.is_discovered(upstream.listener);
+        if let Some(Ok(seconds)) = message.number(Name::FlowTimer) {
+            self.flow_timer(now, upstream, seconds);
+        }
         let mut granted: Vec<(BindingId, u32)> = Vec::new();
         let mut listed = false;
         let mut shortened = false;
@@ -230,7 +228,7 @@ impl Proxy {
             // own Contact is an address of another network.
             let theirs = asked.map(|c| c.uri.clone()).or_else(|| {
                 let token = self.key.seal(Token::Binding(id));
-                self.advertised(flow).map(|own| contact::uri(addr.uri, own, Some(&token)))
+                Some(contact::uri(addr.uri, self.own(flow), Some(&token)))
             });
             if let Some(theirs) = theirs {
                 contact::replace(message, edit, &addr, &theirs);
@@ -328,6 +326,7 @@ impl Proxy {
         // comes from outside is pinged, whatever it claims.
         let outside = self.side(flow) == Side::Outer && self.on_phones_side(flow);
         self.keep_pinged(now, id, (natted || outside) && !flow.transport.reliable());
+        self.keep_connection(now, flow);
     }
 
     /// Removes a binding, if it is there.

@@ -31,7 +31,7 @@ impl Proxy {
             .and_then(|uri| uri.user)
             .ok_or(bad("To has no user part"))?
             .to_vec();
-        let natted = self.natted(flow, message);
+        let natted = self.natted(flow, message) && !flow.transport.reliable();
         let cseq = message.cseq().map_or(0, |c| c.number);
         let mut put = Vec::new();
         let mut star = false;
@@ -99,9 +99,10 @@ impl Proxy {
             let left = binding.expires.saturating_duration_since(now).as_secs();
             // A phone of the other side is seen as reached through us.
             let same_side = self.side(binding.flow) == self.side(flow);
-            let contact = match self.advertised(flow).filter(|_| !same_side) {
-                Some(own) => contact::uri(&binding.contact, own, Some(&self.key.seal(Token::Binding(binding.id)))),
-                None => binding.contact.clone(),
+            let contact = if same_side {
+                binding.contact.clone()
+            } else {
+                contact::uri(&binding.contact, self.own(flow), Some(&self.key.seal(Token::Binding(binding.id))))
             };
             answer = answer.with(&format!("Contact: <{}>;expires={left}", String::from_utf8_lossy(&contact)));
         }

@@ -133,7 +133,7 @@ impl Proxy {
         let mut edit = Edit::new();
         via::pop(message, &mut edit);
         let Some(reply) = context.answering.as_ref().map(|a| a.reply) else { return false };
-        let advertised = self.advertised(reply).unwrap_or(reply.local);
+        let own = self.own(reply);
         let dialog_forming = status.0 > 100 && status.class() <= 2;
         match context.purpose.clone() {
             Purpose::Create(pass) if dialog_forming => {
@@ -144,9 +144,9 @@ impl Proxy {
                 }
                 let target = context.branches[index].target.clone();
                 let leg = self.note_callee(pass, index as u16, &target, flow, message);
-                record_route::turn(message, &mut edit, &self.key, pass, advertised);
+                record_route::turn(message, &mut edit, &self.key, pass, own);
                 let token = leg.map(|leg| self.key.seal(Token::Leg(pass, leg)));
-                contact::to_ours(message, &mut edit, advertised, token.as_ref());
+                contact::to_ours(message, &mut edit, own, token.as_ref());
                 if context.invite {
                     let key = MediaKey { pass: pass.0, branch: index as u16 };
                     let ends = self.ends_of_create(context, index, flow);
@@ -164,13 +164,13 @@ impl Proxy {
                     self.note_streams(pass);
                 }
             }
-            Purpose::Create(pass) => record_route::turn(message, &mut edit, &self.key, pass, advertised),
+            Purpose::Create(pass) => record_route::turn(message, &mut edit, &self.key, pass, own),
             Purpose::Within { pass, from, to } => {
                 if dialog_forming {
                     self.note_target(now, pass, to, flow, message);
-                    record_route::turn(message, &mut edit, &self.key, pass, advertised);
+                    record_route::turn(message, &mut edit, &self.key, pass, own);
                     let token = self.key.seal(Token::Leg(pass, to));
-                    contact::to_ours(message, &mut edit, advertised, Some(&token));
+                    contact::to_ours(message, &mut edit, own, Some(&token));
                     let key = self.media_key(pass, callee(from, to));
                     let ends = self.ends_within(pass, to, from, flow, context.flow);
                     // Of a call that has ended no new media is opened.
@@ -193,7 +193,7 @@ impl Proxy {
             Purpose::Pass => {
                 if dialog_forming {
                     let token = context.branches[index].target.binding.map(|id| self.key.seal(Token::Binding(id)));
-                    contact::to_ours(message, &mut edit, advertised, token.as_ref());
+                    contact::to_ours(message, &mut edit, own, token.as_ref());
                 }
             }
             Purpose::Ping(_) | Purpose::PingUpstream { .. } | Purpose::Bye => {}
@@ -300,8 +300,8 @@ impl Proxy {
             }
         }
         if let (Some(pass), Some(reply)) = (context.purpose.pass(), context.answering.as_ref().map(|a| a.reply)) {
-            let advertised = self.advertised(reply).unwrap_or(reply.local);
-            record_route::turn(message, &mut edit, &self.key, pass, advertised);
+            let own = self.own(reply);
+            record_route::turn(message, &mut edit, &self.key, pass, own);
         }
         let bytes = message.edited(&edit);
         self.send_response(now, context, status, bytes);

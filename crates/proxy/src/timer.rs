@@ -16,6 +16,8 @@ pub(crate) enum Timer {
     Ping(BindingId),
     /// The next OPTIONS ping from this listener to its upstream.
     Upstream(u16),
+    /// A connection is pinged, or its pong is overdue.
+    Connection(crate::connection::Id),
     /// A located next hop is looked up again.
     Locate,
 }

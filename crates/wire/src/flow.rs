@@ -22,6 +22,20 @@ pub enum Transport {
 }
 
 impl Transport {
+    /// All of them.
+    pub const ALL: [Self; 5] = [Self::Udp, Self::Tcp, Self::Tls, Self::Ws, Self::Wss];
+
+    /// By the value of a `transport` parameter, in any case (RFC 3261 §19.1.1, RFC 7118 §5.2.2).
+    pub fn named(name: &[u8]) -> Option<Self> {
+        let is = |transport: &Self| transport.via().as_bytes().eq_ignore_ascii_case(name);
+        Self::ALL.into_iter().find(is)
+    }
+
+    /// True when nobody on the way can read it (RFC 3261 §26.2.2).
+    pub fn is_secure(self) -> bool {
+        matches!(self, Self::Tls | Self::Wss)
+    }
+
     /// True when the transport retransmits by itself (RFC 3261 §17).
     pub fn reliable(self) -> bool {
         self != Self::Udp

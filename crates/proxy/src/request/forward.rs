@@ -128,13 +128,17 @@ impl Proxy {
                 return Err(Stop::Reject(Reject::new(503, "The next hop does not resolve").with("Retry-After: 5")));
             }
         };
-        let Some(advertised) = self.advertised(flow) else {
+        if !self.connections.is_open(flow) {
+            return Err(Stop::Reject(Reject::new(480, "The phone's connection has ended")));
+        }
+        self.keeps_secure(&target, context.request.message(), flow).map_err(Stop::Reject)?;
+        if self.advertised(flow).is_none() {
             return Err(Stop::Reject(Reject::new(503, "Public address not known yet (STUN)").with("Retry-After: 5")));
-        };
+        }
         let request = std::mem::take(&mut context.request);
         let message = request.message();
         let mut edit = Edit::new();
-        let result = self.branch_edit(context, index, message, flow, advertised, &mut edit);
+        let result = self.branch_edit(context, index, message, flow, &mut edit);
         let bytes = result.map(|()| message.edited(&edit));
         context.request = request;
         let bytes = bytes?;
@@ -165,6 +169,19 @@ impl Proxy {
         Ok(())
     }
 
+    /// A `sips:` target never goes out on an open hop, unless the network
+    /// there is trusted (RFC 3261 §26.2.2, RFC 5630 §5.3).
+    fn keeps_secure(&self, target: &Target, message: Message<'_>, flow: Flow) -> Result<(), Reject> {
+        let uri = target.uri.as_deref().unwrap_or(message.request_uri());
+        let sips = Uri::parse(uri).is_ok_and(|uri| uri.scheme == sip::Scheme::Sips);
+        let trusted = self.config.listeners.get(usize::from(flow.listener.0)).is_some_and(|l| l.secure);
+        if sips && !flow.transport.is_secure() && !trusted {
+            let warning = "Warning: 380 siplatch \"SIPS not allowed: the next hop is not encrypted\"";
+            return Err(Reject::new(480, "Temporarily Unavailable").with(warning));
+        }
+        Ok(())
+    }
+
     /// A next hop failed: its next address, if there is one, gets the request
     /// with a new branch (§16.6(7), RFC 3263 §4.3).
     pub(crate) fn try_next(&mut self, now: Instant, context: &mut Context, index: usize) -> bool {
@@ -190,19 +207,19 @@ impl Proxy {
         index: usize,
         message: Message<'_>,
         flow: Flow,
-        advertised: std::net::SocketAddr,
         edit: &mut Edit,
     ) -> Result<(), Stop> {
         let branch = &context.branches[index];
-        let value = via::ours(advertised, flow, context.id, branch.number);
+        let own = self.own(flow);
+        let value = via::ours(own, context.id, branch.number);
         self.route_edit(context.flow, message, &branch.target, &value, &context.routed, edit);
         self.strip_credentials(message, edit);
         match &context.purpose {
             Purpose::Create(pass) => {
                 let crossing = context.flow.listener != flow.listener;
-                record_route::push(message, edit, &self.key, *pass, advertised, crossing);
+                record_route::push(message, edit, &self.key, *pass, own, crossing);
                 let token = self.key.seal(Token::Leg(*pass, 0));
-                contact::to_ours(message, edit, advertised, Some(&token));
+                contact::to_ours(message, edit, own, Some(&token));
                 if message.method() == Method::Invite {
                     let ends = self.ends_of_create(context, index, flow);
                     let key = MediaKey { pass: pass.0, branch: index as u16 };
@@ -212,19 +229,19 @@ impl Proxy {
             }
             Purpose::Within { pass, from, to } => {
                 let token = self.key.seal(Token::Leg(*pass, *from));
-                contact::to_ours(message, edit, advertised, Some(&token));
+                contact::to_ours(message, edit, own, Some(&token));
                 let key = self.media_key(*pass, callee(*from, *to));
                 let ends = self.ends_within(*pass, *from, *to, context.flow, flow);
                 self.body_of_request(key, body::end_of(*from), ends, message, edit)
                     .map_err(|refusal| self.stop_for(refusal))?;
             }
             Purpose::Register(registration) => {
-                self.register_edit(registration, message, advertised, edit);
+                self.register_edit(registration, message, own, edit);
             }
             Purpose::Pass => {
                 let token = self.registry.on_flow(context.flow).next().map(|b| b.id);
                 let token = token.map(|id| self.key.seal(Token::Binding(id)));
-                contact::to_ours(message, edit, advertised, token.as_ref());
+                contact::to_ours(message, edit, own, token.as_ref());
             }
             Purpose::Ping(_) | Purpose::PingUpstream { .. } | Purpose::Bye => {}
         }
@@ -409,9 +426,10 @@ impl Proxy {
         self.transmit(via::reply(flow, message), bytes);
     }
 
-    /// True when the source of a flow is known to be there: a bound phone, or the upstream.
+    /// True when the source of a flow is known to be there: a bound phone, the
+    /// upstream, or whoever completed the handshake of a stream.
     pub(crate) fn is_proven(&self, flow: Flow) -> bool {
-        self.registry.on_flow(flow).next().is_some() || self.is_upstream(flow)
+        flow.transport.reliable() || self.registry.on_flow(flow).next().is_some() || self.is_upstream(flow)
     }
 }
 

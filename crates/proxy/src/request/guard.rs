@@ -37,7 +37,7 @@ impl Proxy {
                     .ip()
                     .is_some_and(|ip| ip.to_canonical() == flow.remote.ip().to_canonical())
                     || self.locations.has(&upstream.host, upstream.port, flow.remote.ip())
-                    || self.own_listener(flow.remote).is_some()
+                    || self.own_listener(flow.transport, flow.remote).is_some()
             })
     }
 

@@ -56,6 +56,7 @@ impl Proxy {
             self.observe(Observed::Dropped { side, reason: DropReason::Malformed });
             return;
         };
+        self.note_alias(flow, &via);
         let key = Key::of(message, &via);
         if method == Method::Ack {
             return self.ack(now, flow, message, &key);

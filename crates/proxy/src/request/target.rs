@@ -176,7 +176,9 @@ impl Proxy {
             .ok_or(Reject::new(404, "No upstream serves this domain"))?;
         let side = self.config.role.phones().other();
         let like = wire::sip::Host(upstream.host.as_bytes()).ip();
-        let listener = self.listener(side, phone, like).ok_or(Reject::new(503, "No listener toward the upstream"))?;
+        let listener = self
+            .listener(side, upstream.transport, phone, like)
+            .ok_or(Reject::new(503, "No listener toward the upstream"))?;
         Ok(Target {
             uri: None,
             hop: Hop::Host { host: upstream.host.clone(), port: upstream.port, listener },

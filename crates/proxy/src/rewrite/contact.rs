@@ -1,16 +1,14 @@
 //! Contact: always ours, with a token beside the phone's own user part.
 
-use std::net::SocketAddr;
-
 use wire::sip::{Contact, Message, NameAddr, Scheme, Uri};
 use wire::{Edit, Rule};
 
-use crate::machine::host_port;
+use super::Own;
 use crate::token::{PARAM, Text};
 
 /// Our URI for a Contact: user part and scheme as the peer wrote them, our
 /// address, the token.
-pub(crate) fn uri(theirs: &[u8], advertised: SocketAddr, token: Option<&Text>) -> Vec<u8> {
+pub(crate) fn uri(theirs: &[u8], own: Own, token: Option<&Text>) -> Vec<u8> {
     let parsed = Uri::parse(theirs).ok();
     let scheme = match parsed.map(|u| u.scheme) {
         Some(Scheme::Sips) => "sips:",
@@ -22,7 +20,7 @@ pub(crate) fn uri(theirs: &[u8], advertised: SocketAddr, token: Option<&Text>) -
         out.extend_from_slice(user);
         out.push(b'@');
     }
-    out.extend_from_slice(host_port(advertised).as_bytes());
+    out.extend_from_slice(own.to_string().as_bytes());
     if let Some(token) = token {
         out.extend_from_slice(b";");
         out.extend_from_slice(PARAM.as_bytes());
@@ -38,10 +36,10 @@ pub(crate) fn replace(message: Message<'_>, edit: &mut Edit, addr: &NameAddr<'_>
 }
 
 /// Makes every Contact of a message name us.
-pub(crate) fn to_ours(message: Message<'_>, edit: &mut Edit, advertised: SocketAddr, token: Option<&Text>) {
+pub(crate) fn to_ours(message: Message<'_>, edit: &mut Edit, own: Own, token: Option<&Text>) {
     for contact in message.contacts() {
         if let Ok(Contact::Addr(addr)) = contact {
-            replace(message, edit, &addr, &uri(addr.uri, advertised, token));
+            replace(message, edit, &addr, &uri(addr.uri, own, token));
         }
     }
 }

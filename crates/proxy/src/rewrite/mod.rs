@@ -3,5 +3,8 @@
 
 pub(crate) mod body;
 pub(crate) mod contact;
+pub(crate) mod own;
 pub(crate) mod record_route;
 pub(crate) mod via;
+
+pub(crate) use own::Own;

@@ -3,30 +3,24 @@
 //! message goes to, so that neither side learns an address of the other; in
 //! the response they are turned to face the other way.
 
-use std::net::SocketAddr;
-
 use registry::PassId;
-use wire::sip::{Message, Name, NameAddr};
-use wire::{Edit, Rule, sip};
+use wire::sip::{Message, Name, NameAddr, Scheme, Uri};
+use wire::{Edit, Rule, Span, sip};
 
-use crate::machine::host_port;
+use super::Own;
 use crate::token::{Facing, Key, Token};
 
 /// Adds our entries to a dialog-forming request.
-pub(crate) fn push(
-    message: Message<'_>,
-    edit: &mut Edit,
-    key: &Key,
-    pass: PassId,
-    advertised: SocketAddr,
-    crossing: bool,
-) {
-    let at = host_port(advertised);
+pub(crate) fn push(message: Message<'_>, edit: &mut Edit, key: &Key, pass: PassId, own: Own, crossing: bool) {
+    let at = own.to_string();
     let callee = key.seal(Token::Route(pass, Facing::Callee));
     let caller = key.seal(Token::Route(pass, Facing::Caller));
-    let mut value: Vec<&[u8]> = vec![b"<sip:", &callee, b"@", at.as_bytes(), b";lr>"];
+    // §16.6(4): what is secure keeps to secure hops on the way back.
+    let sips = Uri::parse(message.request_uri()).is_ok_and(|uri| uri.scheme == Scheme::Sips);
+    let scheme: &[u8] = if sips { b"<sips:" } else { b"<sip:" };
+    let mut value: Vec<&[u8]> = vec![scheme, &callee, b"@", at.as_bytes(), b";lr>"];
     if crossing {
-        value.extend([&b", <sip:"[..], &caller, b"@", at.as_bytes(), b";lr>"]);
+        value.extend([b", ", scheme, &caller, b"@", at.as_bytes(), b";lr>"]);
     }
     sip::edit::push(message, edit, Rule::RecordRoute, Name::RecordRoute, &value);
 }
@@ -39,12 +33,14 @@ pub(crate) fn is_ours(key: &Key, pass: PassId, value: &[u8]) -> bool {
 }
 
 /// Makes our entries in a response name us as the receiver reaches us.
-pub(crate) fn turn(message: Message<'_>, edit: &mut Edit, key: &Key, pass: PassId, advertised: SocketAddr) {
+pub(crate) fn turn(message: Message<'_>, edit: &mut Edit, key: &Key, pass: PassId, own: Own) {
     for value in message.values(Name::RecordRoute) {
         if is_ours(key, pass, value)
             && let Ok(uri) = NameAddr::parse(value).and_then(|entry| entry.uri())
         {
-            edit.replace(message.span(uri.host_port), Rule::RecordRoute, &[host_port(advertised).as_bytes()]);
+            // Host, port and parameters are ours, so all of them are written anew.
+            let place = Span { start: message.span(uri.host_port).start, end: message.span(uri.raw).end };
+            edit.replace(place, Rule::RecordRoute, &[own.to_string().as_bytes(), b";lr"]);
         }
     }
 }

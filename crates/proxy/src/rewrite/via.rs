@@ -6,18 +6,18 @@ use std::net::SocketAddr;
 use wire::sip::{Message, Name, Via};
 use wire::{Edit, Flow, Rule, sip};
 
-use crate::machine::host_port;
+use super::Own;
 use crate::token::short;
 use crate::transaction::Id;
 
 /// Our Via value: where we are reached, `rport`, and a branch that names the
 /// context and one branch of it.
-pub(crate) fn ours(advertised: SocketAddr, flow: Flow, id: Id, number: u64) -> String {
+pub(crate) fn ours(own: Own, id: Id, number: u64) -> String {
     let context = short(u64::from(id.slot) << 32 | u64::from(id.generation));
     format!(
         "SIP/2.0/{} {};rport;branch=z9hG4bK{}{}",
-        flow.transport.via(),
-        host_port(advertised),
+        own.transport.via(),
+        own.address,
         text(&context),
         text(&short(number)),
     )
@@ -25,8 +25,8 @@ pub(crate) fn ours(advertised: SocketAddr, flow: Flow, id: Id, number: u64) -> S
 
 /// Our Via value for a message without a context (an ACK to a 2xx); the same
 /// for a retransmission.
-pub(crate) fn stateless(advertised: SocketAddr, flow: Flow, digest: u64) -> String {
-    format!("SIP/2.0/{} {};rport;branch=z9hG4bK-{}", flow.transport.via(), host_port(advertised), text(&short(digest)),)
+pub(crate) fn stateless(own: Own, digest: u64) -> String {
+    format!("SIP/2.0/{} {};rport;branch=z9hG4bK-{}", own.transport.via(), own.address, text(&short(digest)),)
 }
 
 /// The context and branch number that a branch of ours names.
