@@ -151,7 +151,12 @@ impl Names {
                 ("nonce", 43)
             } else if run == 32 && fresh_word {
                 ("token", 32)
-            } else if run == 13 && fresh_word && rest[..13].contains(|c: char| c.is_ascii_digit()) {
+            } else if run == 13
+                && fresh_word
+                && (rest[..13].contains(|c: char| c.is_ascii_digit())
+                    || out.ends_with(";tag=")
+                    || out.ends_with("Call-ID: "))
+            {
                 ("tag", 13)
             } else if digits == 5 && fresh_word && is_relay_port(&rest[..5]) {
                 ("port", 5)

@@ -41,6 +41,8 @@ pub(crate) struct World {
     streams: Vec<(media::StreamId, u32)>,
     /// The number of the connection to each peer of a listener.
     connections: BTreeMap<(ListenerId, SocketAddr), u32>,
+    /// Connections that nothing but hidden pings went over yet.
+    unseen: BTreeMap<Flow, String>,
     sent: BTreeSet<(SocketAddr, Vec<u8>)>,
 }
 
@@ -164,6 +166,7 @@ impl World {
             now,
             streams: Vec::new(),
             connections: BTreeMap::new(),
+            unseen: BTreeMap::new(),
             sent: BTreeSet::new(),
         };
         world.drain(&mut Vec::new());
@@ -309,9 +312,12 @@ impl World {
                 Output::Transmit(transmit) => {
                     let place = self.place(transmit.flow);
                     if transmit.bytes == b"\r\n\r\n" {
-                        out.push(format!("*** ping {place}"));
+                        if !self.unseen.contains_key(&transmit.flow) {
+                            out.push(format!("*** ping {place}"));
+                        }
                         continue;
                     }
+                    out.extend(self.unseen.remove(&transmit.flow));
                     let text = String::from_utf8_lossy(&transmit.bytes).replace("\r\n", "\n");
                     let (to, first) = (transmit.flow.remote, text.lines().next().unwrap_or_default());
                     out.push(if self.sent.contains(&(to, transmit.bytes.clone())) {
@@ -323,8 +329,9 @@ impl World {
                 }
                 Output::Connect { flow, name, .. } => {
                     self.connections.insert((flow.listener, flow.remote), flow.connection);
-                    out.push(format!("*** connect to {} for {name}", self.place(flow)));
+                    self.unseen.insert(flow, format!("*** connect to {} for {name}", self.place(flow)));
                 }
+                Output::Close { flow } if self.unseen.remove(&flow).is_some() => {}
                 Output::Close { flow } => out.push(format!("*** close {}", self.place(flow))),
                 Output::Proven { .. } => {}
                 Output::Media(command) => self.media(&command, out),

@@ -80,7 +80,7 @@ impl Connections {
 
 impl Proxy {
     /// The flow to a host: for a stream, a connection that leads to it, or a new one.
-    pub(crate) fn outgoing(&mut self, flow: Flow, name: &str) -> Flow {
+    pub(crate) fn outgoing(&mut self, flow: Flow, name: &str, within: Duration) -> Flow {
         if !flow.transport.reliable() || self.own_listener(flow.transport, flow.remote).is_some() {
             return flow;
         }
@@ -94,7 +94,7 @@ impl Proxy {
         let flow = Flow { connection, ..flow };
         let opened = Connection::new(flow, Some(end.2.clone()), Vec::new());
         self.connections.open.insert((flow.listener, connection), opened);
-        self.emit(Output::Connect { flow, name: end.2.clone(), within: CONNECT });
+        self.emit(Output::Connect { flow, name: end.2.clone(), within });
         self.connections.ours.insert(end, connection);
         self.connections.fresh.push(flow);
         flow

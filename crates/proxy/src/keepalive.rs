@@ -104,7 +104,7 @@ impl Proxy {
         self.timers.arm(due, Timer::Upstream(listener));
     }
 
-    fn ask_options(&mut self, now: Instant, flow: Flow, target: Target, purpose: Purpose, to: &str) {
+    pub(crate) fn ask_options(&mut self, now: Instant, flow: Flow, target: Target, purpose: Purpose, to: &str) {
         let own = self.own(flow);
         let (tag, call_id) = (self.fresh_text(), self.fresh_text());
         let from = format!("<sip:siplatch@{own}>;tag={tag}");
@@ -131,7 +131,14 @@ impl Proxy {
     }
 
     /// The answer to a request of our own.
-    pub(crate) fn own_response(&mut self, context: &mut Context, flow: Flow, message: Message<'_>, status: Status) {
+    pub(crate) fn own_response(
+        &mut self,
+        now: Instant,
+        context: &mut Context,
+        flow: Flow,
+        message: Message<'_>,
+        status: Status,
+    ) {
         if status.is_provisional() {
             return;
         }
@@ -146,16 +153,18 @@ impl Proxy {
             }
             Purpose::PingUpstream { listener, upstream } => {
                 self.observe(Observed::UpstreamPing { upstream, alive: true });
+                self.ask_for_tcp(now, upstream, context.flow);
                 if let Some(seen) = message.top_via().ok().as_ref().and_then(via::observed) {
                     self.seen_by_upstream(listener, flow, seen);
                 }
             }
+            Purpose::AskTcp => self.tcp_answered(now, context.flow, true),
             Purpose::Bye | Purpose::Pass | Purpose::Register(_) | Purpose::Create(_) | Purpose::Within { .. } => {}
         }
     }
 
     /// Nobody answered a request of our own.
-    pub(crate) fn own_timeout(&mut self, context: &Context) {
+    pub(crate) fn own_timeout(&mut self, now: Instant, context: &Context) {
         match context.purpose {
             Purpose::Ping(id) => {
                 if self.registry.binding(id).is_some_and(|b| b.flow == context.flow)
@@ -170,6 +179,7 @@ impl Proxy {
             Purpose::PingUpstream { upstream, .. } => {
                 self.observe(Observed::UpstreamPing { upstream, alive: false });
             }
+            Purpose::AskTcp => self.tcp_answered(now, context.flow, false),
             Purpose::Bye | Purpose::Pass | Purpose::Register(_) | Purpose::Create(_) | Purpose::Within { .. } => {}
         }
     }

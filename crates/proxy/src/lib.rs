@@ -31,6 +31,7 @@ mod registrar;
 mod request;
 mod response;
 mod rewrite;
+mod size;
 mod sweep;
 mod timer;
 mod token;
@@ -38,7 +39,7 @@ mod transaction;
 
 pub use config::Config;
 pub use machine::Proxy;
-pub use observed::{Cause, DropReason, MethodLabel, Observed};
+pub use observed::{Cause, DropReason, MethodLabel, Observed, Oversize};
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;

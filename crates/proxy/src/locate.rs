@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use wire::sip::Host;
 use wire::{Flow, ListenerId};
 
+use crate::connection::CONNECT;
 use crate::timer::Timer;
 use crate::{Location, Output, Proxy};
 
@@ -77,13 +78,13 @@ impl Proxy {
         };
         if let (Some(ip), false) = (Host(host.as_bytes()).ip(), bind.ip().is_unspecified()) {
             let flow = flow(std::net::SocketAddr::new(ip, port), bind.ip());
-            return Located::At(self.outgoing(flow, host));
+            return Located::At(self.outgoing(flow, host, CONNECT));
         }
         match self.locations.0.get(&(host.clone(), port)) {
             Some(entry) => match entry.locations.iter().find(|l| l.remote.is_ipv4() == bind.is_ipv4()) {
                 Some(l) => {
                     let flow = flow(l.remote, if bind.ip().is_unspecified() { l.local } else { bind.ip() });
-                    Located::At(self.outgoing(flow, host))
+                    Located::At(self.outgoing(flow, host, CONNECT))
                 }
                 None if entry.asked => Located::Wait,
                 None => Located::Nowhere,

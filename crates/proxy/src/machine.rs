@@ -16,12 +16,13 @@ use wire::sip::{Framing, Host, Index, Method, Scheme, Status, Uri};
 use wire::{Flow, ListenerId, Transmit, Transport};
 
 use crate::config::{Config, Listener, Role};
-use crate::connection::Connections;
+use crate::connection::{CONNECT, Connections};
 use crate::digest::Nonces;
 use crate::keepalive::Ping;
 use crate::locate::Locations;
 use crate::request::refusals::Refusals;
 use crate::rewrite::Own;
+use crate::size::Streams;
 use crate::timer::{Timer, Timers};
 use crate::token::{Key, Token, short};
 use crate::transaction::{Contexts, Id};
@@ -47,6 +48,7 @@ pub struct Proxy {
     pub(crate) offers: Offers,
     pub(crate) contexts: Contexts,
     pub(crate) connections: Connections,
+    pub(crate) streams: Streams,
     pub(crate) refusals: Refusals,
     pub(crate) parked: BTreeSet<Id>,
     pub(crate) locations: Locations,
@@ -82,6 +84,7 @@ impl Proxy {
             offers,
             contexts: Contexts::default(),
             connections: Connections::default(),
+            streams: Streams::default(),
             refusals: Refusals::default(),
             parked: BTreeSet::new(),
             locations: Locations::default(),
@@ -272,7 +275,8 @@ impl Proxy {
     /// address of our own does not leave: a NAT need not hairpin.
     pub(crate) fn transmit(&mut self, flow: Flow, bytes: Vec<u8>) {
         // A response whose connection has ended goes over a new one (RFC 3261 §18.2.2).
-        let flow = if flow.connection == 0 { self.outgoing(flow, &flow.remote.ip().to_string()) } else { flow };
+        let flow =
+            if flow.connection == 0 { self.outgoing(flow, &flow.remote.ip().to_string(), CONNECT) } else { flow };
         self.flush();
         match self.own_listener(flow.transport, flow.remote) {
             Some((listener, local)) if self.loopback.len() < 256 => {

@@ -71,6 +71,17 @@ pub enum DropReason {
     OwnAddress,
 }
 
+/// What became of a request that was too long for UDP (RFC 3261 §18.1.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Oversize {
+    /// It went over TCP.
+    Tcp,
+    /// It went by UDP all the same: the upstream has not answered over TCP.
+    Untried,
+    /// It went back to UDP: the connection did not come about.
+    Failed,
+}
+
 /// Why a call ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Cause {
@@ -140,6 +151,11 @@ pub enum Observed {
         status: Status,
         /// Its reason phrase.
         reason: &'static str,
+    },
+    /// A request to the upstream was too long for UDP.
+    Oversize {
+        /// What became of it.
+        outcome: Oversize,
     },
     /// We sent something again.
     Retransmitted {

@@ -83,7 +83,7 @@ impl Proxy {
         status: Status,
     ) {
         if context.answering.is_none() {
-            return self.own_response(context, flow, message, status);
+            return self.own_response(now, context, flow, message, status);
         }
         if status.0 == 100 || (status.is_provisional() && !context.invite) {
             // RFC 4320 §4.1: a non-INVITE gets no provisional response from us.
@@ -196,7 +196,7 @@ impl Proxy {
                     contact::to_ours(message, &mut edit, own, token.as_ref());
                 }
             }
-            Purpose::Ping(_) | Purpose::PingUpstream { .. } | Purpose::Bye => {}
+            Purpose::Ping(_) | Purpose::PingUpstream { .. } | Purpose::AskTcp | Purpose::Bye => {}
         }
         sip::edit::content_length(message, &mut edit);
         self.send_response(now, context, status, message.edited(&edit))
@@ -250,7 +250,12 @@ impl Proxy {
                 | Method::Publish
                 | Method::Other(_) => {}
             },
-            Purpose::Pass | Purpose::Register(_) | Purpose::Ping(_) | Purpose::PingUpstream { .. } | Purpose::Bye => {}
+            Purpose::Pass
+            | Purpose::Register(_)
+            | Purpose::Ping(_)
+            | Purpose::PingUpstream { .. }
+            | Purpose::AskTcp
+            | Purpose::Bye => {}
         }
     }
 
@@ -272,6 +277,7 @@ impl Proxy {
             | Purpose::Register(_)
             | Purpose::Ping(_)
             | Purpose::PingUpstream { .. }
+            | Purpose::AskTcp
             | Purpose::Bye => {}
         }
     }
@@ -354,7 +360,12 @@ impl Proxy {
                     }
                 }
             }
-            Purpose::Pass | Purpose::Register(_) | Purpose::Ping(_) | Purpose::PingUpstream { .. } | Purpose::Bye => {}
+            Purpose::Pass
+            | Purpose::Register(_)
+            | Purpose::Ping(_)
+            | Purpose::PingUpstream { .. }
+            | Purpose::AskTcp
+            | Purpose::Bye => {}
         }
     }
 }

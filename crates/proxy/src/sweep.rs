@@ -116,7 +116,7 @@ impl Proxy {
     /// A branch ended without a response.
     fn branch_gave_up(&mut self, now: Instant, context: &mut Context, index: usize, status: u16) {
         if context.answering.is_none() {
-            return self.own_timeout(context);
+            return self.own_timeout(now, context);
         }
         if context.branches[index].result.is_none() && !self.try_next(now, context, index) {
             context.branches[index].result = Some(Status(status));

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use media::Fact;
 use nat::discovery::Finding;
-use proxy::Observed;
+use proxy::{Observed, Oversize};
 
 use crate::log::{Pass, Throttle};
 use crate::metrics::Metrics;
@@ -90,7 +90,13 @@ impl Journal {
             Observed::TimedOut { side, method } => {
                 tracing::debug!(side = side.as_str(), method = method.label(), "request timed out");
             }
-            Observed::Dropped { .. }
+            Observed::Oversize { outcome: Oversize::Failed } => {
+                tracing::warn!(
+                    "a request of more than 1300 octets went by UDP: TCP to the upstream did not come about"
+                );
+            }
+            Observed::Oversize { outcome: Oversize::Tcp | Oversize::Untried }
+            | Observed::Dropped { .. }
             | Observed::RequestIn { .. }
             | Observed::RequestOut { .. }
             | Observed::ResponseIn { .. }

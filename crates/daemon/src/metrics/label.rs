@@ -4,7 +4,7 @@
 use media::Component;
 use nat::Side;
 use proxy::config::Role;
-use proxy::{Cause, DropReason, MethodLabel};
+use proxy::{Cause, DropReason, MethodLabel, Oversize};
 use registry::CallState;
 use wire::sip::Status;
 
@@ -48,6 +48,7 @@ label!(Cause {
     CallerBye => "caller_bye", CalleeBye => "callee_bye", Cancelled => "cancelled", Failed => "failed",
     MediaTimeout => "media_timeout", MediaFailed => "media_failed", Stopped => "stopped", Lost => "lost",
 });
+label!(Oversize { Tcp => "tcp", Untried => "untried", Failed => "failed" });
 label!(media::Drop {
     NoStream => "no_stream", RefusedSource => "refused_source", NotLatched => "not_latched",
     NotMedia => "not_media", NoTarget => "no_target", EarlyCap => "early_cap", Loop => "loop",

@@ -115,6 +115,7 @@ impl Metrics {
             Observed::Refused { side, method: _, status, reason: _ } => {
                 self.count(Name::Refused, &[side.label(), refusal(*status)]);
             }
+            Observed::Oversize { outcome } => self.count(Name::Oversize, &[outcome.label()]),
             Observed::Retransmitted { side } => self.count(Name::Retransmissions, &[side.label()]),
             Observed::TimedOut { side, method } => self.count(Name::Timeouts, &[side.label(), method.label()]),
             Observed::Registered { aor: _, flow: _, moved } => {

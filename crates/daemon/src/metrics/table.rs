@@ -24,6 +24,7 @@ pub(crate) enum Name {
     Responses,
     Refused,
     Dropped,
+    Oversize,
     Retransmissions,
     Timeouts,
     ContactsWithoutToken,
@@ -199,6 +200,15 @@ pub(crate) const TABLE: &[Series] = &[
         "messages",
         &[SIDE, ("reason", Values::Of(<DropReason as Label>::VALUES))],
         "Messages that were dropped without an answer.",
+    ),
+    series(
+        Name::Oversize,
+        "siplatch_oversize_requests_total",
+        Kind::Counter,
+        "requests",
+        &[("outcome", Values::Of(<proxy::Oversize as Label>::VALUES))],
+        "Requests to the upstream of more than 1300 octets: sent over TCP, sent by UDP because TCP was never answered, or \
+         sent by UDP after a connection failed. The last two may be lost as fragments.",
     ),
     series(
         Name::Retransmissions,

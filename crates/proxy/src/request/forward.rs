@@ -135,18 +135,17 @@ impl Proxy {
         if self.advertised(flow).is_none() {
             return Err(Stop::Reject(Reject::new(503, "Public address not known yet (STUN)").with("Retry-After: 5")));
         }
-        let request = std::mem::take(&mut context.request);
-        let message = request.message();
-        let mut edit = Edit::new();
-        let result = self.branch_edit(context, index, message, flow, &mut edit);
-        let bytes = result.map(|()| message.edited(&edit));
-        context.request = request;
-        let bytes = bytes?;
-        let invite = context.invite;
         let others = self.others(&target.hop, flow);
+        let mut bytes = self.branch_bytes(context, index, flow)?;
+        let mut flow = flow;
+        if let Some(stream) = self.by_size(&target.hop, flow, bytes.len()) {
+            context.branches[index].others.push(std::mem::replace(&mut flow, stream));
+            bytes = self.branch_bytes(context, index, flow)?;
+        }
+        let invite = context.invite;
         let branch = &mut context.branches[index];
         branch.flow = flow;
-        branch.others.extend(others);
+        branch.others.splice(0..0, others);
         branch.client = Some(Client::new(now, invite, flow.transport.reliable()));
         branch.sent.clone_from(&bytes);
         let side = self.side(flow);
@@ -163,6 +162,7 @@ impl Proxy {
             | Purpose::Register(_)
             | Purpose::Ping(_)
             | Purpose::PingUpstream { .. }
+            | Purpose::AskTcp
             | Purpose::Bye => {}
         }
         self.transmit(flow, bytes);
@@ -191,6 +191,7 @@ impl Proxy {
         if cancelled || !context.open() {
             return false;
         }
+        self.back_to_udp(now, context.branches[index].flow, next);
         let number = self.random();
         let old = &mut context.branches[index];
         let target = Target { hop: Hop::Flow(next), ..old.target.clone() };
@@ -198,6 +199,17 @@ impl Proxy {
         *old = Branch { others, ..Branch::new(target, context.flow, number) };
         self.send_branches(now, context);
         true
+    }
+
+    /// One forwarded copy, as it leaves on a flow.
+    fn branch_bytes(&mut self, context: &mut Context, index: usize, flow: Flow) -> Result<Vec<u8>, Stop> {
+        let request = std::mem::take(&mut context.request);
+        let message = request.message();
+        let mut edit = Edit::new();
+        let result = self.branch_edit(context, index, message, flow, &mut edit);
+        let bytes = result.map(|()| message.edited(&edit));
+        context.request = request;
+        bytes
     }
 
     /// All edits of one forwarded copy.
@@ -243,7 +255,7 @@ impl Proxy {
                 let token = token.map(|id| self.key.seal(Token::Binding(id)));
                 contact::to_ours(message, edit, own, token.as_ref());
             }
-            Purpose::Ping(_) | Purpose::PingUpstream { .. } | Purpose::Bye => {}
+            Purpose::Ping(_) | Purpose::PingUpstream { .. } | Purpose::AskTcp | Purpose::Bye => {}
         }
         sip::edit::content_length(message, edit);
         Ok(())

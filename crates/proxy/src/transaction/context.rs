@@ -35,6 +35,8 @@ pub(crate) enum Purpose {
     Ping(BindingId),
     /// Our OPTIONS from a listener to its upstream.
     PingUpstream { listener: u16, upstream: usize },
+    /// Our OPTIONS to an upstream over TCP, while its address is reached over UDP.
+    AskTcp,
     /// Our BYE.
     Bye,
 }
@@ -44,7 +46,9 @@ impl Purpose {
     pub(crate) fn pass(&self) -> Option<PassId> {
         match self {
             Self::Create(pass) | Self::Within { pass, .. } => Some(*pass),
-            Self::Pass | Self::Register(_) | Self::Ping(_) | Self::PingUpstream { .. } | Self::Bye => None,
+            Self::Pass | Self::Register(_) | Self::Ping(_) | Self::PingUpstream { .. } | Self::AskTcp | Self::Bye => {
+                None
+            }
         }
     }
 }
