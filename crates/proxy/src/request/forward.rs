@@ -416,8 +416,10 @@ impl Proxy {
             (false, true) => 2 * message.bytes.len(),
             (false, false) => message.bytes.len(),
         };
+        let shorter = crate::digest::shortened(&answer.extra);
         let forms = [(&answer.extra[..], answer.reason), (b"", answer.reason), (b"", "")];
-        let allowed = if challenge { &forms[..1] } else { &forms[..] };
+        let challenges = [forms[0], (&shorter[..], answer.reason)];
+        let allowed = if challenge { &challenges[..] } else { &forms[..] };
         let Some(bytes) = allowed.iter().map(|form| compose(*form)).find(|bytes| bytes.len() <= budget) else {
             let side = self.side(flow);
             return self.observe(Observed::Dropped { side, reason: DropReason::Budget });
