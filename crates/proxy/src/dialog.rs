@@ -84,12 +84,12 @@ impl Proxy {
             });
         }
         let id = self.new_pass();
-        let text = |value: &[u8]| String::from_utf8_lossy(&value[..value.len().min(256)]).into_owned();
         if kind == CallKind::Invite {
             self.observe(Observed::CallStarted {
                 call: id,
-                from: text(from.uri),
-                to: message.to().map(|t| text(t.uri)).unwrap_or_default(),
+                from: shown(from.uri),
+                to: message.to().map(|t| shown(t.uri)).unwrap_or_default(),
+                session: message.value(Name::SessionId).map(shown),
             });
         }
         self.registry.put_call(Call {
@@ -272,7 +272,8 @@ impl Proxy {
             first
         });
         if first == Some(true) {
-            self.observe(Observed::CallAnswered { call: pass });
+            let session = message.value(Name::SessionId).map(shown);
+            self.observe(Observed::CallAnswered { call: pass, session });
         }
     }
 
@@ -475,14 +476,14 @@ fn contact_of(message: Message<'_>) -> Option<Vec<u8>> {
     }
 }
 
-/// How long an answered call without media may stay silent: by its session
-/// timer (RFC 4028), else by ours.
-fn lasts(message: Message<'_>) -> Duration {
-    let timer = message.value(Name::SessionExpires).and_then(|value| {
-        let end = value.iter().position(|b| matches!(b, b';' | b' ')).unwrap_or(value.len());
-        seconds(&value[..end])
-    });
-    timer.map_or(IDLE, |timer| timer.clamp(SHORTEST_TIMER, IDLE) + GRACE)
+/// How long an answered call may stay silent: by its session timer (RFC 4028), else by ours.
+fn lasts(timer: Option<Duration>) -> Duration {
+    timer.map_or(IDLE, |timer| timer.min(LONGEST) + GRACE)
+}
+
+/// What logs show of a text from outside.
+fn shown(value: &[u8]) -> String {
+    String::from_utf8_lossy(&value[..value.len().min(256)]).into_owned()
 }
 
 /// A number of seconds, as far as we believe it.
