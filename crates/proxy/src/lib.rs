@@ -31,6 +31,7 @@ mod registrar;
 mod request;
 mod response;
 mod rewrite;
+mod session_timer;
 mod sweep;
 mod timer;
 mod token;

@@ -11,6 +11,7 @@ use wire::{Edit, Flow, Rule};
 use crate::dialog::callee;
 use crate::request::Reject;
 use crate::rewrite::{body, contact, record_route, via};
+use crate::session_timer;
 use crate::token::Token;
 use crate::transaction::client::Verdict;
 use crate::transaction::{Context, Purpose};
@@ -135,6 +136,7 @@ impl Proxy {
         let Some(reply) = context.answering.as_ref().map(|a| a.reply) else { return false };
         let own = self.own(reply);
         let dialog_forming = status.0 > 100 && status.class() <= 2;
+        let timer = session_timer::interval(context.request.message(), message);
         match context.purpose.clone() {
             Purpose::Create(pass) if dialog_forming => {
                 if self.registry.call(pass).is_none() {
@@ -147,6 +149,7 @@ impl Proxy {
                 record_route::turn(message, &mut edit, &self.key, pass, own);
                 let token = leg.map(|leg| self.key.seal(Token::Leg(pass, leg)));
                 contact::to_ours(message, &mut edit, own, token.as_ref());
+                session_timer::answer(context.request.message(), message, &mut edit);
                 if context.invite {
                     let key = MediaKey { pass: pass.0, branch: index as u16 };
                     let ends = self.ends_of_create(context, index, flow);
@@ -167,10 +170,11 @@ impl Proxy {
             Purpose::Create(pass) => record_route::turn(message, &mut edit, &self.key, pass, own),
             Purpose::Within { pass, from, to } => {
                 if dialog_forming {
-                    self.note_target(now, pass, to, flow, message);
+                    self.note_target(now, pass, to, flow, message, timer);
                     record_route::turn(message, &mut edit, &self.key, pass, own);
                     let token = self.key.seal(Token::Leg(pass, to));
                     contact::to_ours(message, &mut edit, own, Some(&token));
+                    session_timer::answer(context.request.message(), message, &mut edit);
                     let key = self.media_key(pass, callee(from, to));
                     let ends = self.ends_within(pass, to, from, flow, context.flow);
                     // Of a call that has ended no new media is opened.
@@ -227,7 +231,8 @@ impl Proxy {
         context.branches[index].result = message.status();
         match context.purpose {
             Purpose::Create(pass) => {
-                self.answered(now, pass, index as u16, message);
+                let timer = session_timer::interval(context.request.message(), message);
+                self.answered(now, pass, index as u16, message, timer);
                 self.subscribed(now, pass, message);
                 if context.invite {
                     self.cancel_others(now, context, Some(index));

@@ -15,6 +15,7 @@ use super::{Reject, Target};
 use crate::dialog::callee;
 use crate::locate::{Hop, Located};
 use crate::rewrite::{body, contact, record_route, via};
+use crate::session_timer;
 use crate::token::Token;
 use crate::transaction::context::Answering;
 use crate::transaction::{Branch, Client, Context, Key, Purpose, Server};
@@ -220,6 +221,7 @@ impl Proxy {
                 record_route::push(message, edit, &self.key, *pass, own, crossing);
                 let token = self.key.seal(Token::Leg(*pass, 0));
                 contact::to_ours(message, edit, own, Some(&token));
+                session_timer::ask(message, edit);
                 if message.method() == Method::Invite {
                     let ends = self.ends_of_create(context, index, flow);
                     let key = MediaKey { pass: pass.0, branch: index as u16 };
@@ -230,6 +232,7 @@ impl Proxy {
             Purpose::Within { pass, from, to } => {
                 let token = self.key.seal(Token::Leg(*pass, *from));
                 contact::to_ours(message, edit, own, Some(&token));
+                session_timer::ask(message, edit);
                 let key = self.media_key(*pass, callee(*from, *to));
                 let ends = self.ends_within(*pass, *from, *to, context.flow, flow);
                 self.body_of_request(key, body::end_of(*from), ends, message, edit)

@@ -21,6 +21,7 @@ use wire::{Flow, Malformed};
 pub(crate) use target::Target;
 
 use crate::rewrite::via;
+use crate::session_timer;
 use crate::transaction::Key;
 use crate::{DropReason, Observed, Proxy};
 
@@ -97,6 +98,7 @@ impl Proxy {
         self.authenticate(now, flow, message)?;
         let routed = self.route(flow, message)?;
         self.guard(flow, message, &routed)?;
+        session_timer::check(message)?;
         self.dispatch(now, flow, message, key, routed)
     }
 
