@@ -55,6 +55,7 @@ impl Proxy {
         let value = via::stateless(own, digest);
         let mut edit = Edit::new();
         self.route_edit(flow, message, &target, &value, &routed, &mut edit);
+        self.identities(flow, out, message, &mut edit);
         let token = self.key.seal(Token::Leg(pass, from));
         contact::to_ours(message, &mut edit, own, Some(&token));
         if message.field(Name::ContentType).is_some() {

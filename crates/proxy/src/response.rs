@@ -136,6 +136,7 @@ impl Proxy {
         let Some(reply) = context.answering.as_ref().map(|a| a.reply) else { return false };
         let own = self.own(reply);
         let dialog_forming = status.0 > 100 && status.class() <= 2;
+        self.identities(flow, reply, message, &mut edit);
         let timer = session_timer::interval(context.request.message(), message);
         match context.purpose.clone() {
             Purpose::Create(pass) if dialog_forming => {
@@ -307,6 +308,7 @@ impl Proxy {
         if let (Some(pass), Some(reply)) = (context.purpose.pass(), context.answering.as_ref().map(|a| a.reply)) {
             let own = self.own(reply);
             record_route::turn(message, &mut edit, &self.key, pass, own);
+            self.identities(context.branches[best].flow, reply, message, &mut edit);
         }
         let bytes = message.edited(&edit);
         self.send_response(now, context, status, bytes);

@@ -215,6 +215,8 @@ impl Proxy {
         let value = via::ours(own, context.id, branch.number);
         self.route_edit(context.flow, message, &branch.target, &value, &context.routed, edit);
         self.strip_credentials(message, edit);
+        self.identities(context.flow, flow, message, edit);
+        self.transfer(flow, own, message, edit);
         match &context.purpose {
             Purpose::Create(pass) => {
                 let crossing = context.flow.listener != flow.listener;
