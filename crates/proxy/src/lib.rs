@@ -22,6 +22,7 @@ pub mod config;
 mod connection;
 mod dialog;
 mod digest;
+mod held;
 mod keepalive;
 mod locate;
 mod machine;

@@ -74,7 +74,7 @@ impl Proxy {
         }
     }
 
-    fn pass_response(
+    pub(crate) fn pass_response(
         &mut self,
         now: Instant,
         context: &mut Context,
@@ -86,6 +86,7 @@ impl Proxy {
         if context.answering.is_none() {
             return self.own_response(context, flow, message, status);
         }
+        self.unhold(context, index, status);
         if status.0 == 100 || (status.is_provisional() && !context.invite) {
             // RFC 4320 §4.1: a non-INVITE gets no provisional response from us.
             return;
@@ -156,6 +157,10 @@ impl Proxy {
                     let ends = self.ends_of_create(context, index, flow);
                     let fits = self.body_of_response(key, End::B, context.offered, ends, message, &mut edit);
                     if let Err(refusal) = fits {
+                        if refusal == Refusal::NotReady {
+                            self.hold(context, index, flow, message);
+                            return false;
+                        }
                         if let Some(reject) = self.refused_answer(refusal, status) {
                             context.branches[index].result = Some(reject.status);
                             self.hang_up(now, pass, leg.unwrap_or_default(), reject.reason);
@@ -182,6 +187,10 @@ impl Proxy {
                     let offered = context.offered || self.registry.call(pass).is_none();
                     let fits = self.body_of_response(key, body::end_of(to), offered, ends, message, &mut edit);
                     if let Err(refusal) = fits {
+                        if refusal == Refusal::NotReady {
+                            self.hold(context, index, flow, message);
+                            return false;
+                        }
                         if let Some(reject) = self.refused_answer(refusal, status) {
                             context.branches[index].result = Some(reject.status);
                             self.respond_own(now, context, &reject);
@@ -208,11 +217,10 @@ impl Proxy {
     }
 
     /// SDP in a response that cannot be carried: what the request gets instead.
-    /// `None` where the response is only dropped: a provisional one, or a 2xx
-    /// whose ports are on their way, because its sender will repeat it.
+    /// `None` where the response is only dropped: a provisional one.
     fn refused_answer(&mut self, refusal: Refusal, status: Status) -> Option<Reject> {
         let reject = self.refusal(refusal);
-        (status.is_success() && refusal != Refusal::NotReady).then_some(reject)
+        status.is_success().then_some(reject)
     }
 
     fn send_response(&mut self, now: Instant, context: &mut Context, status: Status, bytes: Vec<u8>) -> bool {

@@ -85,6 +85,8 @@ pub(crate) struct Branch {
     pub(crate) result: Option<Status>,
     /// The final response other than 2xx, if there was one.
     pub(crate) response: Option<Stored>,
+    /// A response whose offer waits for ports, and where it came from.
+    pub(crate) held: Option<(Flow, Stored)>,
     /// The last 2xx to an INVITE, as a hash of what came, and what went out for it.
     pub(crate) accepted: Option<(u64, Vec<u8>)>,
 }
@@ -102,6 +104,7 @@ impl Branch {
             cancel_wanted: None,
             result: None,
             response: None,
+            held: None,
             accepted: None,
         }
     }
