@@ -175,6 +175,12 @@ impl Proxy {
             }
             Purpose::Create(pass) => record_route::turn(message, &mut edit, &self.key, pass, own),
             Purpose::Within { pass, from, to } => {
+                if status.is_success() && self.registry.call(pass).is_none() && body::sdp(message).is_some() {
+                    // A BYE overtook it: what it agreed on is gone (§15.1.2).
+                    context.branches[index].result = Some(Status(487));
+                    self.respond_own(now, context, &Reject::new(487, "Request Terminated"));
+                    return false;
+                }
                 if dialog_forming {
                     self.note_target(now, pass, to, flow, message, timer);
                     record_route::turn(message, &mut edit, &self.key, pass, own);

@@ -62,14 +62,14 @@ impl Proxy {
         if method == Method::Ack {
             return self.ack(now, flow, message, &key);
         }
-        if let Some(id) = self.contexts.of_server(&key) {
+        if let Some(id) = self.contexts.of_server(&key).or_else(|| self.contexts.of_moved(message, &via, method)) {
             return self.replay(id, flow, message);
         }
         if let Some(reject) = self.refusals.recall(now, &key) {
             return self.refuse(flow, message, &reject);
         }
         let result = match method {
-            Method::Cancel => self.cancel(now, flow, message, &Key::of_invite(message, &via)),
+            Method::Cancel => self.cancel(now, flow, message, &via),
             Method::Invite
             | Method::Bye
             | Method::Options
