@@ -11,7 +11,7 @@ use wire::{Edit, Flow, Rule};
 
 use super::route::Routed;
 use super::target::GONE;
-use super::{Reject, Target};
+use super::{Reject, Target, breadth};
 use crate::dialog::callee;
 use crate::locate::{Hop, Located};
 use crate::rewrite::{body, contact, record_route, via};
@@ -214,6 +214,7 @@ impl Proxy {
         let own = self.own(flow);
         let value = via::ours(own, context.id, branch.number);
         self.route_edit(context.flow, message, &branch.target, &value, &context.routed, edit);
+        breadth::write(message, edit, index, context.branches.len());
         self.strip_credentials(message, edit);
         self.identities(context.flow, flow, message, edit);
         self.transfer(flow, own, message, edit);

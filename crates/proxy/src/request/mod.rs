@@ -6,6 +6,7 @@
 
 pub(crate) mod admit;
 pub(crate) mod authenticate;
+pub(crate) mod breadth;
 pub(crate) mod forward;
 pub(crate) mod guard;
 pub(crate) mod refusals;
