@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use md5::Md5;
-use sha2::{Digest as _, Sha256};
+use sha2::{Digest as _, Sha256, Sha512_256};
 
 /// Expands `…Authorization: digest user password METHOD uri algorithm nonce [count]` lines.
 pub(crate) fn expand(text: &str) -> String {
@@ -20,6 +20,7 @@ fn value(text: &str) -> String {
     let count = format!("{:08x}", rest.first().map_or(1, |n| n.parse::<u32>().expect("a nonce count")));
     let hash = |text: String| match *algorithm {
         "MD5" => hex(&Md5::digest(text)),
+        "SHA-512-256" => hex(&Sha512_256::digest(text)),
         _ => hex(&Sha256::digest(text)),
     };
     let ha1 = hash(format!("{user}:siplatch:{password}"));

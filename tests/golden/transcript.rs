@@ -26,6 +26,7 @@ pub(crate) fn run(role: &str, text: &str) -> String {
         phone_pings: says("phone pings"),
         upstream_pings: says("upstream pings"),
         unmapped: says("unmapped"),
+        slow_ports: says("ports are slow"),
         upstream,
         upstream_by: text.lines().find_map(|l| l.strip_prefix("# upstream by ")).map(transport),
         listens: text
@@ -49,6 +50,7 @@ pub(crate) fn run(role: &str, text: &str) -> String {
                 world.wait(Duration::from_secs_f64(seconds))
             }
             [_, "silence"] => world.silence(),
+            [_, "ports"] => world.bind_ports(),
             [_, "stop"] => world.stop(),
             [_, "mapped", address] => world.mapped(address),
             [_, "unsent", side, remote] => world.unsent(side, remote),

@@ -22,6 +22,8 @@ pub(crate) struct Head {
     pub(crate) upstream_pings: bool,
     /// STUN says nothing.
     pub(crate) unmapped: bool,
+    /// Ports are bound when the transcript says so.
+    pub(crate) slow_ports: bool,
     /// The upstream's name and its addresses, instead of a numeric one.
     pub(crate) upstream: Option<(String, Vec<IpAddr>)>,
     /// The upstream is reached over this.
@@ -39,6 +41,8 @@ pub(crate) struct World {
     start: Instant,
     now: Instant,
     streams: Vec<(media::StreamId, u32)>,
+    /// Ports asked for and not bound yet.
+    asked: Vec<ports::Command>,
     /// The number of the connection to each peer of a listener.
     connections: BTreeMap<(ListenerId, SocketAddr), u32>,
     /// Connections that nothing but hidden pings went over yet.
@@ -165,6 +169,7 @@ impl World {
             start: now,
             now,
             streams: Vec::new(),
+            asked: Vec::new(),
             connections: BTreeMap::new(),
             unseen: BTreeMap::new(),
             sent: BTreeSet::new(),
@@ -219,6 +224,16 @@ impl World {
     pub(crate) fn unsent(&mut self, side: &str, remote: &str) -> Vec<String> {
         let flow = self.flow(side, remote);
         self.input(Input::Unsent { flow })
+    }
+
+    /// The ports that were asked for are bound.
+    pub(crate) fn bind_ports(&mut self) -> Vec<String> {
+        let mut out = Vec::new();
+        for command in std::mem::take(&mut self.asked) {
+            self.ports(command);
+            self.drain(&mut out);
+        }
+        out
     }
 
     /// The daemon stops.
@@ -335,6 +350,7 @@ impl World {
                 Output::Close { flow } => out.push(format!("*** close {}", self.place(flow))),
                 Output::Proven { .. } => {}
                 Output::Media(command) => self.media(&command, out),
+                Output::Ports(command) if self.head.slow_ports => self.asked.push(command),
                 Output::Ports(command) => self.ports(command),
                 Output::Locate { host, port, listener } => self.locate(host, port, listener),
                 Output::Changed(_) | Output::Observed(_) => {}

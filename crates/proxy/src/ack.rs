@@ -9,6 +9,7 @@ use wire::{Edit, Flow};
 
 use crate::dialog::callee;
 use crate::locate::Located;
+use crate::request::breadth;
 use crate::rewrite::{body, contact, via};
 use crate::token::Token;
 use crate::transaction::Key;
@@ -55,6 +56,8 @@ impl Proxy {
         let value = via::stateless(own, digest);
         let mut edit = Edit::new();
         self.route_edit(flow, message, &target, &value, &routed, &mut edit);
+        breadth::write(message, &mut edit, 0, 1);
+        self.identities(flow, out, message, &mut edit);
         let token = self.key.seal(Token::Leg(pass, from));
         contact::to_ours(message, &mut edit, own, Some(&token));
         if message.field(Name::ContentType).is_some() {

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use wire::Flow;
-use wire::sip::{Message, Name, Stored, compose};
+use wire::sip::{Message, Method, Name, Stored, Via, compose};
 
 use crate::request::Reject;
 use crate::transaction::client::State;
@@ -17,9 +17,11 @@ impl Proxy {
         now: Instant,
         flow: Flow,
         message: Message<'_>,
-        invite: &Key,
+        via: &Via<'_>,
     ) -> Result<(), Reject> {
-        let id = self.contexts.of_server(invite).ok_or(Reject::new(481, "Call/Transaction Does Not Exist"))?;
+        let invite = self.contexts.of_server(&Key::of_invite(message, via));
+        let invite = invite.or_else(|| self.contexts.of_moved(message, via, Method::Invite));
+        let id = invite.ok_or(Reject::new(481, "Call/Transaction Does Not Exist"))?;
         // Whoever knows the branch is who sent the INVITE.
         self.answer_stateless(flow, message, &Reject::new(200, "OK"), true);
         let Some(mut context) = self.contexts.take(id) else { return Ok(()) };

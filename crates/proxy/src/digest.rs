@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use md5::Md5;
-use sha2::{Digest as _, Sha256};
+use sha2::{Digest as _, Sha256, Sha512_256};
 use wire::sip::{Message, Method, Name, Start};
 use wire::{Edit, Rule};
 
@@ -21,6 +21,7 @@ const STEP: u64 = 32_000;
 /// Nonces in use that are remembered; beyond, the oldest become stale.
 const MOST: usize = 10_000;
 const REALM: &str = "siplatch";
+const SHA_512_256: &str = "SHA-512-256";
 
 /// Makes and checks nonces.
 #[derive(Debug)]
@@ -83,6 +84,7 @@ impl Nonces {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Algorithm {
     Sha256,
+    Sha512_256,
     Md5,
 }
 
@@ -91,6 +93,7 @@ impl Algorithm {
         let hex = |bytes: &[u8]| bytes.iter().map(|b| format!("{b:02x}")).collect();
         match self {
             Self::Sha256 => hex(&Sha256::digest(text)),
+            Self::Sha512_256 => hex(&Sha512_256::digest(text)),
             Self::Md5 => hex(&Md5::digest(text)),
         }
     }
@@ -151,6 +154,7 @@ impl Proxy {
         let get = |name: &str| given.get(name).map(String::as_str).unwrap_or_default();
         let algorithm = match get("algorithm") {
             a if a.eq_ignore_ascii_case("SHA-256") => Algorithm::Sha256,
+            a if a.eq_ignore_ascii_case(SHA_512_256) => Algorithm::Sha512_256,
             a if a.is_empty() || a.eq_ignore_ascii_case("MD5") => Algorithm::Md5,
             _ => return Checked::Wrong,
         };
@@ -188,7 +192,7 @@ impl Proxy {
         Checked::Good(get("username").to_owned())
     }
 
-    /// SHA-256 first, then MD5 (RFC 8760 §2.4), with one nonce.
+    /// SHA-256 first, MD5 last (RFC 8760 §2.4), with one nonce.
     fn challenge(&self, now: Instant, message: Message<'_>, register: bool, stale: bool) -> Reject {
         // A retransmitted request that we keep no state of gets the same challenge.
         let branch = message.top_via().ok().and_then(|v| v.branch()).unwrap_or_default();
@@ -203,8 +207,15 @@ impl Proxy {
         let line = |algorithm| {
             format!("{name}: Digest realm=\"{REALM}\", nonce=\"{nonce}\", qop=\"auth\", algorithm={algorithm}{stale}")
         };
-        Reject::new(status, reason).with(&line("SHA-256")).with(&line("MD5"))
+        Reject::new(status, reason).with(&line("SHA-256")).with(&line(SHA_512_256)).with(&line("MD5"))
     }
+}
+
+/// A challenge that must be short does without the algorithm that hardly any
+/// phone knows.
+pub(crate) fn shortened(lines: &[u8]) -> Vec<u8> {
+    let kept = |line: &&[u8]| !line.windows(SHA_512_256.len()).any(|part| part == SHA_512_256.as_bytes());
+    lines.split_inclusive(|b| *b == b'\n').filter(kept).flatten().copied().collect()
 }
 
 enum Checked {
@@ -243,12 +254,13 @@ mod tests {
         assert!(nonces.horizon > 0);
     }
 
-    /// RFC 7616 §3.9.1, both algorithms.
+    /// RFC 7616 §3.9.1, and the third algorithm by the same formula.
     #[test]
     fn the_hashes_are_those_of_the_rfc() {
         for (algorithm, response) in [
             (Algorithm::Md5, "8ca523f5e9506fed4657c9700eebdbec"),
             (Algorithm::Sha256, "753927fa0e85d155564e2e272a28d1802ca10daf4496794697cf8db5856cb6c1"),
+            (Algorithm::Sha512_256, "430d05014cecc49cab6fbe03176d41a1da86cbfe24a16580e22aaad928d960d0"),
         ] {
             let ha1 = algorithm.hash(b"Mufasa:http-auth@example.org:Circle of Life");
             let ha2 = algorithm.hash(b"GET:/dir/index.html");

@@ -23,6 +23,7 @@ use crate::locate::Locations;
 use crate::request::refusals::Refusals;
 use crate::rewrite::Own;
 use crate::size::Streams;
+use crate::session_timer::Timed;
 use crate::timer::{Timer, Timers};
 use crate::token::{Key, Token, short};
 use crate::transaction::{Contexts, Id};
@@ -53,6 +54,7 @@ pub struct Proxy {
     pub(crate) parked: BTreeSet<Id>,
     pub(crate) locations: Locations,
     pub(crate) timers: Timers,
+    pub(crate) timed: Timed,
     pub(crate) seen: Vec<Seen>,
     pub(crate) pings: BTreeMap<BindingId, Ping>,
     pub(crate) latching: Arc<[Prefix]>,
@@ -89,6 +91,7 @@ impl Proxy {
             parked: BTreeSet::new(),
             locations: Locations::default(),
             timers: Timers::default(),
+            timed: Timed::default(),
             seen: vec![Seen::default(); config.listeners.len()],
             pings: BTreeMap::new(),
             latching: config.networks.iter().filter(|n| n.latch).map(|n| n.prefix).collect(),

@@ -198,11 +198,15 @@ pub enum Observed {
         from: String,
         /// To URI, for the log.
         to: String,
+        /// Session-ID as the caller wrote it (RFC 7989), for the log.
+        session: Option<String>,
     },
     /// It was answered.
     CallAnswered {
         /// Its id in logs.
         call: PassId,
+        /// Session-ID as the callee wrote it (RFC 7989), for the log.
+        session: Option<String>,
     },
     /// It ended.
     CallEnded {

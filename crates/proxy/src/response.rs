@@ -11,6 +11,7 @@ use wire::{Edit, Flow, Rule};
 use crate::dialog::callee;
 use crate::request::Reject;
 use crate::rewrite::{body, contact, record_route, via};
+use crate::session_timer;
 use crate::token::Token;
 use crate::transaction::client::Verdict;
 use crate::transaction::{Context, Purpose};
@@ -73,7 +74,7 @@ impl Proxy {
         }
     }
 
-    fn pass_response(
+    pub(crate) fn pass_response(
         &mut self,
         now: Instant,
         context: &mut Context,
@@ -85,6 +86,7 @@ impl Proxy {
         if context.answering.is_none() {
             return self.own_response(now, context, flow, message, status);
         }
+        self.unhold(context, index, status);
         if status.0 == 100 || (status.is_provisional() && !context.invite) {
             // RFC 4320 §4.1: a non-INVITE gets no provisional response from us.
             return;
@@ -135,6 +137,8 @@ impl Proxy {
         let Some(reply) = context.answering.as_ref().map(|a| a.reply) else { return false };
         let own = self.own(reply);
         let dialog_forming = status.0 > 100 && status.class() <= 2;
+        self.identities(flow, reply, message, &mut edit);
+        let timer = session_timer::interval(context.request.message(), message);
         match context.purpose.clone() {
             Purpose::Create(pass) if dialog_forming => {
                 if self.registry.call(pass).is_none() {
@@ -147,11 +151,16 @@ impl Proxy {
                 record_route::turn(message, &mut edit, &self.key, pass, own);
                 let token = leg.map(|leg| self.key.seal(Token::Leg(pass, leg)));
                 contact::to_ours(message, &mut edit, own, token.as_ref());
+                session_timer::answer(context.request.message(), message, &mut edit);
                 if context.invite {
                     let key = MediaKey { pass: pass.0, branch: index as u16 };
                     let ends = self.ends_of_create(context, index, flow);
                     let fits = self.body_of_response(key, End::B, context.offered, ends, message, &mut edit);
                     if let Err(refusal) = fits {
+                        if refusal == Refusal::NotReady {
+                            self.hold(context, index, flow, message);
+                            return false;
+                        }
                         if let Some(reject) = self.refused_answer(refusal, status) {
                             context.branches[index].result = Some(reject.status);
                             self.hang_up(now, pass, leg.unwrap_or_default(), reject.reason);
@@ -166,17 +175,28 @@ impl Proxy {
             }
             Purpose::Create(pass) => record_route::turn(message, &mut edit, &self.key, pass, own),
             Purpose::Within { pass, from, to } => {
+                if status.is_success() && self.registry.call(pass).is_none() && body::sdp(message).is_some() {
+                    // A BYE overtook it: what it agreed on is gone (§15.1.2).
+                    context.branches[index].result = Some(Status(487));
+                    self.respond_own(now, context, &Reject::new(487, "Request Terminated"));
+                    return false;
+                }
                 if dialog_forming {
-                    self.note_target(now, pass, to, flow, message);
+                    self.note_target(now, pass, to, flow, message, timer);
                     record_route::turn(message, &mut edit, &self.key, pass, own);
                     let token = self.key.seal(Token::Leg(pass, to));
                     contact::to_ours(message, &mut edit, own, Some(&token));
+                    session_timer::answer(context.request.message(), message, &mut edit);
                     let key = self.media_key(pass, callee(from, to));
                     let ends = self.ends_within(pass, to, from, flow, context.flow);
                     // Of a call that has ended no new media is opened.
                     let offered = context.offered || self.registry.call(pass).is_none();
                     let fits = self.body_of_response(key, body::end_of(to), offered, ends, message, &mut edit);
                     if let Err(refusal) = fits {
+                        if refusal == Refusal::NotReady {
+                            self.hold(context, index, flow, message);
+                            return false;
+                        }
                         if let Some(reject) = self.refused_answer(refusal, status) {
                             context.branches[index].result = Some(reject.status);
                             self.respond_own(now, context, &reject);
@@ -203,11 +223,10 @@ impl Proxy {
     }
 
     /// SDP in a response that cannot be carried: what the request gets instead.
-    /// `None` where the response is only dropped: a provisional one, or a 2xx
-    /// whose ports are on their way, because its sender will repeat it.
+    /// `None` where the response is only dropped: a provisional one.
     fn refused_answer(&mut self, refusal: Refusal, status: Status) -> Option<Reject> {
         let reject = self.refusal(refusal);
-        (status.is_success() && refusal != Refusal::NotReady).then_some(reject)
+        status.is_success().then_some(reject)
     }
 
     fn send_response(&mut self, now: Instant, context: &mut Context, status: Status, bytes: Vec<u8>) -> bool {
@@ -227,7 +246,8 @@ impl Proxy {
         context.branches[index].result = message.status();
         match context.purpose {
             Purpose::Create(pass) => {
-                self.answered(now, pass, index as u16, message);
+                let timer = session_timer::interval(context.request.message(), message);
+                self.answered(now, pass, index as u16, message, timer);
                 self.subscribed(now, pass, message);
                 if context.invite {
                     self.cancel_others(now, context, Some(index));
@@ -308,6 +328,7 @@ impl Proxy {
         if let (Some(pass), Some(reply)) = (context.purpose.pass(), context.answering.as_ref().map(|a| a.reply)) {
             let own = self.own(reply);
             record_route::turn(message, &mut edit, &self.key, pass, own);
+            self.identities(context.branches[best].flow, reply, message, &mut edit);
         }
         let bytes = message.edited(&edit);
         self.send_response(now, context, status, bytes);

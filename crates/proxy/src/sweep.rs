@@ -152,6 +152,7 @@ impl Proxy {
             match self.contexts.take(id) {
                 Some(mut context) => {
                     self.send_branches(now, &mut context);
+                    self.release_held(now, &mut context);
                     self.keep(now, context);
                 }
                 None => {

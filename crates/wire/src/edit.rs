@@ -38,6 +38,14 @@ pub enum Rule {
     Challenge,
     /// Credentials for our own realm, which end here (§22.3).
     Credentials,
+    /// Session-Expires and Min-SE asked for, or granted for a callee that knows no timers (RFC 4028 §8).
+    SessionTimer,
+    /// Asserted identities of whoever is not trusted, or that are to be withheld (RFC 3325 §5).
+    Identity,
+    /// A transfer's target that names us, as the receiver reaches it (RFC 3515).
+    ReferTo,
+    /// Max-Breadth added, split or limited (RFC 5393 §5.3.3).
+    MaxBreadth,
 }
 
 /// One replacement: `span` of the original gives way to `text`.

@@ -15,7 +15,8 @@ use crate::edge::Message;
 use crate::sip::{Msg, same_name};
 
 /// Fields that we edit by rule, whatever the message.
-const EDITED: [&str; 7] = ["via", "record-route", "route", "path", "contact", "max-forwards", "content-length"];
+const EDITED: [&str; 8] =
+    ["via", "record-route", "route", "path", "contact", "max-forwards", "max-breadth", "content-length"];
 
 #[derive(Debug, Default)]
 pub(crate) struct Transparency {

@@ -45,11 +45,11 @@ impl Journal {
     /// written quoted and escaped.
     pub(super) fn observe(&mut self, now: Instant, metrics: &Metrics, event: &Observed) {
         match event {
-            Observed::CallStarted { call, from, to } => {
-                line!(self, metrics, now, "call started", CALLS, info, %call, ?from, ?to, "call started");
+            Observed::CallStarted { call, from, to, session } => {
+                line!(self, metrics, now, "call started", CALLS, info, %call, ?from, ?to, session = session.as_deref(), "call started");
             }
-            Observed::CallAnswered { call } => {
-                line!(self, metrics, now, "call answered", CALLS, info, %call, "call answered");
+            Observed::CallAnswered { call, session } => {
+                line!(self, metrics, now, "call answered", CALLS, info, %call, session = session.as_deref(), "call answered");
             }
             Observed::CallEnded { call, cause, answered } => {
                 let cause = cause.label();

@@ -130,8 +130,8 @@ impl Metrics {
             Observed::ContactWithoutToken { found } => {
                 self.count(Name::ContactsWithoutToken, &[Truth::from(*found).label()]);
             }
-            Observed::CallStarted { call: _, from: _, to: _ } => self.count(Name::CallsStarted, &[]),
-            Observed::CallAnswered { call: _ } => self.count(Name::CallsAnswered, &[]),
+            Observed::CallStarted { call: _, from: _, to: _, session: _ } => self.count(Name::CallsStarted, &[]),
+            Observed::CallAnswered { call: _, session: _ } => self.count(Name::CallsAnswered, &[]),
             Observed::CallEnded { call: _, cause, answered } => {
                 self.count(Name::CallsTotal, &[cause.label(), Truth::from(*answered).label()]);
             }

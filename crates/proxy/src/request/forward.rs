@@ -11,10 +11,11 @@ use wire::{Edit, Flow, Rule};
 
 use super::route::Routed;
 use super::target::GONE;
-use super::{Reject, Target};
+use super::{Reject, Target, breadth};
 use crate::dialog::callee;
 use crate::locate::{Hop, Located};
 use crate::rewrite::{body, contact, record_route, via};
+use crate::session_timer;
 use crate::token::Token;
 use crate::transaction::context::Answering;
 use crate::transaction::{Branch, Client, Context, Key, Purpose, Server};
@@ -225,13 +226,17 @@ impl Proxy {
         let own = self.own(flow);
         let value = via::ours(own, context.id, branch.number);
         self.route_edit(context.flow, message, &branch.target, &value, &context.routed, edit);
+        breadth::write(message, edit, index, context.branches.len());
         self.strip_credentials(message, edit);
+        self.identities(context.flow, flow, message, edit);
+        self.transfer(flow, own, message, edit);
         match &context.purpose {
             Purpose::Create(pass) => {
                 let crossing = context.flow.listener != flow.listener;
                 record_route::push(message, edit, &self.key, *pass, own, crossing);
                 let token = self.key.seal(Token::Leg(*pass, 0));
                 contact::to_ours(message, edit, own, Some(&token));
+                session_timer::ask(message, edit);
                 if message.method() == Method::Invite {
                     let ends = self.ends_of_create(context, index, flow);
                     let key = MediaKey { pass: pass.0, branch: index as u16 };
@@ -242,6 +247,7 @@ impl Proxy {
             Purpose::Within { pass, from, to } => {
                 let token = self.key.seal(Token::Leg(*pass, *from));
                 contact::to_ours(message, edit, own, Some(&token));
+                session_timer::ask(message, edit);
                 let key = self.media_key(*pass, callee(*from, *to));
                 let ends = self.ends_within(*pass, *from, *to, context.flow, flow);
                 self.body_of_request(key, body::end_of(*from), ends, message, edit)
@@ -428,8 +434,10 @@ impl Proxy {
             (false, true) => 2 * message.bytes.len(),
             (false, false) => message.bytes.len(),
         };
+        let shorter = crate::digest::shortened(&answer.extra);
         let forms = [(&answer.extra[..], answer.reason), (b"", answer.reason), (b"", "")];
-        let allowed = if challenge { &forms[..1] } else { &forms[..] };
+        let challenges = [forms[0], (&shorter[..], answer.reason)];
+        let allowed = if challenge { &challenges[..] } else { &forms[..] };
         let Some(bytes) = allowed.iter().map(|form| compose(*form)).find(|bytes| bytes.len() <= budget) else {
             let side = self.side(flow);
             return self.observe(Observed::Dropped { side, reason: DropReason::Budget });

@@ -6,6 +6,7 @@
 
 pub(crate) mod admit;
 pub(crate) mod authenticate;
+pub(crate) mod breadth;
 pub(crate) mod forward;
 pub(crate) mod guard;
 pub(crate) mod refusals;
@@ -21,6 +22,7 @@ use wire::{Flow, Malformed};
 pub(crate) use target::Target;
 
 use crate::rewrite::via;
+use crate::session_timer;
 use crate::transaction::Key;
 use crate::{DropReason, Observed, Proxy};
 
@@ -61,14 +63,14 @@ impl Proxy {
         if method == Method::Ack {
             return self.ack(now, flow, message, &key);
         }
-        if let Some(id) = self.contexts.of_server(&key) {
+        if let Some(id) = self.contexts.of_server(&key).or_else(|| self.contexts.of_moved(message, &via, method)) {
             return self.replay(id, flow, message);
         }
         if let Some(reject) = self.refusals.recall(now, &key) {
             return self.refuse(flow, message, &reject);
         }
         let result = match method {
-            Method::Cancel => self.cancel(now, flow, message, &Key::of_invite(message, &via)),
+            Method::Cancel => self.cancel(now, flow, message, &via),
             Method::Invite
             | Method::Bye
             | Method::Options
@@ -97,6 +99,7 @@ impl Proxy {
         self.authenticate(now, flow, message)?;
         let routed = self.route(flow, message)?;
         self.guard(flow, message, &routed)?;
+        session_timer::check(message)?;
         self.dispatch(now, flow, message, key, routed)
     }
 

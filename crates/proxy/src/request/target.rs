@@ -7,8 +7,8 @@ use registry::{Binding, BindingId, Call, Party, PassId};
 use wire::Flow;
 use wire::sip::{Message, Method, NameAddr, Uri};
 
-use super::Reject;
 use super::route::Routed;
+use super::{Reject, breadth};
 use crate::config::Role;
 use crate::locate::Hop;
 use crate::token::Token;
@@ -54,10 +54,14 @@ impl Proxy {
         if method == Method::Register {
             return match self.config.role {
                 Role::Standalone => self.registrar(now, flow, message, key),
-                Role::Office | Role::Border => self.register(now, flow, message, key, &routed),
+                Role::Office | Role::Border => {
+                    breadth::check(message, 1)?;
+                    self.register(now, flow, message, key, &routed)
+                }
             };
         }
         if let Some((pass, from, to)) = self.within(flow, message, &routed) {
+            breadth::check(message, 1)?;
             let call = self.registry.call(pass).ok_or(GONE)?;
             let target = self.toward(call, to, routed.next.as_deref()).ok_or(GONE)?;
             self.note_request(now, flow, pass, from, message);
@@ -77,6 +81,7 @@ impl Proxy {
         if targets.len() > 1 && self.looped(message) {
             return Err(Reject::new(482, "Loop Detected"));
         }
+        breadth::check(message, targets.len())?;
         let purpose = match method {
             Method::Invite | Method::Subscribe | Method::Refer if !tagged => {
                 Purpose::Create(self.create(now, flow, message, &targets)?)

@@ -7,7 +7,8 @@ use crate::Proxy;
 use crate::rewrite::via;
 
 /// Fields that may stand only once (§7.3.1 with §20).
-const SINGLE: [Name; 6] = [Name::From, Name::To, Name::CallId, Name::CSeq, Name::MaxForwards, Name::Expires];
+const SINGLE: [Name; 7] =
+    [Name::From, Name::To, Name::CallId, Name::CSeq, Name::MaxForwards, Name::MaxBreadth, Name::Expires];
 
 impl Proxy {
     /// RFC 5393 §4.2, asked before a request is forked: it went through us

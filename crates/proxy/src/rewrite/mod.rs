@@ -3,8 +3,10 @@
 
 pub(crate) mod body;
 pub(crate) mod contact;
+pub(crate) mod identity;
 pub(crate) mod own;
 pub(crate) mod record_route;
+pub(crate) mod refer;
 pub(crate) mod via;
 
 pub(crate) use own::Own;

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use registry::{BindingId, PassId};
 use wire::Flow;
-use wire::sip::{Method, Status, Stored};
+use wire::sip::{Message, Method, Status, Stored, Via};
 
 use super::{Client, Key, Server};
 use crate::register::Registration;
@@ -89,6 +89,8 @@ pub(crate) struct Branch {
     pub(crate) result: Option<Status>,
     /// The final response other than 2xx, if there was one.
     pub(crate) response: Option<Stored>,
+    /// A response whose offer waits for ports, and where it came from.
+    pub(crate) held: Option<(Flow, Stored)>,
     /// The last 2xx to an INVITE, as a hash of what came, and what went out for it.
     pub(crate) accepted: Option<(u64, Vec<u8>)>,
 }
@@ -106,6 +108,7 @@ impl Branch {
             cancel_wanted: None,
             result: None,
             response: None,
+            held: None,
             accepted: None,
         }
     }
@@ -232,6 +235,25 @@ impl Contexts {
     /// The context of a server transaction.
     pub(crate) fn of_server(&self, key: &Key) -> Option<Id> {
         self.servers.get(key).copied()
+    }
+
+    /// The server transaction of `method` that a request belongs to although its
+    /// sent-by is another: a router that rewrites Via writes its new mapping
+    /// there after a rebind. The same branch, Call-ID, From tag and CSeq.
+    pub(crate) fn of_moved(&self, message: Message<'_>, via: &Via<'_>, method: Method<'_>) -> Option<Id> {
+        let branch = Key::of_branch(via)?;
+        let number = |m: Message<'_>| m.cseq().ok().map(|c| c.number);
+        let tag = |m: Message<'_>| m.from().ok().and_then(|f| f.tag().map(<[u8]>::to_vec));
+        let mut same =
+            self.servers.range(branch.clone()..).take_while(|(key, _)| key.is_of(&branch)).map(|(_, id)| *id);
+        same.find(|id| {
+            self.get(*id).map(|context| context.request.message()).is_some_and(|request| {
+                request.method() == method
+                    && request.call_id() == message.call_id()
+                    && number(request) == number(message)
+                    && tag(request) == tag(message)
+            })
+        })
     }
 
     /// How many there are.

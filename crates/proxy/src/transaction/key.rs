@@ -22,6 +22,20 @@ impl Key {
         Self::build(message, via, b"INVITE")
     }
 
+    /// The keys of all transactions of one branch begin so; `None` for senders
+    /// without the magic cookie.
+    pub(crate) fn of_branch(via: &Via<'_>) -> Option<Self> {
+        let branch = via.branch().filter(|b| b.starts_with(b"z9hG4bK") && b.len() > 7)?;
+        let mut key = Vec::with_capacity(branch.len() + 1);
+        join(&mut key, &[branch]);
+        Some(Self(key))
+    }
+
+    /// True for a key of that branch.
+    pub(crate) fn is_of(&self, branch: &Self) -> bool {
+        self.0.starts_with(&branch.0)
+    }
+
     fn build(message: Message<'_>, via: &Via<'_>, method: &[u8]) -> Self {
         let branch = via.branch().unwrap_or_default();
         let mut key = Vec::with_capacity(branch.len() + via.sent_by.len() + method.len() + 2);

@@ -52,6 +52,8 @@ pub enum Name {
     Date,
     Privacy,
     PAssertedIdentity,
+    PPreferredIdentity,
+    SessionId,
     MaxBreadth,
     FlowTimer,
     Other,
@@ -88,6 +90,7 @@ impl Name {
             (8, b'r', _) => Self::Replaces,
             (9, b's', _) => Self::Supported,
             (10, b'u', _) => Self::UserAgent,
+            (10, b's', _) => Self::SessionId,
             (10, b'f', _) => Self::FlowTimer,
             (11, b'm', b's') => Self::MinExpires,
             (11, b'm', _) => Self::MaxBreadth,
@@ -109,6 +112,7 @@ impl Name {
             (19, b'c', _) => Self::ContentDisposition,
             (19, b'p', b'n') => Self::ProxyAuthorization,
             (19, b'p', _) => Self::PAssertedIdentity,
+            (20, b'p', _) => Self::PPreferredIdentity,
             _ => return Self::Other,
         };
         let long = candidate.as_str().as_bytes();
@@ -182,6 +186,8 @@ impl Name {
             Self::Date => "Date",
             Self::Privacy => "Privacy",
             Self::PAssertedIdentity => "P-Asserted-Identity",
+            Self::PPreferredIdentity => "P-Preferred-Identity",
+            Self::SessionId => "Session-ID",
             Self::MaxBreadth => "Max-Breadth",
             Self::FlowTimer => "Flow-Timer",
             Self::Other => "",
@@ -223,7 +229,7 @@ pub fn comma_list(value: &[u8]) -> impl Iterator<Item = &[u8]> {
 mod tests {
     use super::*;
 
-    const ALL: [Name; 46] = [
+    const ALL: [Name; 48] = [
         Name::Via,
         Name::From,
         Name::To,
@@ -268,6 +274,8 @@ mod tests {
         Name::Date,
         Name::Privacy,
         Name::PAssertedIdentity,
+        Name::PPreferredIdentity,
+        Name::SessionId,
         Name::MaxBreadth,
         Name::FlowTimer,
     ];
