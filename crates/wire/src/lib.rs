@@ -7,6 +7,7 @@
 //! (RFC 3550) are read just far enough to relay them.
 #![forbid(unsafe_code)]
 
+pub mod changes;
 pub mod demux;
 pub mod edit;
 pub mod flow;
@@ -17,6 +18,7 @@ pub mod span;
 pub mod stun;
 mod text;
 
+pub use changes::Change;
 pub use edit::{Edit, Rule};
 pub use flow::{Flow, ListenerId, Transmit, Transport};
 pub use span::Span;
