@@ -250,7 +250,8 @@ impl Border {
                     | Output::Media(_)
                     | Output::Ports(_)
                     | Output::Changed(_)
-                    | Output::Observed(_) => {}
+                    | Output::Observed(_)
+                    | Output::Traced(_) => {}
                 }
             }
         }

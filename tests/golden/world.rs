@@ -353,7 +353,7 @@ impl World {
                 Output::Ports(command) if self.head.slow_ports => self.asked.push(command),
                 Output::Ports(command) => self.ports(command),
                 Output::Locate { host, port, listener } => self.locate(host, port, listener),
-                Output::Changed(_) | Output::Observed(_) => {}
+                Output::Changed(_) | Output::Observed(_) | Output::Traced(_) => {}
             }
         }
     }

@@ -68,7 +68,8 @@ fn refusals(bytes: &[u8]) -> Vec<u16> {
             | Output::Ports(_)
             | Output::Locate { .. }
             | Output::Changed(_)
-            | Output::Observed(_) => {}
+            | Output::Observed(_)
+            | Output::Traced(_) => {}
         }
     }
     assert!(refused.is_empty() || sent.is_empty() || refused == sent, "{refused:?} {sent:?}");

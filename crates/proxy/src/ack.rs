@@ -72,7 +72,7 @@ impl Proxy {
         edit::content_length(message, &mut edit);
         let side = self.side(out);
         self.observe(Observed::RequestOut { side, method: Method::Ack.into() });
-        let bytes = message.edited(&edit);
+        let bytes = self.edited(message, &edit);
         self.transmit(out, bytes);
         Some(())
     }

@@ -37,11 +37,13 @@ mod session_timer;
 mod sweep;
 mod timer;
 mod token;
+pub mod trace;
 mod transaction;
 
 pub use config::Config;
 pub use machine::Proxy;
 pub use observed::{Cause, DropReason, MethodLabel, Observed, Oversize};
+pub use trace::{Filter, Traced};
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -107,6 +109,13 @@ pub enum Input<'a> {
     },
     /// A new configuration, prepared and valid.
     Reconfigure(Arc<Config>),
+    /// Somebody watches what the filter names, as watcher 0 to [`trace::WATCHERS`] - 1, or no longer does.
+    Watch {
+        /// Which watcher.
+        watcher: u8,
+        /// What it watches.
+        filter: Option<Filter>,
+    },
     /// The daemon stops: end all calls with BYE.
     Stop,
 }
@@ -182,4 +191,6 @@ pub enum Output {
     Changed(Change),
     /// Something happened that people count or read about.
     Observed(Observed),
+    /// A message of a watched call came or leaves.
+    Traced(Box<Traced>),
 }

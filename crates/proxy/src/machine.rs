@@ -26,6 +26,7 @@ use crate::size::Streams;
 use crate::session_timer::Timed;
 use crate::timer::{Timer, Timers};
 use crate::token::{Key, Token, short};
+use crate::trace::Watch;
 use crate::transaction::{Contexts, Id};
 use crate::{DropReason, Input, Observed, Output, Work};
 
@@ -59,6 +60,7 @@ pub struct Proxy {
     pub(crate) pings: BTreeMap<BindingId, Ping>,
     pub(crate) latching: Arc<[Prefix]>,
     pub(crate) stopping: bool,
+    pub(crate) watch: Watch,
     /// Messages to ourselves (a spiral without Record-Route in between), still to be read.
     loopback: VecDeque<(Flow, Vec<u8>)>,
     out: VecDeque<Output>,
@@ -96,6 +98,7 @@ impl Proxy {
             pings: BTreeMap::new(),
             latching: config.networks.iter().filter(|n| n.latch).map(|n| n.prefix).collect(),
             stopping: false,
+            watch: Watch::default(),
             loopback: VecDeque::new(),
             out: VecDeque::new(),
             index: Index::new(),
@@ -125,6 +128,7 @@ impl Proxy {
             Input::Mapped { listener, mapped } => self.mapped(now, listener, mapped),
             Input::Located { host, port, locations } => self.located(now, &host, port, locations),
             Input::Reconfigure(config) => self.config = config,
+            Input::Watch { watcher, filter } => self.watch(watcher, filter),
             Input::Stop => self.stop(now),
         }
         self.settle(now);
@@ -232,7 +236,9 @@ impl Proxy {
             Transport::Tcp | Transport::Tls => Framing::Stream,
             Transport::Udp | Transport::Ws | Transport::Wss => Framing::Datagram,
         };
-        match index.parse(bytes, framing, &self.config.limits) {
+        let parsed = index.parse(bytes, framing, &self.config.limits);
+        self.trace_received(flow, index.view(bytes));
+        match parsed {
             Ok(()) if index.view(bytes).is_request() => self.request(now, flow, index.view(bytes)),
             Ok(()) => self.response(now, flow, index.view(bytes)),
             Err(malformed) => self.malformed(flow, index.view(bytes), malformed),
@@ -281,6 +287,7 @@ impl Proxy {
         let flow =
             if flow.connection == 0 { self.outgoing(flow, &flow.remote.ip().to_string(), CONNECT) } else { flow };
         self.flush();
+        self.trace_sent(flow, &bytes);
         match self.own_listener(flow.transport, flow.remote) {
             Some((listener, local)) if self.loopback.len() < 256 => {
                 let from = self.advertised(flow).unwrap_or(flow.local);

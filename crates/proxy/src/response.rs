@@ -219,7 +219,8 @@ impl Proxy {
             Purpose::Ping(_) | Purpose::PingUpstream { .. } | Purpose::AskTcp | Purpose::Bye => {}
         }
         sip::edit::content_length(message, &mut edit);
-        self.send_response(now, context, status, message.edited(&edit))
+        let bytes = self.edited(message, &edit);
+        self.send_response(now, context, status, bytes)
     }
 
     /// SDP in a response that cannot be carried: what the request gets instead.
@@ -330,7 +331,7 @@ impl Proxy {
             record_route::turn(message, &mut edit, &self.key, pass, own);
             self.identities(context.branches[best].flow, reply, message, &mut edit);
         }
-        let bytes = message.edited(&edit);
+        let bytes = self.edited(message, &edit);
         self.send_response(now, context, status, bytes);
         self.request_failed(now, context, status);
     }

@@ -258,6 +258,7 @@ impl Edge {
             Output::Locate { host, port, listener } => self.locate(now, host, port, listener),
             Output::Changed(change) => self.changed(change),
             Output::Observed(observed) => self.journal.push(Entry::Observed(observed)),
+            Output::Traced(_) => {}
         }
     }
 

@@ -208,7 +208,7 @@ impl Proxy {
         let message = request.message();
         let mut edit = Edit::new();
         let result = self.branch_edit(context, index, message, flow, &mut edit);
-        let bytes = result.map(|()| message.edited(&edit));
+        let bytes = result.map(|()| self.edited(message, &edit));
         context.request = request;
         bytes
     }
