@@ -3,11 +3,13 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::config::{self, Machine, PREFIX, Settings, Sources};
 use crate::state;
+use crate::trace::Until;
 
 /// Stands between SIP phones and the world and makes calls work through NAT.
 #[derive(Debug, Parser)]
@@ -42,6 +44,8 @@ pub(crate) enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Print the ladder of one call, or everything of one phone, as it happens: each line that siplatch changes, and why.
+    Trace(Trace),
     /// Print every key of the configuration with its default.
     Reference,
     /// Print docs/metrics.md.
@@ -64,6 +68,37 @@ pub(crate) struct Run {
     /// How log lines look.
     #[arg(long, value_enum, default_value_t = LogFormat::Text)]
     pub(crate) log_format: LogFormat,
+}
+
+/// Flags of `trace`.
+#[derive(Debug, Args)]
+pub(crate) struct Trace {
+    /// A Call-ID or its beginning, a user or user@domain, the name of a [[phone]], an IP address,
+    /// or the id of a call in the status.
+    #[arg(value_name = "CALL-OR-PHONE")]
+    pub(crate) target: String,
+    /// The configuration file that the daemon runs with: its [state] dir is where it is asked.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// That directory, where no file names it.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) state_dir: Option<String>,
+    /// Print one JSON object a line instead of a ladder.
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// End when so many calls have ended.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    calls: Option<u64>,
+    /// End after so many seconds.
+    #[arg(long = "for", value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=31_536_000))]
+    seconds: Option<u64>,
+}
+
+impl Trace {
+    /// When it ends by itself.
+    pub(crate) fn until(&self) -> Until {
+        Until { calls: self.calls, time: self.seconds.map(Duration::from_secs) }
+    }
 }
 
 /// How log lines look.

@@ -10,6 +10,7 @@ mod lookup;
 mod relay;
 mod sockets;
 mod stun;
+mod watchers;
 
 use std::collections::VecDeque;
 use std::io;
@@ -36,6 +37,8 @@ use lookup::{Answer, Lookups};
 use relay::Relay;
 use sockets::Sockets;
 use stun::Stun;
+use watchers::Watchers;
+pub(crate) use watchers::{News, Watch};
 
 /// How long a silent STUN server may hold the banner.
 const STUN_PATIENCE: Duration = Duration::from_secs(2);
@@ -47,8 +50,12 @@ const REPORTS: usize = 256;
 const ROUNDS: usize = 64;
 
 /// What the rest of the program tells the loop.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug)]
 pub(crate) enum Order {
+    /// Tell somebody what is said in some calls.
+    Watch(Box<Watch>),
+    /// Whoever had this name no longer wants to know.
+    Unwatch(u64),
     /// End all calls, then return.
     Stop,
 }
@@ -92,6 +99,7 @@ struct Edge<B> {
     patience: Instant,
     stop: Option<Instant>,
     farewell: Farewell,
+    watchers: Watchers,
 }
 
 /// Requests that end calls at stop, and final responses that came since.
@@ -121,6 +129,7 @@ pub(crate) async fn run(shared: Arc<Shared>, begin: Begin, begun: impl FnOnce())
         patience: now + STUN_PATIENCE,
         stop: None,
         farewell: Farewell::default(),
+        watchers: Watchers::default(),
         shared: Arc::clone(&shared),
     };
     edge.turn().await?;
@@ -228,12 +237,22 @@ impl<B: FnOnce()> Edge<B> {
             }
             None => {}
         }
-        if wake.order == Some(Order::Stop) {
-            tracing::info!("stopping: calls are ended");
-            self.stop = Some(now + STOP_PATIENCE);
-            self.inputs.push_back(Input::Stop);
+        if let Some(order) = wake.order {
+            self.obey(now, order);
         }
         self.settle(now);
+    }
+
+    fn obey(&mut self, now: Instant, order: Order) {
+        match order {
+            Order::Watch(watch) => self.inputs.extend(self.watchers.add(*watch)),
+            Order::Unwatch(id) => self.inputs.extend(self.watchers.remove(id)),
+            Order::Stop => {
+                tracing::info!("stopping: calls are ended");
+                self.stop = Some(now + STOP_PATIENCE);
+                self.inputs.push_back(Input::Stop);
+            }
+        }
     }
 
     fn receive(&mut self, now: Instant, index: usize) {
@@ -357,6 +376,7 @@ impl<B: FnOnce()> Edge<B> {
                 self.lookups.locate(host, port, bind);
             }
             Output::Changed(change) => self.shared.view.change(&change),
+            Output::Traced(traced) => self.watchers.tell(clock::unix_time(), *traced),
             Output::Observed(event) => {
                 self.shared.metrics.observe(&event);
                 self.shared.view.observe(&event);

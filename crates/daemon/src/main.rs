@@ -12,6 +12,7 @@ mod log;
 mod metrics;
 mod run;
 mod state;
+mod trace;
 mod view;
 
 use std::io::{self, Write as _};
@@ -43,6 +44,16 @@ fn main() -> ExitCode {
                     Err(error) => complain(&format!("{error}\n")),
                 },
                 Ok(status) => print(&status.tables()),
+                Err(why) => complain(&why),
+            }
+        }
+        Command::Trace(asked) => {
+            let overrides = Overrides::of_status(asked.state_dir.clone());
+            let watched = cli::load(asked.config.as_deref(), &overrides)
+                .and_then(|settings| control::connect(&settings.state_dirs))
+                .and_then(|stream| trace::trace(stream, &asked.target, asked.json, asked.until()));
+            match watched {
+                Ok(()) => ExitCode::SUCCESS,
                 Err(why) => complain(&why),
             }
         }

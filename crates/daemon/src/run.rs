@@ -59,9 +59,9 @@ async fn serve(settings: crate::config::Settings) -> io::Result<()> {
     let control = state_dir.as_deref().and_then(control);
     let control_path = control.as_ref().map(|control| control.path().to_owned());
     tokio::spawn(http::serve(Arc::clone(&shared)));
-    let control = control.map(|control| tokio::spawn(control.serve(Arc::clone(&shared))));
-
     let (orders, receiver) = unbounded_channel();
+    let control = control.map(|control| tokio::spawn(control.serve(Arc::clone(&shared), orders.clone())));
+
     let (ended, mut end) = oneshot::channel();
     let begin = Begin { token_key, descriptors, orders: receiver };
     let announce = {

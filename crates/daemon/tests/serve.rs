@@ -10,6 +10,9 @@ use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
+#[path = "serve/trace.rs"]
+mod trace;
+
 /// A running siplatch with files and ports of its own.
 struct Daemon {
     child: Child,

@@ -1,5 +1,6 @@
-//! The control socket: a Unix socket in the state directory, over which a
-//! `siplatch status` asks the running daemon. One word in, one JSON text out.
+//! The control socket: a Unix socket in the state directory, over which
+//! `siplatch status` and `siplatch trace` ask the running daemon. One line in;
+//! out comes one JSON text, or one a line for as long as somebody watches.
 
 use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
@@ -8,16 +9,21 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::mpsc::UnboundedSender;
 
-use super::Shared;
+use super::{Shared, watch};
+use crate::edge::Order;
 use crate::view::Status;
 
 const NAME: &str = "control.sock";
 
 /// How long either end waits for the other.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Longest line that is asked.
+const LONGEST: u64 = 512;
 
 /// The socket, removed from the directory when dropped.
 #[derive(Debug)]
@@ -50,13 +56,13 @@ impl Control {
     }
 
     /// Answers until the task is dropped.
-    pub(crate) async fn serve(self, shared: Arc<Shared>) {
+    pub(crate) async fn serve(self, shared: Arc<Shared>, orders: UnboundedSender<Order>) {
         loop {
             match self.listener.accept().await {
                 Ok((stream, _)) => {
-                    let shared = Arc::clone(&shared);
+                    let (shared, orders) = (Arc::clone(&shared), orders.clone());
                     tokio::spawn(async move {
-                        if let Ok(Err(error)) = tokio::time::timeout(PATIENCE, answer(stream, &shared)).await {
+                        if let Err(error) = answer(stream, &shared, &orders).await {
                             tracing::debug!(%error, "control connection failed");
                         }
                     });
@@ -78,35 +84,40 @@ impl Drop for Control {
     }
 }
 
-async fn answer(mut stream: UnixStream, shared: &Shared) -> io::Result<()> {
-    let mut word = [0; 16];
-    let mut length = 0;
-    while length < word.len() && !word[..length].contains(&b'\n') {
-        match stream.read(&mut word[length..]).await? {
-            0 => break,
-            read => length += read,
-        }
-    }
-    let text = match word[..length].trim_ascii() {
-        b"status" => serde_json::to_string(&shared.status())?,
-        _ => r#"{"error":"there is status"}"#.to_owned(),
+async fn answer(mut stream: UnixStream, shared: &Shared, orders: &UnboundedSender<Order>) -> io::Result<()> {
+    let mut line = Vec::new();
+    let mut reader = BufReader::new((&mut stream).take(LONGEST));
+    tokio::time::timeout(PATIENCE, reader.read_until(b'\n', &mut line)).await??;
+    let line = String::from_utf8_lossy(&line);
+    let (word, rest) = line.trim().split_once(' ').unwrap_or((line.trim(), ""));
+    let text = match word {
+        "status" => serde_json::to_string(&shared.status())?,
+        "trace" => return watch::serve(stream, rest.trim(), orders).await,
+        _ => r#"{"error":"there are status and trace"}"#.to_owned(),
     };
-    stream.write_all(text.as_bytes()).await?;
-    stream.shutdown().await
+    tokio::time::timeout(PATIENCE, async {
+        stream.write_all(text.as_bytes()).await?;
+        stream.shutdown().await
+    })
+    .await?
 }
 
-/// Asks the daemon whose state directory is one of these; or says plainly why
-/// it could not be asked.
+/// The status of the daemon whose state directory is one of these; or says
+/// plainly why it could not be asked.
 pub(crate) fn ask(dirs: &[PathBuf]) -> Result<Status, String> {
+    let stream = connect(dirs)?;
+    let text = call(stream).map_err(|error| format!("the daemon cannot be asked: {error}\n"))?;
+    serde_json::from_slice(&text)
+        .map_err(|error| format!("the daemon's answer is not understood ({error}): is it of another version?\n"))
+}
+
+/// A connection to the daemon whose state directory is one of these.
+pub(crate) fn connect(dirs: &[PathBuf]) -> Result<Caller, String> {
     let mut failures = Vec::new();
     for dir in dirs {
         let path = dir.join(NAME);
-        match call(&path) {
-            Ok(text) => {
-                return serde_json::from_slice(&text).map_err(|error| {
-                    format!("the daemon's answer is not understood ({error}): is it of another version?\n")
-                });
-            }
+        match Caller::connect(&path) {
+            Ok(stream) => return Ok(stream),
             Err(error) => failures.push((path, error)),
         }
     }
@@ -123,14 +134,12 @@ pub(crate) fn ask(dirs: &[PathBuf]) -> Result<Status, String> {
     }
     let places: Vec<String> = failures.iter().map(|(path, _)| path.display().to_string()).collect();
     Err(format!(
-        "siplatch does not run here: nobody answers at {}\nIf it runs with a configuration, name it: siplatch status \
-         --config FILE\n",
+        "siplatch does not run here: nobody answers at {}\nIf it runs with a configuration, name it with --config FILE\n",
         places.join(" or ")
     ))
 }
 
-fn call(path: &Path) -> io::Result<Vec<u8>> {
-    let mut stream = Caller::connect(path)?;
+fn call(mut stream: Caller) -> io::Result<Vec<u8>> {
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;
     stream.write_all(b"status\n")?;

@@ -3,6 +3,7 @@
 
 pub(crate) mod control;
 pub(crate) mod http;
+mod watch;
 
 use std::time::Instant;
 
