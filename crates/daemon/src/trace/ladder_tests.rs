@@ -1,15 +1,13 @@
 use std::collections::VecDeque;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use media::{PortRange, ports};
-use nat::{Advertise, Side};
-use proxy::config::{Listener, Media, MediaKeepAlive, Phone, Role, Upstream};
-use proxy::{Config, Filter, Input, Output, Proxy};
+use media::ports;
+use proxy::{Filter, Input, Output, Proxy};
 use wire::{Flow, ListenerId, Transmit, Transport};
 
 use super::*;
+use crate::config::{Machine, Sources, load};
 
 const PHONE: &str = "192.168.1.20:5060";
 const PROVIDER: &str = "203.0.113.5:5060";
@@ -25,42 +23,14 @@ struct Office {
 }
 
 fn office() -> Office {
-    let listener = |side, bind: &str, advertise| Listener {
-        side,
-        transport: Transport::Udp,
-        bind: bind.parse().unwrap(),
-        advertise,
-        advertise_port: None,
-        phone: None,
-    };
-    let public = Advertise::Ip("198.51.100.7".parse().unwrap());
-    let config = Config {
-        role: Role::Office,
-        listeners: vec![
-            listener(Side::Inner, "192.168.1.2:5060", Advertise::Listen),
-            listener(Side::Outer, "192.168.1.2:5070", public),
-        ],
-        upstreams: vec![Upstream {
-            host: "203.0.113.5".to_owned(),
-            port: 5060,
-            transport: Transport::Udp,
-            domain: None,
-            comedia: false,
-        }],
-        networks: Vec::new(),
-        phones: vec![Phone { name: "reception".to_owned(), user: Some("alice".to_owned()), ..Phone::default() }],
-        users: Vec::new(),
-        media: Media {
-            ranges: vec![PortRange { first: 30_000, last: 30_099 }],
-            keepalive: MediaKeepAlive::Stun,
-            timeout: Duration::from_secs(60),
-            workers: 1,
-            reserve: 4,
-        },
-        limits: wire::sip::Limits::default(),
-    };
+    let text = "role = \"office\"\n[inner]\nlisten = [\"udp:192.168.1.2:5060\"]\n[outer]\nlisten = \
+                [\"udp:192.168.1.2:5070\"]\nadvertise = \"198.51.100.7\"\n[[upstream]]\nuri = \
+                \"sip:203.0.113.5\"\n[[phone]]\nname = \"reception\"\nuser = \"alice\"\n";
+    let sources = Sources { file: Some(("office.toml".to_owned(), text.to_owned())), ..Sources::default() };
+    let machine = Machine { ipv6: false, processors: 1, state_dirs: vec!["/var/lib".into()], metrics_open: false };
+    let config = load(&sources, &machine).unwrap().proxy;
     let now = net::clock::now();
-    let proxy = Proxy::new(now, Arc::new(config), [7; 32], [9; 32]);
+    let proxy = Proxy::new(now, config, [7; 32], [9; 32]);
     // 2026-01-02 03:04:05.
     let at = Duration::from_secs(1_767_323_045);
     let mut office = Office { proxy, now, at, ladder: Ladder::default(), paper: String::new(), sent: VecDeque::new() };
@@ -76,17 +46,12 @@ impl Office {
 
     fn drain(&mut self) {
         while let Some(output) = self.proxy.poll_output() {
-            match output {
-                Output::Transmit(transmit) => self.sent.push_back(transmit),
-                Output::Traced(traced) => self.paper += &self.ladder.text(&Entry::new(self.at, &traced)),
-                Output::Ports(ports::Command::Bind { pair, discover: _ }) => {
-                    self.proxy.handle_input(self.now, Input::Ports(ports::Event::Bound { pair }));
-                }
-                Output::Ports(ports::Command::Unbind { .. })
-                | Output::Media(_)
-                | Output::Locate { .. }
-                | Output::Changed(_)
-                | Output::Observed(_) => {}
+            if let Output::Transmit(transmit) = output {
+                self.sent.push_back(transmit);
+            } else if let Output::Traced(traced) = output {
+                self.paper += &self.ladder.text(&Entry::new(self.at, &traced));
+            } else if let Output::Ports(ports::Command::Bind { pair, discover: _ }) = output {
+                self.proxy.handle_input(self.now, Input::Ports(ports::Event::Bound { pair }));
             }
         }
     }
