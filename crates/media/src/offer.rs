@@ -142,6 +142,12 @@ impl Offers {
         }
     }
 
+    /// Other ranges, another reserve, another timeout: what is up keeps its ports and its timeout.
+    pub fn reconfigure(&mut self, ranges: Vec<ports::PortRange>, reserve: usize, timeout: Duration) {
+        self.pools.reconfigure(ranges, reserve);
+        self.timeout = timeout;
+    }
+
     /// Makes sure that pairs for this end are bound ahead of need.
     pub fn want(&mut self, end: &EndPlan) {
         self.pools.want(end.local, end.range, discovered(end.advertise));

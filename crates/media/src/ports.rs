@@ -22,6 +22,7 @@ use serde::{Deserialize, Serialize};
 
 use pool::{Pool, State};
 
+mod change;
 mod pool;
 
 /// A configured range, both ends included.
@@ -164,6 +165,7 @@ pub struct Pools {
     reserve: usize,
     rng: ChaCha20Rng,
     pools: BTreeMap<(IpAddr, RangeId), Pool>,
+    leftovers: change::Leftovers,
     commands: VecDeque<Command>,
 }
 
@@ -171,19 +173,16 @@ impl Pools {
     /// Without pools. `reserve`: idle pairs that each keeps bound ahead of need.
     pub fn new(ranges: Vec<PortRange>, reserve: usize, seed: [u8; 32]) -> Self {
         let rng = ChaCha20Rng::from_seed(seed);
-        Self { ranges, reserve: reserve.max(1), rng, pools: BTreeMap::new(), commands: VecDeque::new() }
+        let (pools, leftovers, commands) = (BTreeMap::new(), BTreeMap::new(), VecDeque::new());
+        Self { ranges, reserve: reserve.max(1), rng, pools, leftovers, commands }
     }
 
     /// Makes sure that there is a pool, and that its reserve of such pairs is on
     /// the way. A pool may serve both kinds: one side that is discovered, one that is not.
     pub fn want(&mut self, ip: IpAddr, range: RangeId, discover: bool) {
-        let Some((id, ports)) = self.range(range) else { return };
-        if !self.pools.contains_key(&(ip, id)) {
-            let fresh: Vec<u16> = ports.pairs().filter(|&rtp| self.owner(rtp) == Some(id)).collect();
-            self.pools.insert((ip, id), Pool::new(ip, fresh));
-        }
+        let Some((id, _)) = self.range(range) else { return };
+        self.pool(ip, id).want(discover);
         if let Some(pool) = self.pools.get_mut(&(ip, id)) {
-            pool.want(discover);
             pool.fill(self.reserve, &mut self.rng, &mut self.commands);
         }
     }
@@ -228,6 +227,9 @@ impl Pools {
     /// A call is over, or never was. A pair that carried packets rests until
     /// [`Event::Rested`]; another is idle at once.
     pub fn give_back(&mut self, pair: PortPair, used: bool) {
+        if self.returned(pair, used) {
+            return;
+        }
         self.with(pair, |pool, rtp| match pool.state(rtp) {
             Some(State::Live(_)) if used => pool.set(rtp, State::Resting),
             Some(State::Live(mapped)) => pool.set(rtp, State::Idle(mapped)),
@@ -238,6 +240,9 @@ impl Pools {
     /// Learns what became of a command, or of a pair. An event that does not
     /// fit the pair's state is late, and ignored.
     pub fn handle_event(&mut self, event: Event) {
+        if self.of_leftover(event) {
+            return;
+        }
         match event {
             Event::Bound { pair } => self.with(pair, |pool, rtp| {
                 if pool.state(rtp) == Some(State::Binding) {
@@ -285,6 +290,7 @@ impl Pools {
         self.pools
             .iter()
             .any(|((local, _), pool)| (local.to_canonical() == ip && pool.holds(rtp)) || pool.mapped_to(address))
+            || self.is_leftover(address)
     }
 
     /// One change of one pair; then its pool is brought to its proper size.

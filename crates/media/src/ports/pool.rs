@@ -28,7 +28,7 @@ pub(super) enum State {
 
 /// Whether a pair's sockets are discovered. Where both sides of siplatch share
 /// one address, one range serves both: plain pairs and discovered ones.
-type Class = bool;
+pub(super) type Class = bool;
 
 /// What a pool holds of one class.
 #[derive(Debug, Default)]
@@ -63,6 +63,21 @@ impl Pool {
     /// From now on a reserve of this class is kept.
     pub(super) fn want(&mut self, class: Class) {
         self.stock[usize::from(class)].wanted = true;
+    }
+
+    pub(super) fn wants(&self, class: Class) -> bool {
+        self.stock[usize::from(class)].wanted
+    }
+
+    /// Its pairs that are bound or being bound.
+    pub(super) fn held(&self) -> impl Iterator<Item = (u16, Class, State)> {
+        self.pairs.iter().map(|(&rtp, &(class, state))| (rtp, class, state))
+    }
+
+    /// Takes over a pair that another pool has held.
+    pub(super) fn adopt(&mut self, rtp: u16, class: Class, state: State) {
+        self.fresh.retain(|&other| other != rtp);
+        self.put(rtp, class, state);
     }
 
     /// An offer needs so many pairs at once; what is taken counts toward it.
