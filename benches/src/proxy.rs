@@ -102,6 +102,7 @@ fn config() -> Config {
         advertise: Advertise::Listen,
         advertise_port: None,
         phone: None,
+        retired: false,
     };
     Config {
         role: Role::Border,

@@ -61,6 +61,7 @@ fn config(role: &str, users: Vec<User>) -> Config {
         advertise,
         advertise_port: None,
         phone: None,
+        retired: false,
     };
     let phone = |name: &str, range, max_calls| Phone {
         name: name.into(),

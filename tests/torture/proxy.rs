@@ -24,6 +24,7 @@ fn standalone() -> Config {
         advertise: Advertise::Listen,
         advertise_port: None,
         phone: None,
+        retired: false,
     };
     Config {
         role: Role::Standalone,

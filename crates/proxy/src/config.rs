@@ -39,7 +39,7 @@ impl Role {
     }
 }
 
-/// One listening socket; its index is its `ListenerId`.
+/// One listening socket; its index is its `ListenerId`, for as long as the process lives.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Listener {
     /// Its side.
@@ -58,6 +58,8 @@ pub struct Listener {
     pub advertise_port: Option<u16>,
     /// The `[[phone]]` whose own outer listener this is.
     pub phone: Option<usize>,
+    /// It was configured once and is closed now; its id is not used again.
+    pub retired: bool,
 }
 
 /// A next hop toward the core or the provider.

@@ -73,6 +73,12 @@ impl Connections {
         flow.connection == 0 || self.open.contains_key(&(flow.listener, flow.connection))
     }
 
+    /// All of one listener.
+    pub(crate) fn of_listener(&self, listener: ListenerId) -> Vec<Flow> {
+        let first = (listener, 0);
+        self.open.range(first..).take_while(|((of, _), _)| *of == listener).map(|(_, open)| open.flow).collect()
+    }
+
     fn of(&mut self, flow: Flow) -> Option<&mut Connection> {
         self.open.get_mut(&(flow.listener, flow.connection))
     }

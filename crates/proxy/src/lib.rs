@@ -27,6 +27,7 @@ mod keepalive;
 mod locate;
 mod machine;
 mod observed;
+mod reconfigure;
 mod register;
 mod registrar;
 mod request;

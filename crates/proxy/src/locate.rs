@@ -52,6 +52,16 @@ struct Entry {
 pub(crate) struct Locations(BTreeMap<(String, u16), Entry>);
 
 impl Locations {
+    /// What was located for a listener that is gone.
+    pub(crate) fn forget(&mut self, gone: impl Fn(ListenerId) -> bool) {
+        self.0.retain(|_, entry| !gone(entry.listener));
+    }
+
+    /// No host is a configured one any more.
+    pub(crate) fn keep_none(&mut self) {
+        self.0.values_mut().for_each(|entry| entry.keep = false);
+    }
+
     /// True if a packet from `ip` may be from this host.
     pub(crate) fn has(&self, host: &str, port: u16, ip: std::net::IpAddr) -> bool {
         self.0
@@ -67,7 +77,9 @@ impl Proxy {
             Hop::Flow(flow) => return Located::At(*flow),
             Hop::Host { host, port, listener } => (host, *port, *listener),
         };
-        let Some(config) = self.config.listeners.get(usize::from(listener.0)) else { return Located::Nowhere };
+        let Some(config) = self.config.listeners.get(usize::from(listener.0)).filter(|l| !l.retired) else {
+            return Located::Nowhere;
+        };
         let (bind, transport) = (config.bind, config.transport);
         let flow = |remote, local| Flow {
             transport,

@@ -127,7 +127,7 @@ impl Proxy {
             Input::Fact(fact) => self.fact(now, &fact),
             Input::Mapped { listener, mapped } => self.mapped(now, listener, mapped),
             Input::Located { host, port, locations } => self.located(now, &host, port, locations),
-            Input::Reconfigure(config) => self.config = config,
+            Input::Reconfigure(config) => self.reconfigure(now, config),
             Input::Watch { watcher, filter } => self.watch(watcher, filter),
             Input::Stop => self.stop(now),
         }
@@ -194,11 +194,15 @@ impl Proxy {
         })
     }
 
-    fn begin(&mut self, now: Instant) {
+    /// Port pairs are bound and upstreams asked ahead of the first call.
+    pub(crate) fn begin(&mut self, now: Instant) {
         for index in 0..self.config.listeners.len() {
             let listener = &self.config.listeners[index];
+            if listener.retired {
+                continue;
+            }
             let bind = listener.bind;
-            let known = |l: &Listener| l.side == listener.side && l.bind.ip() == bind.ip();
+            let known = |l: &Listener| !l.retired && l.side == listener.side && l.bind.ip() == bind.ip();
             let first = !self.config.listeners.iter().take(index).any(known);
             if first && !bind.ip().is_unspecified() {
                 let flow = Flow {
@@ -341,7 +345,8 @@ impl Proxy {
         }
         let stream = self.config.listeners.get(own)?;
         let beside = |l: &Listener| {
-            l.transport == Transport::Udp
+            !l.retired
+                && l.transport == Transport::Udp
                 && l.side == stream.side
                 && l.bind.ip() == stream.bind.ip()
                 && l.phone == stream.phone
@@ -389,7 +394,9 @@ impl Proxy {
 
     /// The listener that an address belongs to, as bound or as advertised, and its local address.
     pub(crate) fn own_listener(&self, transport: Transport, address: SocketAddr) -> Option<(ListenerId, SocketAddr)> {
-        let spoken = |(_, listener): &(usize, &Listener)| listener.transport == transport && listener.accepts;
+        let spoken = |(_, listener): &(usize, &Listener)| {
+            listener.transport == transport && listener.accepts && !listener.retired
+        };
         self.config.listeners.iter().enumerate().filter(spoken).find_map(|(index, listener)| {
             let id = ListenerId(index as u16);
             let bound = listener.bind == address && !address.ip().is_unspecified();
@@ -420,7 +427,7 @@ impl Proxy {
         phone: Option<usize>,
         like: Option<IpAddr>,
     ) -> Option<ListenerId> {
-        let speaks = |l: &&Listener| l.side == side && l.transport == transport;
+        let speaks = |l: &&Listener| l.side == side && l.transport == transport && !l.retired;
         let own = phone.and_then(|p| self.config.phones.get(p)).and_then(|p| p.outer_listener);
         let own = own.filter(|l| self.config.listeners.get(usize::from(*l)).is_some_and(|l| speaks(&l)));
         let fits =

@@ -35,6 +35,11 @@ impl Timers {
         self.0.remove(&(at, timer));
     }
 
+    /// Disarms a timer, whenever it is due.
+    pub(crate) fn disarm_all(&mut self, timer: Timer) {
+        self.0.retain(|(_, armed)| *armed != timer);
+    }
+
     pub(crate) fn next(&self) -> Option<Instant> {
         self.0.first().map(|(at, _)| *at)
     }

@@ -199,5 +199,6 @@ fn listener(side: Side, ip: IpAddr, port: u16) -> Listener {
         advertise: Advertise::Listen,
         advertise_port: None,
         phone: None,
+        retired: false,
     }
 }

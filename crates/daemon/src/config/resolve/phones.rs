@@ -113,6 +113,7 @@ impl Resolver<'_> {
             advertise,
             advertise_port,
             phone: Some(phone),
+            retired: false,
         });
         keys.push(key);
         Some(id)

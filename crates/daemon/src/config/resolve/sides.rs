@@ -71,6 +71,7 @@ impl Resolver<'_> {
                 advertise,
                 advertise_port: None,
                 phone: None,
+                retired: false,
             });
             keys.push(key);
         }
