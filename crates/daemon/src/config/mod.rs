@@ -6,6 +6,7 @@ mod fault;
 mod layers;
 mod raw;
 pub(crate) mod reference;
+pub(crate) mod reload;
 mod resolve;
 mod written;
 
