@@ -110,39 +110,22 @@ impl Proxy {
         let asked: Vec<(Id, Option<usize>)> = self
             .contexts
             .iter()
-            .filter_map(|c| match c.purpose {
-                Purpose::PingUpstream { listener: _, upstream } => Some((c.id, place(upstream))),
-                Purpose::Pass
-                | Purpose::Register(_)
-                | Purpose::Create(_)
-                | Purpose::Within { .. }
-                | Purpose::Ping(_)
-                | Purpose::Bye => None,
+            .filter_map(|c| {
+                let Purpose::PingUpstream { listener: _, upstream } = c.purpose else { return None };
+                Some((c.id, place(upstream)))
             })
             .collect();
         for (id, place) in asked {
             let Some(mut context) = self.contexts.take(id) else { continue };
-            match (&mut context.purpose, place) {
-                (Purpose::PingUpstream { listener: _, upstream }, Some(place)) => {
-                    *upstream = place;
-                    self.contexts.put_back(context);
-                }
-                (
-                    Purpose::PingUpstream { .. }
-                    | Purpose::Pass
-                    | Purpose::Register(_)
-                    | Purpose::Create(_)
-                    | Purpose::Within { .. }
-                    | Purpose::Ping(_)
-                    | Purpose::Bye,
-                    _,
-                ) => {
-                    if let Some(at) = context.armed {
-                        self.timers.disarm(at, Timer::Context(id));
-                    }
-                    self.contexts.forget(&context);
-                }
+            if let (Purpose::PingUpstream { listener: _, upstream }, Some(place)) = (&mut context.purpose, place) {
+                *upstream = place;
+                self.contexts.put_back(context);
+                continue;
             }
+            if let Some(at) = context.armed {
+                self.timers.disarm(at, Timer::Context(id));
+            }
+            self.contexts.forget(&context);
         }
         self.locations.keep_none();
         for index in 0..self.config.listeners.len() {

@@ -33,6 +33,10 @@ impl Rule {
             Self::CSeq => "cseq",
             Self::Challenge => "challenge",
             Self::Credentials => "credentials",
+            Self::SessionTimer => "session-timer",
+            Self::Identity => "identity",
+            Self::ReferTo => "refer-to",
+            Self::MaxBreadth => "max-breadth",
         }
     }
 
@@ -53,6 +57,10 @@ impl Rule {
             Self::CSeq => "RFC 3261 §12.2.1.1",
             Self::Challenge => "RFC 3261 §16.7(7)",
             Self::Credentials => "RFC 3261 §22.3",
+            Self::SessionTimer => "RFC 4028 §8",
+            Self::Identity => "RFC 3325 §5",
+            Self::ReferTo => "RFC 3515",
+            Self::MaxBreadth => "RFC 5393 §5.3.3",
         }
     }
 }
