@@ -22,8 +22,8 @@ use crate::keepalive::Ping;
 use crate::locate::Locations;
 use crate::request::refusals::Refusals;
 use crate::rewrite::Own;
-use crate::size::Streams;
 use crate::session_timer::Timed;
+use crate::size::Streams;
 use crate::timer::{Timer, Timers};
 use crate::token::{Key, Token, short};
 use crate::transaction::{Contexts, Id};
@@ -303,7 +303,7 @@ impl Proxy {
         }
     }
 
-    fn network(&self, ip: IpAddr) -> Option<&nat::Network> {
+    pub(crate) fn network(&self, ip: IpAddr) -> Option<&nat::Network> {
         self.config.networks.iter().filter(|n| n.prefix.contains(ip)).max_by_key(|n| n.prefix.bits)
     }
 
