@@ -27,6 +27,7 @@ pub(crate) fn run(role: &str, text: &str) -> String {
         upstream_pings: says("upstream pings"),
         unmapped: says("unmapped"),
         slow_ports: says("ports are slow"),
+        trusted: text.lines().find_map(|l| l.strip_prefix("# ")?.strip_suffix(" is trusted")).map(str::to_owned),
         upstream,
         upstream_by: text.lines().find_map(|l| l.strip_prefix("# upstream by ")).map(transport),
         listens: text

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use media::{PortRange, RangeId, ports};
-use nat::{Advertise, Mapped, Side};
+use nat::{Advertise, Mapped, Network, Prefix, Side};
 use proxy::config::{Listener, Media, MediaKeepAlive, Phone, Role, Upstream, User};
 use proxy::{Config, Input, Location, Output, Proxy, Work};
 use wire::{Flow, ListenerId, Transmit, Transport};
@@ -24,6 +24,8 @@ pub(crate) struct Head {
     pub(crate) unmapped: bool,
     /// Ports are bound when the transcript says so.
     pub(crate) slow_ports: bool,
+    /// What is asserted from this address is believed.
+    pub(crate) trusted: Option<String>,
     /// The upstream's name and its addresses, instead of a numeric one.
     pub(crate) upstream: Option<(String, Vec<IpAddr>)>,
     /// The upstream is reached over this.
@@ -160,6 +162,13 @@ impl World {
         if let (Some(upstream), Some(transport)) = (config.upstreams.first_mut(), head.upstream_by) {
             upstream.transport = transport;
         }
+        config.networks.extend(head.trusted.iter().map(|ip| Network {
+            prefix: Prefix { ip: ip.parse().expect("an address"), bits: 32 },
+            side: None,
+            advertise: None,
+            latch: false,
+            trusted: true,
+        }));
         let config = Arc::new(config);
         let now = Instant::now();
         let proxy = Proxy::new(now, config.clone(), [1; 32], [2; 32]);

@@ -17,6 +17,7 @@
 )]
 
 mod ack;
+mod best;
 mod cancel;
 pub mod config;
 mod connection;

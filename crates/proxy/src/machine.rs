@@ -314,7 +314,7 @@ impl Proxy {
         }
     }
 
-    fn network(&self, ip: IpAddr) -> Option<&nat::Network> {
+    pub(crate) fn network(&self, ip: IpAddr) -> Option<&nat::Network> {
         self.config.networks.iter().filter(|n| n.prefix.contains(ip)).max_by_key(|n| n.prefix.bits)
     }
 

@@ -5,9 +5,10 @@ use std::time::Instant;
 
 use media::End;
 use media::offer::{Key as MediaKey, Refusal};
-use wire::sip::{self, Message, Method, Name, Status, Stored};
-use wire::{Edit, Flow, Rule};
+use wire::sip::{self, Message, Method, Status, Stored};
+use wire::{Edit, Flow};
 
+use crate::best;
 use crate::dialog::callee;
 use crate::request::Reject;
 use crate::rewrite::{body, contact, record_route, via};
@@ -308,13 +309,12 @@ impl Proxy {
         if !context.open() || context.parked.is_some() || context.branches.iter().any(|b| b.result.is_none()) {
             return;
         }
-        let Some(best) = best(context) else {
+        let Some(best) = best::of(context) else {
             return self.nobody_answered(now, context);
         };
         let Some(stored) = context.branches[best].response.take() else { return };
         let message = stored.message();
         let status = message.status().unwrap_or(Status(500));
-        // A 503 would make our peer avoid us (§16.7(6)); a lone hop behind us says it for us.
         let mut edit = Edit::new();
         via::pop(message, &mut edit);
         if matches!(status.0, 401 | 407) {
@@ -322,7 +322,7 @@ impl Proxy {
                 if index != best
                     && let Some(other) = &branch.response
                 {
-                    gather_challenges(message, other.message(), &mut edit);
+                    best::gather_challenges(message, other.message(), &mut edit);
                 }
             }
         }
@@ -344,7 +344,7 @@ impl Proxy {
         let reject = match (context.invite, context.cancelled) {
             (true, true) => Reject::new(487, "Request Terminated"),
             (true, false) if timed_out => Reject::new(408, "Request Timeout"),
-            _ if unreachable => Reject::new(503, "The next hop cannot be reached"),
+            _ if unreachable && !timed_out => Reject::new(503, "The next hop cannot be reached"),
             (true, false) => Reject::new(408, "Request Timeout"),
             (false, _) => {
                 if let Some(answering) = &mut context.answering {
@@ -398,32 +398,4 @@ fn hash(bytes: &[u8]) -> u64 {
     let mut hasher = DefaultHasher::new();
     hasher.write(bytes);
     hasher.finish()
-}
-
-/// The branch with the best failure: any 6xx first, then the lowest class,
-/// within it challenges and what helps the caller most (§16.7(6)).
-fn best(context: &Context) -> Option<usize> {
-    let rank = |status: Status| match (status.class(), status.0) {
-        (6, _) => (0, 0),
-        (class, 401 | 407 | 415 | 420 | 484) => (class, 0),
-        (5, 503) => (5, 2),
-        (class, _) => (class, 1),
-    };
-    context
-        .branches
-        .iter()
-        .enumerate()
-        .filter(|(_, b)| b.response.is_some())
-        .filter_map(|(i, b)| b.result.map(|s| (rank(s), i)))
-        .min()
-        .map(|(_, i)| i)
-}
-
-/// §16.7(7): the challenges of all branches go back together.
-fn gather_challenges(message: Message<'_>, other: Message<'_>, edit: &mut Edit) {
-    for field in other.fields() {
-        if matches!(field.name, Name::WwwAuthenticate | Name::ProxyAuthenticate) {
-            sip::edit::append(message, edit, Rule::Challenge, field.name, &[other.slice(field.value)]);
-        }
-    }
 }

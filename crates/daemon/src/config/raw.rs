@@ -192,6 +192,10 @@ section! {
         /// Media may come from any address inside (the NAT pool of a carrier). Whoever sends from
         /// such an address can take over the sound of a call, so keep the prefix narrow. Default: false.
         latch: bool = "false",
+        /// Who the caller is (P-Asserted-Identity, RFC 3325) is believed of whoever is here, a PBX
+        /// that registers, and is told to it even where privacy was asked for. Upstreams are always
+        /// trusted, phones never otherwise. Default: false.
+        trusted: bool = "false",
     }
 }
 
@@ -235,7 +239,7 @@ section! {
     User {
         /// User part of the address of record, and digest user name. Required, each once.
         name: String = r#""alice""#,
-        /// Digest password (MD5 and SHA-256). Required, not empty.
+        /// Digest password (SHA-256, SHA-512-256 and MD5). Required, not empty.
         password: Secret = r#""…""#,
     }
 }

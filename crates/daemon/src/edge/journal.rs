@@ -187,3 +187,39 @@ impl Journal {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read as _;
+    use std::sync::Arc;
+
+    use proxy::config::Role;
+    use registry::PassId;
+
+    use super::*;
+
+    /// RFC 7989: what one end of a call logs is found again in the log of the other, and in ours.
+    #[test]
+    fn a_call_is_logged_with_its_session_id() {
+        let metrics = Metrics::new(Role::Border).expect("the table is in order");
+        let now = net::clock::now();
+        let call = PassId(7);
+        let started = |session| Observed::CallStarted { call, from: "sip:a@b".into(), to: "sip:c@d".into(), session };
+        let (mut written, writer) = std::io::pipe().expect("a pipe");
+        let log = tracing_subscriber::fmt().with_ansi(false).with_writer(Arc::new(writer)).finish();
+        tracing::subscriber::with_default(log, || {
+            let mut journal = Journal::default();
+            journal.observe(now, &metrics, &started(Some("ab30\n317f;remote=00".into())));
+            journal.observe(now, &metrics, &Observed::CallAnswered { call, session: Some("4775;remote=ab30".into()) });
+            journal.observe(now, &metrics, &started(None));
+        });
+        let mut text = String::new();
+        written.read_to_string(&mut text).expect("UTF-8");
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(lines.len(), 3, "{text}");
+        assert!(lines[0].contains(r#"call started call=0000000000000007"#), "{text}");
+        assert!(lines[0].contains(r#"session="ab30\n317f;remote=00""#), "{text}");
+        assert!(lines[1].contains(r#"session="4775;remote=ab30""#), "{text}");
+        assert!(!lines[2].contains("session"), "{text}");
+    }
+}

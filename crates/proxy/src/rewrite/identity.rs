@@ -1,6 +1,6 @@
 //! Asserted identities at the edge of the trust domain (RFC 3325). Upstreams
-//! are trusted, phones are not: what a phone asserts is taken off, and what
-//! an upstream asserts is withheld from a phone when Privacy asks for it.
+//! and `trusted` networks are inside, phones are not: what a phone asserts is
+//! taken off, and what is asserted inside is withheld from it when Privacy asks.
 //! Nothing is asserted here; the upstream does that, so a phone's preferred
 //! identity passes to it as a hint.
 
@@ -15,7 +15,7 @@ impl Proxy {
     pub(crate) fn identities(&self, from: Flow, to: Flow, message: Message<'_>, edit: &mut Edit) {
         let to_trusted = self.trusts(to);
         // A valid token opens the way for strangers, too: they are not trusted with it.
-        let from_trusted = self.trusts(from) && (!message.is_request() || self.is_upstream(from));
+        let from_trusted = self.trusts(from) && (!message.is_request() || self.is_upstream(from) || self.vouched(from));
         if !from_trusted || (!to_trusted && withheld(message)) {
             edit::remove(message, edit, Rule::Identity, Name::PAssertedIdentity);
         }
@@ -24,9 +24,13 @@ impl Proxy {
         }
     }
 
-    /// The side of the upstreams.
+    /// The side of the upstreams, and what the configuration trusts.
     fn trusts(&self, flow: Flow) -> bool {
-        self.config.role != Role::Standalone && !self.on_phones_side(flow)
+        self.vouched(flow) || (self.config.role != Role::Standalone && !self.on_phones_side(flow))
+    }
+
+    fn vouched(&self, flow: Flow) -> bool {
+        self.network(flow.remote.ip()).is_some_and(|network| network.trusted)
     }
 }
 

@@ -65,7 +65,8 @@ impl Resolver<'_> {
                 if networks.iter().any(|other| other.prefix == prefix) {
                     self.fault(format!("{path}.prefix"), "this prefix is written twice", "keep one of the two");
                 }
-                networks.push(Network { prefix, side, advertise, latch: raw.latch.unwrap_or(false) });
+                let (latch, trusted) = (raw.latch.unwrap_or(false), raw.trusted.unwrap_or(false));
+                networks.push(Network { prefix, side, advertise, latch, trusted });
             }
         }
         networks
