@@ -23,7 +23,7 @@ pub(crate) struct Cli {
 /// What can be asked.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Serve, until SIGTERM or SIGINT. Without configuration: standalone, on all local addresses, port 5060.
+    /// Serve, until SIGTERM or SIGINT; on SIGHUP read the configuration again. Without configuration: standalone, on all local addresses, port 5060.
     Run(Run),
     /// Explain every fault of a configuration; exit code 1 if there is one.
     Check {
@@ -44,6 +44,16 @@ pub(crate) enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Make the running daemon take its configuration anew, whole or not at all; no call is lost.
+    /// Prints what changed, or every fault; exit code 1 if it was refused.
+    Reload {
+        /// Hand this file in. Without it, the daemon reads again what it was started with, as on SIGHUP.
+        #[arg(long, value_name = "FILE")]
+        config: Option<PathBuf>,
+        /// Where the daemon is asked, where the file does not name [state] dir.
+        #[arg(long, value_name = "DIR")]
+        state_dir: Option<String>,
+    },
     /// Print the ladder of one call, or everything of one phone, as it happens: each line that siplatch changes, and why.
     Trace(Trace),
     /// Print every key of the configuration with its default.
@@ -54,7 +64,7 @@ pub(crate) enum Command {
 }
 
 /// Flags of `run`.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub(crate) struct Run {
     /// The configuration file.
     #[arg(long, value_name = "FILE")]
@@ -173,12 +183,34 @@ impl Overrides {
 
 /// Puts the layers together; faults come back as text for people.
 pub(crate) fn load(file: Option<&Path>, overrides: &Overrides) -> Result<Settings, String> {
-    let file = match file {
-        Some(path) => Some((path.display().to_string(), read(path)?)),
-        None => None,
-    };
-    let sources = Sources { file, environment: environment(), flags: overrides.flags() };
+    let sources = Sources { file: file.map(named).transpose()?, environment: environment(), flags: overrides.flags() };
     config::load(&sources, &machine(overrides.metrics_open))
+}
+
+/// As [`load`], with the file's name and text at hand.
+pub(crate) fn load_text(file: (String, String), overrides: &Overrides) -> Result<Settings, String> {
+    let sources = Sources { file: Some(file), environment: environment(), flags: overrides.flags() };
+    config::load(&sources, &machine(overrides.metrics_open))
+}
+
+/// A file's name, for people, and its text.
+pub(crate) fn named(path: &Path) -> Result<(String, String), String> {
+    Ok((path.display().to_string(), read(path)?))
+}
+
+/// Where a running daemon is asked. A faulty file still tells its state
+/// directory: the daemon runs with what was there before.
+pub(crate) fn state_dirs(file: Option<&Path>, overrides: &Overrides) -> Result<Vec<PathBuf>, String> {
+    match load(file, overrides) {
+        Ok(settings) => Ok(settings.state_dirs),
+        Err(faults) => {
+            let Some(path) = file else { return Err(faults) };
+            let written = read(path)?.parse::<toml::Table>().ok();
+            let dir = written.as_ref().and_then(|table| table.get("state")?.get("dir")?.as_str()).map(PathBuf::from);
+            let flag = overrides.state_dir.as_ref().map(PathBuf::from);
+            Ok(flag.or(dir).filter(|dir| dir.is_absolute()).map_or_else(state::candidates, |dir| vec![dir]))
+        }
+    }
 }
 
 fn read(path: &Path) -> Result<String, String> {

@@ -8,6 +8,7 @@ mod budget;
 mod journal;
 mod lookup;
 mod relay;
+mod reload;
 mod sockets;
 mod stun;
 mod watchers;
@@ -29,12 +30,14 @@ use wire::stun::Kind;
 use wire::{Flow, ListenerId, Transmit, Transport};
 
 use crate::admin::Shared;
+use crate::config::Settings;
 use crate::metrics::label::{Datagram, Finding, Label as _, Truth};
 use crate::metrics::table::Name;
 use budget::Budget;
 use journal::Journal;
 use lookup::{Answer, Lookups};
 use relay::Relay;
+pub(crate) use reload::Prepared;
 use sockets::Sockets;
 use stun::Stun;
 use watchers::Watchers;
@@ -52,6 +55,8 @@ const ROUNDS: usize = 64;
 /// What the rest of the program tells the loop.
 #[derive(Debug)]
 pub(crate) enum Order {
+    /// Another configuration.
+    Reload(Box<Prepared>),
     /// Tell somebody what is said in some calls.
     Watch(Box<Watch>),
     /// Whoever had this name no longer wants to know.
@@ -83,6 +88,8 @@ struct Wake {
 
 struct Edge<B> {
     shared: Arc<Shared>,
+    /// What counts now.
+    settings: Arc<Settings>,
     proxy: Proxy,
     sockets: Sockets,
     stun: Stun,
@@ -113,7 +120,7 @@ struct Farewell {
 /// works and what does not. Must be called inside a current-thread runtime.
 pub(crate) async fn run(shared: Arc<Shared>, begin: Begin, begun: impl FnOnce()) -> io::Result<()> {
     let now = clock::now();
-    let settings = &shared.settings;
+    let settings = &shared.settings();
     let mut edge = Edge {
         proxy: Proxy::new(now, Arc::clone(&settings.proxy), begin.token_key, entropy::seed()?),
         sockets: Sockets::new(now, &settings.proxy.listeners),
@@ -131,6 +138,7 @@ pub(crate) async fn run(shared: Arc<Shared>, begin: Begin, begun: impl FnOnce())
         farewell: Farewell::default(),
         watchers: Watchers::default(),
         shared: Arc::clone(&shared),
+        settings: Arc::clone(settings),
     };
     edge.turn().await?;
     edge.relay.stop();
@@ -245,6 +253,7 @@ impl<B: FnOnce()> Edge<B> {
 
     fn obey(&mut self, now: Instant, order: Order) {
         match order {
+            Order::Reload(prepared) => self.reload(now, *prepared),
             Order::Watch(watch) => self.inputs.extend(self.watchers.add(*watch)),
             Order::Unwatch(id) => self.inputs.extend(self.watchers.remove(id)),
             Order::Stop => {
@@ -285,7 +294,7 @@ impl<B: FnOnce()> Edge<B> {
                     Kind::Other => Datagram::StunOther,
                 },
             };
-            let side = self.shared.settings.proxy.side(flow.listener);
+            let side = self.settings.proxy.side(flow.listener);
             self.shared.metrics.count(Name::Datagrams, &[side.label(), kind.label()]);
             self.drain(now);
         }
@@ -329,7 +338,7 @@ impl<B: FnOnce()> Edge<B> {
     }
 
     fn unsent(&mut self, flow: Flow) {
-        let side = self.shared.settings.proxy.side(flow.listener);
+        let side = self.settings.proxy.side(flow.listener);
         self.shared.metrics.count(Name::SendFailures, &[side.label()]);
         // Discovery sends again by itself.
         if !self.stun.is_server(flow.remote) {

@@ -10,6 +10,7 @@ mod config;
 mod edge;
 mod log;
 mod metrics;
+mod reload;
 mod run;
 mod state;
 mod trace;
@@ -38,7 +39,7 @@ fn main() -> ExitCode {
         },
         Command::Status { config, state_dir, json } => {
             let overrides = Overrides::of_status(state_dir);
-            match cli::load(config.as_deref(), &overrides).and_then(|settings| control::ask(&settings.state_dirs)) {
+            match cli::state_dirs(config.as_deref(), &overrides).and_then(|dirs| control::ask(&dirs)) {
                 Ok(status) if json => match serde_json::to_string_pretty(&status) {
                     Ok(text) => print(&(text + "\n")),
                     Err(error) => complain(&format!("{error}\n")),
@@ -47,10 +48,22 @@ fn main() -> ExitCode {
                 Err(why) => complain(&why),
             }
         }
+        Command::Reload { config, state_dir } => {
+            let overrides = Overrides::of_status(state_dir);
+            let outcome = cli::state_dirs(config.as_deref(), &overrides).and_then(|dirs| {
+                let file = config.as_deref().map(cli::named).transpose()?;
+                control::reload_now(&dirs, file)
+            });
+            match outcome {
+                Ok(outcome) if outcome.applied => print(&outcome.text),
+                Ok(outcome) => complain(&outcome.text),
+                Err(why) => complain(&why),
+            }
+        }
         Command::Trace(asked) => {
             let overrides = Overrides::of_status(asked.state_dir.clone());
-            let watched = cli::load(asked.config.as_deref(), &overrides)
-                .and_then(|settings| control::connect(&settings.state_dirs))
+            let watched = cli::state_dirs(asked.config.as_deref(), &overrides)
+                .and_then(|dirs| control::connect(&dirs))
                 .and_then(|stream| trace::trace(stream, &asked.target, asked.json, asked.until()));
             match watched {
                 Ok(()) => ExitCode::SUCCESS,

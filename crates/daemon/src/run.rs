@@ -13,20 +13,23 @@ use std::thread::{Builder, JoinHandle};
 use net::{clock, entropy};
 use tokio::runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
+use tokio::sync::mpsc::{UnboundedSender, channel, unbounded_channel};
 use tokio::sync::oneshot;
 
 use crate::admin::control::Control;
-use crate::admin::{Shared, http};
+use crate::admin::{Desk, Shared, http};
 use crate::banner::{self, Known};
 use crate::cli::{self, Run};
 use crate::edge::{self, Begin, Order};
 use crate::metrics::Metrics;
 use crate::metrics::table::Name;
-use crate::view::View;
+use crate::reload::{self, Asked};
 use crate::{complain, log, print, state};
 
-/// Runs until SIGTERM or SIGINT.
+/// Reloads that may wait for their turn.
+const RELOADS: usize = 4;
+
+/// Runs until SIGTERM or SIGINT; SIGHUP is a reload.
 pub(crate) fn run(flags: &Run) -> ExitCode {
     if let Err(why) = log::start(flags.log.as_deref(), flags.log_format) {
         return complain(&why);
@@ -38,16 +41,17 @@ pub(crate) fn run(flags: &Run) -> ExitCode {
     let served = runtime::Builder::new_current_thread()
         .enable_all()
         .build()
-        .and_then(|runtime| runtime.block_on(serve(settings)));
+        .and_then(|runtime| runtime.block_on(serve(settings, flags)));
     match served {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => complain(&format!("siplatch cannot run: {error}\n")),
     }
 }
 
-async fn serve(settings: crate::config::Settings) -> io::Result<()> {
+async fn serve(settings: crate::config::Settings, flags: &Run) -> io::Result<()> {
     // Taken first, so that a signal during start is not lost.
     let mut signals = [signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?];
+    let mut hangups = signal(SignalKind::hangup())?;
     let descriptors = net::raise_nofile().unwrap_or_else(|error| {
         tracing::warn!(%error, "the limit of open files is unknown; 1024 are assumed");
         1024
@@ -55,19 +59,23 @@ async fn serve(settings: crate::config::Settings) -> io::Result<()> {
     let (token_key, state_dir, forgetful) = token_key(&settings)?;
     let metrics = Metrics::new(settings.proxy.role).map_err(io::Error::other)?;
     metrics.set(Name::ProcessStart, &[], clock::unix_time().as_secs_f64());
-    let shared = Arc::new(Shared { settings, metrics, view: View::default(), began: clock::now() });
+    let shared = Arc::new(Shared::new(settings, metrics));
     let control = state_dir.as_deref().and_then(control);
     let control_path = control.as_ref().map(|control| control.path().to_owned());
     tokio::spawn(http::serve(Arc::clone(&shared)));
     let (orders, receiver) = unbounded_channel();
-    let control = control.map(|control| tokio::spawn(control.serve(Arc::clone(&shared), orders.clone())));
+    let (reloads, asked) = channel(RELOADS);
+    tokio::spawn(reload::serve(Arc::clone(&shared), flags.clone(), orders.clone(), asked));
+    let desk = Desk { orders: orders.clone(), reloads };
+    let control = control.map(|control| tokio::spawn(control.serve(Arc::clone(&shared), desk.clone())));
 
     let (ended, mut end) = oneshot::channel();
     let begin = Begin { token_key, descriptors, orders: receiver };
     let announce = {
         let shared = Arc::clone(&shared);
         move || {
-            let rows: Vec<_> = (0..shared.settings.proxy.listeners.len())
+            let settings = shared.settings();
+            let rows: Vec<_> = (0..settings.proxy.listeners.len())
                 .filter_map(|index| u16::try_from(index).ok())
                 .map(|index| shared.view.listener_row(wire::ListenerId(index)))
                 .collect();
@@ -77,13 +85,23 @@ async fn serve(settings: crate::config::Settings) -> io::Result<()> {
                 control: control_path.as_deref(),
                 forgetful: forgetful.as_deref(),
             };
-            print(&banner::text(&shared.settings, &known));
+            print(&banner::text(&settings, &known));
         }
     };
     let edge = start_edge(Arc::clone(&shared), begin, announce, ended)?;
-    tokio::select! {
-        _ = &mut end => {}
-        () = any(&mut signals) => stop(&orders, &mut signals, end).await,
+    loop {
+        tokio::select! {
+            _ = &mut end => break,
+            () = any(&mut signals) => break stop(&orders, &mut signals, end).await,
+            _ = hangups.recv() => {
+                if flags.config.is_none() {
+                    // There is nothing to read again, and a terminal that closes ends its programs.
+                    break stop(&orders, &mut signals, end).await;
+                }
+                // When many wait already, one of them will read what is written now.
+                let _ = desk.reloads.try_send(Asked { file: None, reply: None });
+            }
+        }
     }
     let result = edge.join().unwrap_or_else(|_| Err(io::Error::other("the signalling loop panicked")));
     if let Some(control) = control {

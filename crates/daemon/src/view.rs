@@ -15,7 +15,7 @@ use proxy::Observed;
 use registry::{Binding, BindingId, Call, CallKind, CallState, Change, Key, PassId, Record};
 use wire::ListenerId;
 
-pub(crate) use status::Status;
+pub(crate) use status::{Reload, Status};
 
 /// What is going on, as last told.
 #[derive(Debug, Default)]
@@ -113,6 +113,24 @@ impl View {
         row.trouble = opened.err();
     }
 
+    /// A listener is configured no longer.
+    pub(crate) fn listener_gone(&self, listener: ListenerId) {
+        self.listeners.remove(&listener.0);
+    }
+
+    /// The address that was found for a listener is written no longer.
+    pub(crate) fn address_unknown(&self, listener: ListenerId) {
+        if let Some(mut row) = self.listeners.get_mut(&listener.0) {
+            row.found = None;
+        }
+    }
+
+    /// Places in lists of the configuration mean something else now.
+    pub(crate) fn forget_places(&self) {
+        self.upstreams.clear();
+        self.ports.clear();
+    }
+
     /// What is known of a listener.
     pub(crate) fn listener_row(&self, listener: ListenerId) -> ListenerRow {
         self.listeners.get(&listener.0).map(|row| row.clone()).unwrap_or_default()
@@ -179,7 +197,7 @@ impl View {
     /// Why the daemon is not ready to serve; empty when it is.
     pub(crate) fn troubles(&self, config: &proxy::Config) -> Vec<String> {
         let mut troubles = Vec::new();
-        for (index, listener) in config.listeners.iter().enumerate() {
+        for (index, listener) in config.listeners.iter().enumerate().filter(|(_, listener)| !listener.retired) {
             let row = u16::try_from(index).map(|id| self.listener_row(ListenerId(id))).unwrap_or_default();
             if !row.bound {
                 let why = row.trouble.unwrap_or_else(|| "not yet opened".to_owned());
@@ -196,7 +214,7 @@ impl View {
 
 /// True when the listener's address is found by STUN.
 pub(crate) fn asks(listener: &proxy::config::Listener) -> bool {
-    matches!(listener.advertise, nat::Advertise::Stun | nat::Advertise::StunAddress)
+    !listener.retired && matches!(listener.advertise, nat::Advertise::Stun | nat::Advertise::StunAddress)
 }
 
 impl CallRow {

@@ -170,6 +170,12 @@ impl Discovery {
         }
     }
 
+    /// Whether private mapped addresses are believed from now on. What was
+    /// believed before is asked for again at its time.
+    pub fn accept_private(&mut self, accept: bool) {
+        self.config.accept_private = accept;
+    }
+
     /// Takes in one event; drain [`Discovery::poll_output`] afterwards.
     pub fn handle_input(&mut self, now: Instant, input: Input<'_>) {
         match input {

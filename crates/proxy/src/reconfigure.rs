@@ -111,8 +111,9 @@ impl Proxy {
             .contexts
             .iter()
             .filter_map(|c| {
-                let Purpose::PingUpstream { listener: _, upstream } = c.purpose else { return None };
-                Some((c.id, place(upstream)))
+                let Purpose::PingUpstream { listener, upstream } = c.purpose else { return None };
+                let open = self.config.listeners.get(usize::from(listener)).is_some_and(|l| !l.retired);
+                Some((c.id, place(upstream).filter(|_| open)))
             })
             .collect();
         for (id, place) in asked {
@@ -147,3 +148,6 @@ impl Proxy {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -19,7 +19,7 @@ const RETRY: Duration = Duration::from_secs(5);
 /// Serves until the task is dropped. An address that cannot be had is said
 /// once and tried again.
 pub(crate) async fn serve(shared: Arc<Shared>) {
-    let address = shared.settings.metrics;
+    let address = shared.settings().metrics;
     let listener = bind(address).await;
     let router = Router::new().route("/metrics", get(metrics)).route("/healthz", get(health)).with_state(shared);
     if let Err(error) = axum::serve(listener, router).await {
@@ -51,7 +51,7 @@ async fn metrics(State(shared): State<Arc<Shared>>) -> Response {
 
 /// 200 when every listener is open and every worker runs; else 503 with the reasons.
 async fn health(State(shared): State<Arc<Shared>>) -> Response {
-    let troubles = shared.view.troubles(&shared.settings.proxy);
+    let troubles = shared.view.troubles(&shared.settings().proxy);
     if troubles.is_empty() {
         "ok\n".into_response()
     } else {

@@ -3,23 +3,39 @@
 
 pub(crate) mod control;
 pub(crate) mod http;
-mod watch;
+mod watcher;
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use registry::{CallKind, CallState};
+use tokio::sync::mpsc::{self, UnboundedSender};
+use tokio::sync::watch;
 
 use crate::config::Settings;
+use crate::edge::Order;
 use crate::metrics::label::Label as _;
 use crate::metrics::table::Name;
 use crate::metrics::{Metrics, process};
-use crate::view::{Status, View};
+use crate::reload::{Asked, Last};
+use crate::view::{Reload, Status, View};
+
+/// Whom the control socket turns to.
+#[derive(Debug, Clone)]
+pub(crate) struct Desk {
+    /// The signalling loop.
+    pub(crate) orders: UnboundedSender<Order>,
+    /// Whoever reloads.
+    pub(crate) reloads: mpsc::Sender<Asked>,
+}
 
 /// What the signalling thread writes and the admin side reads.
 #[derive(Debug)]
 pub(crate) struct Shared {
-    /// The configuration.
-    pub(crate) settings: Settings,
+    /// The configuration that counts now.
+    settings: watch::Sender<Arc<Settings>>,
+    /// The last reload.
+    reload: watch::Sender<Option<Last>>,
     /// All series.
     pub(crate) metrics: Metrics,
     /// What is going on.
@@ -29,15 +45,52 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
+    /// What the program begins with.
+    pub(crate) fn new(settings: Settings, metrics: Metrics) -> Self {
+        let (settings, reload) = (watch::Sender::new(Arc::new(settings)), watch::Sender::new(None));
+        Self { settings, reload, metrics, view: View::default(), began: net::clock::now() }
+    }
+
+    /// The configuration now.
+    pub(crate) fn settings(&self) -> Arc<Settings> {
+        Arc::clone(&self.settings.borrow())
+    }
+
+    /// Another configuration counts from now on. Series of what is gone end.
+    pub(crate) fn take(&self, settings: Arc<Settings>) {
+        let before = self.settings.send_replace(Arc::clone(&settings));
+        let (was, is) = (&before.proxy, &settings.proxy);
+        for range in was.media.ranges.iter().filter(|range| !is.media.ranges.contains(range)) {
+            for name in [Name::PortsFree, Name::PortsIdle, Name::PortsLive, Name::PortsResting, Name::PortsTotal] {
+                self.metrics.end(name, &[&format!("{}-{}", range.first, range.last)]);
+            }
+        }
+        for upstream in is.upstreams.len()..was.upstreams.len() {
+            self.metrics.end(Name::UpstreamUp, &[&upstream.to_string()]);
+        }
+    }
+
+    /// A reload is over.
+    pub(crate) fn reloaded(&self, last: Last) {
+        self.reload.send_replace(Some(last));
+    }
+
     /// The status now.
     pub(crate) fn status(&self) -> Status {
-        self.view.status(&self.settings, self.began, net::clock::now())
+        let now = net::clock::now();
+        let reload = self.reload.borrow().as_ref().map(|last| Reload {
+            ago_s: now.saturating_duration_since(last.at).as_secs(),
+            applied: last.outcome.applied,
+            lines: last.outcome.text.lines().map(str::to_owned).collect(),
+        });
+        Status { reload, ..self.view.status(&self.settings(), self.began, now) }
     }
 
     /// The page for Prometheus, its gauges read off the view.
     #[expect(clippy::cast_precision_loss, reason = "Prometheus counts in f64")]
     pub(crate) fn metrics_page(&self) -> Result<String, prometheus::Error> {
-        let (metrics, view, config) = (&self.metrics, &self.view, &self.settings.proxy);
+        let settings = self.settings();
+        let (metrics, view, config) = (&self.metrics, &self.view, &settings.proxy);
         metrics.set(Name::Registrations, &[], view.bound() as f64);
         for state in [CallState::Early, CallState::Confirmed, CallState::Ending] {
             metrics.set(Name::Calls, &[state.label()], view.calls(CallKind::Invite, state) as f64);

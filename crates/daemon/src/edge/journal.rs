@@ -113,6 +113,11 @@ impl Journal {
         }
     }
 
+    /// Places in lists of the configuration mean something else now.
+    pub(super) fn forget_places(&mut self) {
+        self.upstreams.clear();
+    }
+
     /// News of a worker.
     pub(super) fn fact(&mut self, now: Instant, metrics: &Metrics, fact: &Fact) {
         match fact {

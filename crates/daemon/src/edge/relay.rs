@@ -85,6 +85,14 @@ impl Relay {
         }
     }
 
+    /// Idle pairs ask other servers, and believe what the configuration allows.
+    pub(super) fn reconfigure(&mut self, now: Instant, settings: &Settings, stun: &stun::Stun) {
+        for ports in &mut self.ports {
+            ports.accept_private(stun::config(settings, Side::Outer).accept_private);
+        }
+        self.set_servers(now, stun);
+    }
+
     /// Does what the port plan asks.
     pub(super) fn plan(&mut self, now: Instant, command: ports::Command) {
         let (ports::Command::Bind { pair, discover: _ } | ports::Command::Unbind { pair }) = command;

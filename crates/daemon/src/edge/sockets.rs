@@ -1,6 +1,8 @@
 //! The signalling sockets: opened, tried again while they cannot be, read in
 //! batches and written in order.
 
+mod change;
+
 use std::io::ErrorKind;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
@@ -11,6 +13,8 @@ use proxy::config::Listener;
 use wire::{ListenerId, Transmit};
 
 use crate::view::View;
+
+pub(super) use change::Opened;
 
 /// How long to wait before a socket that could not be opened is tried again.
 const RETRY: Duration = Duration::from_secs(5);
@@ -43,7 +47,9 @@ impl Sockets {
             return opened;
         }
         self.retry = None;
-        for (index, socket) in self.all.iter_mut().enumerate().filter(|(_, socket)| socket.open.is_none()) {
+        for (index, socket) in
+            self.all.iter_mut().enumerate().filter(|(_, socket)| socket.open.is_none() && !socket.config.retired)
+        {
             let (Ok(index), bind) = (u16::try_from(index), socket.config.bind) else { break };
             let id = ListenerId(index);
             match UdpListener::bind(id, bind) {

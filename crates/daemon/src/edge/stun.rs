@@ -64,6 +64,50 @@ impl Stun {
         Ok(Self { groups, servers })
     }
 
+    /// Other listeners, other servers. An answer that is known stays known.
+    /// `seeds`: as many as there are sides and families.
+    pub(super) fn reconfigure(&mut self, now: Instant, settings: &Settings, mut seeds: Vec<[u8; 32]>) {
+        let mut wanted: Vec<(Side, bool, ListenerId)> = Vec::new();
+        for (listener, id) in settings.proxy.listeners.iter().zip(0..).filter(|(listener, _)| asks(listener)) {
+            wanted.push((listener.side, listener.bind.is_ipv4(), ListenerId(id)));
+        }
+        for group in &mut self.groups {
+            group.discovery.accept_private(config(settings, group.side).accept_private);
+            for id in group.listeners.iter().filter(|id| !wanted.iter().any(|(.., wanted)| wanted == *id)) {
+                group.discovery.handle_input(now, Input::Forget { socket: SocketId(u64::from(id.0)) });
+            }
+            group.listeners.retain(|id| wanted.iter().any(|(.., wanted)| wanted == id));
+        }
+        for (side, ipv4, id) in wanted {
+            match self.groups.iter_mut().find(|group| group.side == side && group.ipv4 == ipv4) {
+                Some(group) if group.listeners.contains(&id) => {}
+                Some(group) => group.listeners.push(id),
+                None => {
+                    let Some(seed) = seeds.pop() else { break };
+                    let mut discovery = Discovery::new(config(settings, side), seed);
+                    let known = &self.servers[usize::from(side == Side::Outer)].resolved;
+                    let list = known.iter().copied().filter(|server| server.is_ipv4() == ipv4).collect();
+                    discovery.handle_input(now, Input::Servers(list));
+                    self.groups.push(Group { side, ipv4, listeners: vec![id], discovery });
+                }
+            }
+        }
+        for (at, side) in [Side::Inner, Side::Outer].into_iter().enumerate() {
+            let names = settings.stun[at].clone();
+            if self.servers[at].names == names {
+                continue;
+            }
+            self.servers[at].due = (!names.is_empty()).then_some(now);
+            if names.is_empty() {
+                self.servers[at].resolved.clear();
+                for group in self.groups.iter_mut().filter(|group| group.side == side) {
+                    group.discovery.handle_input(now, Input::Servers(Vec::new()));
+                }
+            }
+            self.servers[at].names = names;
+        }
+    }
+
     /// The servers of a side whose names are to be resolved now.
     pub(super) fn unresolved(&mut self, now: Instant) -> Vec<(Side, Vec<HostPort>)> {
         let mut due = Vec::new();

@@ -135,6 +135,16 @@ pub(crate) enum Truth {
 }
 label!(Truth { Yes => "yes", No => "no" });
 
+/// What became of a reload.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Reloaded {
+    /// It counts now.
+    Applied,
+    /// Nothing has changed.
+    Refused,
+}
+label!(Reloaded { Applied => "applied", Refused => "refused" });
+
 impl From<bool> for Truth {
     fn from(truth: bool) -> Self {
         if truth { Self::Yes } else { Self::No }

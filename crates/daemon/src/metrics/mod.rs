@@ -82,6 +82,14 @@ impl Metrics {
         }
     }
 
+    /// What the labels name is no more.
+    pub(crate) fn end(&self, name: Name, labels: &[&str]) {
+        if let Some(Family::Gauge(family)) = self.families.get(name as usize) {
+            // One that never was needs no end.
+            let _ = family.remove_label_values(labels);
+        }
+    }
+
     /// Brings a counter that somebody else keeps up to its present value.
     pub(crate) fn follow(&self, name: Name, labels: &[&str], value: f64) {
         if let Some(Family::Counter(family)) = self.families.get(name as usize)

@@ -7,7 +7,9 @@ use proxy::config::Role;
 use proxy::{Cause, DropReason, MethodLabel};
 use registry::CallState;
 
-use super::label::{BindingEvent, CLASSES, Datagram, Direction, Finding, FoundBy, Label, Latch, REFUSALS, Truth};
+use super::label::{
+    BindingEvent, CLASSES, Datagram, Direction, Finding, FoundBy, Label, Latch, REFUSALS, Reloaded, Truth,
+};
 
 /// Names a series in code; its place in [`TABLE`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,6 +54,8 @@ pub(crate) enum Name {
     PortsTotal,
     PortsExhausted,
     LogSuppressed,
+    Reloads,
+    ReloadRefused,
     ProcessMemory,
     ProcessFds,
     ProcessMaxFds,
@@ -416,6 +420,22 @@ pub(crate) const TABLE: &[Series] = &[
         "lines",
         &[],
         "Log lines that were held back because too many of their kind came at once.",
+    ),
+    series(
+        Name::Reloads,
+        "siplatch_reloads_total",
+        Kind::Counter,
+        "reloads",
+        &[("result", Values::Of(<Reloaded as Label>::VALUES))],
+        "Reloads of the configuration. A refused one has changed nothing.",
+    ),
+    series(
+        Name::ReloadRefused,
+        "siplatch_reload_refused",
+        Kind::Gauge,
+        "",
+        &[],
+        "1 while the last reload was refused: what runs is not what is written. siplatch status says why.",
     ),
     series(Name::ProcessMemory, "process_resident_memory_bytes", Kind::Gauge, "octets", &[], "Memory in use."),
     series(Name::ProcessFds, "process_open_fds", Kind::Gauge, "descriptors", &[], "Open file descriptors."),

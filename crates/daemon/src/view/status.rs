@@ -26,6 +26,18 @@ pub(crate) struct Status {
     pub(crate) flows: Vec<FlowRow>,
     pub(crate) calls: Vec<Call>,
     pub(crate) ports: Vec<Ports>,
+    /// The last reload of the configuration, if there was one.
+    pub(crate) reload: Option<Reload>,
+}
+
+/// A reload.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Reload {
+    pub(crate) ago_s: u64,
+    /// Applied; else nothing has changed.
+    pub(crate) applied: bool,
+    /// What changed, or why nothing did.
+    pub(crate) lines: Vec<String>,
 }
 
 /// A signalling socket.
@@ -166,11 +178,12 @@ impl View {
             flows: flows.collect(),
             calls: self.calls_now(&name, now),
             ports: self.ports_now(config),
+            reload: None,
         }
     }
 
     fn listeners_now(&self, config: &proxy::Config) -> Vec<Listener> {
-        let all = config.listeners.iter().enumerate();
+        let all = config.listeners.iter().enumerate().filter(|(_, listener)| !listener.retired);
         all.map(|(index, listener)| {
             let row = u16::try_from(index).map(|id| self.listener_row(ListenerId(id))).unwrap_or_default();
             Listener {
@@ -258,6 +271,9 @@ impl Status {
         for trouble in &self.troubles {
             let _ = writeln!(page, "trouble: {trouble}");
         }
+        if let Some(reload) = &self.reload {
+            page.push_str(&reload.text());
+        }
         let rows = self.listeners.iter().map(|listener| {
             let state = match (&listener.found, listener.open) {
                 (_, false) => "not open".to_owned(),
@@ -317,6 +333,21 @@ impl Status {
         });
         table(&mut page, "port pairs", &["range", "address", "of", "free", "live", "resting", "total"], rows);
         page
+    }
+}
+
+impl Reload {
+    fn text(&self) -> String {
+        let ago = span(self.ago_s);
+        let mut text = match (self.applied, self.lines.is_empty()) {
+            (true, true) => format!("last reload: {ago} ago, nothing had changed\n"),
+            (true, false) => format!("last reload: {ago} ago\n"),
+            (false, _) => format!("last reload: {ago} ago, REFUSED; what ran before still runs\n"),
+        };
+        for line in &self.lines {
+            let _ = writeln!(text, "  {line}");
+        }
+        text
     }
 }
 

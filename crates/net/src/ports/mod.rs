@@ -98,6 +98,11 @@ impl Ports {
         self.carry_out();
     }
 
+    /// Whether private mapped addresses are believed from now on.
+    pub fn accept_private(&mut self, accept: bool) {
+        self.discovery.accept_private(accept);
+    }
+
     /// Hands out the sockets of a pair, RTP first, with nothing left to read in
     /// them; they go to a worker with `WorkerHandle::open`. `None` when the pair is not
     /// bound or already taken. A resting one is handed out too: the port plan
