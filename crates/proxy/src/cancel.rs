@@ -22,8 +22,8 @@ impl Proxy {
         let invite = self.contexts.of_server(&Key::of_invite(message, via));
         let invite = invite.or_else(|| self.contexts.of_moved(message, via, Method::Invite));
         let id = invite.ok_or(Reject::new(481, "Call/Transaction Does Not Exist"))?;
-        // Whoever knows the branch is who sent the INVITE.
-        self.answer_stateless(flow, message, &Reject::new(200, "OK"), true);
+        // Whoever knows the branch is who sent the INVITE. A repeated CANCEL hears the same (§9.2).
+        self.answer(now, flow, message, Key::of(message, via), &Reject::new(200, "OK"));
         let Some(mut context) = self.contexts.take(id) else { return Ok(()) };
         if context.invite && context.open() {
             context.cancelled = true;

@@ -78,10 +78,12 @@ impl Client {
         let failed = self.invite && status.class() > 2;
         match self.state {
             State::Calling | State::Proceeding if status.is_provisional() => {
+                let first = self.state == State::Calling;
                 self.state = State::Proceeding;
                 if self.invite {
                     self.retransmit = None;
-                    if status.0 > 100 || self.timeout.is_none_or(|at| at < now + TIMER_C / 2) {
+                    // A 100 ends Timer B; it does not keep a branch that never rings (§16.6(11)).
+                    if first || status.0 > 100 {
                         self.timeout = Some(now + TIMER_C);
                     }
                 } else if let Some((_, interval)) = &mut self.retransmit {
@@ -232,6 +234,8 @@ mod tests {
         assert!(first - now > Duration::from_secs(180));
         let later = now + Duration::from_secs(100);
         client.response(later, Status(183));
+        assert_eq!(client.deadline(), Some(later + TIMER_C));
+        client.response(later + TIMER_C - T1, Status(100));
         assert_eq!(client.deadline(), Some(later + TIMER_C));
         assert_eq!(client.expire(later + TIMER_C), Some(Expired::TimerC));
     }
