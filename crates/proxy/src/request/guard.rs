@@ -31,14 +31,7 @@ impl Proxy {
 
     /// True when the packet came from an upstream's address on its side.
     pub(crate) fn is_upstream(&self, flow: Flow) -> bool {
-        !self.on_phones_side(flow)
-            && self.config.upstreams.iter().any(|upstream| {
-                wire::sip::Host(upstream.host.as_bytes())
-                    .ip()
-                    .is_some_and(|ip| ip.to_canonical() == flow.remote.ip().to_canonical())
-                    || self.locations.has(&upstream.host, upstream.port, flow.remote.ip())
-                    || self.own_listener(flow.transport, flow.remote).is_some()
-            })
+        self.upstream_at(flow).is_some()
     }
 
     /// True when a dialog that we know has this sender as a party.

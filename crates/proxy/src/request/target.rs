@@ -10,7 +10,7 @@ use wire::sip::{Message, Method, NameAddr, Uri};
 use super::route::Routed;
 use super::{Reject, breadth};
 use crate::config::Role;
-use crate::locate::Hop;
+use crate::locate::{Goal, Hop};
 use crate::token::Token;
 use crate::transaction::{Key, Purpose};
 use crate::{Observed, Proxy};
@@ -168,28 +168,9 @@ impl Proxy {
         Ok(bindings.into_iter().map(Target::binding).collect())
     }
 
-    /// The upstream for a request: the one whose domain it names, else the first without a domain.
+    /// The upstream for a request, and those that stand in for it.
     pub(crate) fn upstream_target(&self, uri: &Uri<'_>, phone: Option<usize>) -> Result<Target, Reject> {
-        let named = |domain: &str| uri.host.is_some_and(|h| h.0.eq_ignore_ascii_case(domain.as_bytes()));
-        let upstream = self
-            .config
-            .upstreams
-            .iter()
-            .find(|u| u.domain.as_deref().is_some_and(named))
-            .or_else(|| self.config.upstreams.iter().find(|u| u.domain.is_none()))
-            .or(self.config.upstreams.first())
-            .ok_or(Reject::new(404, "No upstream serves this domain"))?;
-        let side = self.config.role.phones().other();
-        let like = wire::sip::Host(upstream.host.as_bytes()).ip();
-        let listener = self
-            .listener(side, upstream.transport, phone, like)
-            .ok_or(Reject::new(503, "No listener toward the upstream"))?;
-        Ok(Target {
-            uri: None,
-            hop: Hop::Host { host: upstream.host.clone(), port: upstream.port, listener },
-            binding: None,
-            phone,
-        })
+        Ok(Target { uri: None, hop: self.upstream_hop(uri, phone)?, binding: None, phone })
     }
 
     /// The way to one leg of a call: a phone over its present flow, everybody
@@ -213,11 +194,8 @@ impl Proxy {
             Some(route) => NameAddr::parse(route).ok()?.uri,
             None => &party.contact,
         };
-        let uri = Uri::parse(raw).ok()?;
-        let host = std::str::from_utf8(uri.host?.0).ok()?.to_owned();
-        let listener = party.flow.listener;
-        let port = uri.port.unwrap_or(party.flow.transport.default_port());
-        Some(Hop::Host { host, port, listener })
+        let goal = Goal::of(&Uri::parse(raw).ok()?)?;
+        Some(Hop::Host(self.aim(goal, party.flow.listener)))
     }
 
     /// OPTIONS to ourselves (§11.2).
