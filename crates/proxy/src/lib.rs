@@ -41,6 +41,7 @@ mod timer;
 mod token;
 pub mod trace;
 mod transaction;
+mod trunk;
 mod upstream;
 
 pub use config::Config;

@@ -36,7 +36,7 @@ const LONGEST_HOLD: Duration = Duration::from_secs(600);
 /// Longest Retry-After that is respected.
 const LONGEST_PAUSE: Duration = Duration::from_secs(3600);
 /// A new request that an upstream leaves without any response goes to the next
-/// one after this: four copies sent (RFC 3261 §17.1.1.2), none answered.
+/// one after this: three copies sent (RFC 3261 §17.1.1.2), none answered.
 pub(crate) const PATIENCE: Duration = Duration::from_millis(3500);
 /// A probe is missed after this: three copies sent.
 pub(crate) const PROBE_PATIENCE: Duration = Duration::from_millis(2500);

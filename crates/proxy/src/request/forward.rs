@@ -367,7 +367,7 @@ impl Proxy {
 
     /// Both ends of the media of a dialog-forming request.
     pub(crate) fn ends_of_create(&self, context: &Context, index: usize, onward: Flow) -> [media::offer::EndPlan; 2] {
-        let caller = self.registry.on_flow(context.flow).next().and_then(|b| b.phone);
+        let caller = self.phone_on(context.flow);
         let callee = context.branches[index].target.phone;
         [self.end(context.flow, caller.or(callee)), self.end(onward, callee.or(caller))]
     }

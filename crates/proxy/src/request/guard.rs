@@ -1,5 +1,6 @@
 //! Step 5: may this sender ask for this? siplatch is no open relay: a request
-//! passes for a registered phone's flow, from the configured upstream (by the
+//! passes for a registered phone's flow, for the phone of a trunk (by the
+//! address of its packets), from the configured upstream (by the
 //! address of its packets), or with a token of ours.
 
 use wire::Flow;
@@ -17,7 +18,9 @@ impl Proxy {
             || self.config.role == Role::Standalone
             || (message.method() == Method::Options && self.is_to_us(flow, message))
             || if self.on_phones_side(flow) {
-                message.method() == Method::Register || self.registry.on_flow(flow).next().is_some()
+                message.method() == Method::Register
+                    || self.registry.on_flow(flow).next().is_some()
+                    || self.trunk_phone(flow).is_some()
             } else {
                 self.is_upstream(flow)
             }

@@ -29,7 +29,7 @@ pub(crate) struct Target {
 }
 
 impl Target {
-    fn binding(binding: &Binding) -> Self {
+    pub(crate) fn binding(binding: &Binding) -> Self {
         Self {
             uri: Some(binding.contact.clone()),
             hop: Hop::Flow(binding.flow),
@@ -124,8 +124,7 @@ impl Proxy {
             if self.names_us(flow, &uri) {
                 return Err(Reject::new(404, "This address is an outbound proxy, the domain is your provider's"));
             }
-            let phone = self.registry.on_flow(flow).next().and_then(|b| b.phone);
-            return Ok(vec![self.upstream_target(&uri, phone)?]);
+            return Ok(vec![self.upstream_target(&uri, self.phone_on(flow))?]);
         }
         let forged = uri.params.find(crate::token::PARAM).is_some();
         if forged || !self.names_us(flow, &uri) {
@@ -140,6 +139,12 @@ impl Proxy {
         let mut fitting = self.registry.bindings().filter(fits).map(|b| b.id);
         let found = fitting.next().filter(|_| fitting.next().is_none());
         drop(fitting);
+        if found.is_none() {
+            let trunk = self.trunk_targets(flow, message, &uri);
+            if !trunk.is_empty() {
+                return Ok(trunk);
+            }
+        }
         self.observe(Observed::ContactWithoutToken { found: found.is_some() });
         found.ok_or(UNKNOWN).and_then(|id| self.bound(id)).map(|t| vec![t])
     }
