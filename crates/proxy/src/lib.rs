@@ -25,6 +25,7 @@ mod dialog;
 mod digest;
 mod held;
 mod keepalive;
+mod late;
 mod locate;
 mod machine;
 mod observed;

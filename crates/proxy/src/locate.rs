@@ -222,7 +222,7 @@ impl Proxy {
 
     /// What we can speak toward an aim: the transports of that side's
     /// listeners, the usual ones first.
-    fn transports(&self, aim: &Aim) -> Vec<Transport> {
+    pub(crate) fn transports(&self, aim: &Aim) -> Vec<Transport> {
         let mut can: Vec<Transport> = self
             .config
             .listeners

@@ -36,7 +36,7 @@ impl Proxy {
         };
         match context.branches.iter().position(|b| b.number == number) {
             Some(index) => self.branch_response(now, &mut context, index, flow, message, status),
-            None => self.observe(Observed::Dropped { side, reason: DropReason::StrayResponse }),
+            None => self.late_response(&context, number, flow, message),
         }
         self.keep(now, context);
     }

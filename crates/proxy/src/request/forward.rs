@@ -13,6 +13,7 @@ use super::route::Routed;
 use super::target::GONE;
 use super::{Reject, Target, breadth};
 use crate::dialog::callee;
+use crate::late::Abandoned;
 use crate::locate::{Hop, Located, Way};
 use crate::rewrite::{body, contact, record_route, via};
 use crate::session_timer;
@@ -125,7 +126,7 @@ impl Proxy {
         let target = context.branches[index].target.clone();
         let seed = self.chance(&target.hop);
         let (way, others) = match self.ways(now, &target.hop, seed) {
-            Located::At(mut ways) => (ways.remove(0), ways),
+            Located::At(ways) => secure_first(&target, context.request.message(), ways),
             Located::Wait => return Err(Stop::Wait(PARK_LOCATE)),
             Located::Nowhere(reject) => return Err(Stop::Reject(reject)),
         };
@@ -215,7 +216,11 @@ impl Proxy {
         let of = old.target.hop.upstreams().to_vec();
         let target = Target { hop: Hop::Way { way: next, of }, ..old.target.clone() };
         let others = std::mem::take(&mut old.others);
-        *old = Branch { others, ..Branch::new(target, context.flow, number) };
+        let mut abandoned = std::mem::take(&mut old.abandoned);
+        if context.invite && failure == Failure::Silent {
+            abandoned.push(Abandoned { number: old.number, flow: old.flow, sent: std::mem::take(&mut old.sent) });
+        }
+        *old = Branch { others, abandoned, ..Branch::new(target, context.flow, number) };
         self.send_branches(now, context);
         true
     }
@@ -469,6 +474,17 @@ impl Proxy {
     pub(crate) fn is_proven(&self, flow: Flow) -> bool {
         flow.transport.reliable() || self.registry.on_flow(flow).next().is_some() || self.is_upstream(flow)
     }
+}
+
+/// The first way and those behind it; for a `sips:` target only the encrypted
+/// ones, where there are any.
+fn secure_first(target: &Target, message: Message<'_>, mut ways: Vec<Way>) -> (Way, Vec<Way>) {
+    let uri = target.uri.as_deref().unwrap_or(message.request_uri());
+    let sips = Uri::parse(uri).is_ok_and(|uri| uri.scheme == sip::Scheme::Sips);
+    if sips && ways.iter().any(|way| way.flow.transport.is_secure()) {
+        ways.retain(|way| way.flow.transport.is_secure());
+    }
+    (ways.remove(0), ways)
 }
 
 /// Why a branch was not sent.

@@ -200,7 +200,10 @@ impl Proxy {
             None => &party.contact,
         };
         let goal = Goal::of(&Uri::parse(raw).ok()?)?;
-        Some(Hop::Host(self.aim(goal, party.flow.listener)))
+        let mut aim = self.aim(goal, party.flow.listener);
+        // A transport that we do not speak: the dialog came about all the same.
+        aim.goal.transport = aim.goal.transport.filter(|transport| self.transports(&aim).contains(transport));
+        Some(Hop::Host(aim))
     }
 
     /// OPTIONS to ourselves (§11.2).

@@ -9,6 +9,7 @@ use wire::Flow;
 use wire::sip::{Message, Method, Status, Stored, Via};
 
 use super::{Client, Key, Server};
+use crate::late::Abandoned;
 use crate::locate::Way;
 use crate::register::Registration;
 use crate::request::Target;
@@ -82,6 +83,8 @@ pub(crate) struct Branch {
     pub(crate) way: Option<Way>,
     /// Further ones, should this one fail; the next is the last.
     pub(crate) others: Vec<Way>,
+    /// Copies that went to servers which were given up.
+    pub(crate) abandoned: Vec<Abandoned>,
     /// As sent.
     pub(crate) sent: Vec<u8>,
     /// Our CANCEL for it: transaction and bytes.
@@ -107,6 +110,7 @@ impl Branch {
             flow,
             way: None,
             others: Vec::new(),
+            abandoned: Vec::new(),
             sent: Vec::new(),
             cancel: None,
             cancel_wanted: None,
