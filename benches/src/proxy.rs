@@ -244,7 +244,7 @@ impl Border {
                         self.input(Input::Fact(Fact::Closed { stream, legs: Box::default() }));
                     }
                     Output::Resolve(question) => {
-                        let address = Address { remote: CORE.remote.ip(), local: LISTENERS[0].1.into() };
+                        let address = Address { remote: CORE.remote.0.into(), local: LISTENERS[0].1.into() };
                         let records = Records::Addresses(vec![address]);
                         let answer = Answer::Found { records, ttl: Duration::from_secs(60) };
                         self.input(Input::Resolved { question, answer });
