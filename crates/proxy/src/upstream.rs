@@ -7,9 +7,11 @@
 //! missed probe or a transport error (§16.9), and *busy* for as long as the
 //! Retry-After of its 503 says (§21.5.4): it gets no new request. After a
 //! request that it left without any response it is no longer first choice.
-//! It comes back slowly, so that phones do not flap: after [`GOOD`] answered
-//! probes in a row and [`HOLD`] since its last failure.
+//! It comes back slowly, so that phones do not flap: after three answered
+//! probes in a row and half a minute since its last failure ([`health`]).
 //! Must not end or move what is under way inside a dialog.
+
+mod health;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -24,15 +26,8 @@ use crate::locate::{Aim, Goal, Hop, Located, Way, numeric, unresolved};
 use crate::request::Reject;
 use crate::transaction::{Branch, Context, Id};
 use crate::{FailoverCause, Observed, Proxy, UpstreamState};
+use health::{Health, SPREAD};
 
-/// Probes in a row that an address answers before it is first choice again.
-const GOOD: u8 = 3;
-/// Time since its last failure before it is first choice again; up to [`SPREAD`] longer.
-const HOLD: Duration = Duration::from_secs(30);
-/// By how much the time above differs, so that not all come back at one moment.
-const SPREAD: Duration = Duration::from_secs(10);
-/// One that never answers probes is tried again by a request; later each time, at most after this.
-const LONGEST_HOLD: Duration = Duration::from_secs(600);
 /// Longest Retry-After that is respected.
 const LONGEST_PAUSE: Duration = Duration::from_secs(3600);
 /// A new request that an upstream leaves without any response goes to the next
@@ -60,27 +55,6 @@ pub(crate) struct Upstreams {
     due: BTreeMap<u16, Instant>,
 }
 
-/// What is known of one address.
-#[derive(Debug, Default, Clone, Copy)]
-struct Health {
-    /// It has answered a probe: from then on silence means something.
-    answers: bool,
-    /// A probe is under way.
-    probing: bool,
-    /// One was answered or missed.
-    probed: bool,
-    /// Answers in a row since it failed.
-    good: u8,
-    /// When it failed last, while it is not first choice again.
-    failed: Option<Instant>,
-    /// How long after that it is not.
-    hold: Duration,
-    /// Failures in a row.
-    strikes: u32,
-    /// It asked not to be asked before.
-    pause: Option<Instant>,
-}
-
 /// What went wrong with an address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Failure {
@@ -100,41 +74,6 @@ impl Failure {
             Self::Silent | Self::Missed => FailoverCause::Silent,
             Self::Unsent => FailoverCause::Unreachable,
             Self::Refused(_) => FailoverCause::Unavailable,
-        }
-    }
-}
-
-impl Health {
-    fn state(&self, now: Instant) -> UpstreamState {
-        if self.pause.is_some_and(|until| now < until) {
-            return UpstreamState::Busy;
-        }
-        match self.failed {
-            // Nothing but a request can find out.
-            Some(at) if !self.answers && now >= at + self.hold => UpstreamState::Silent,
-            Some(_) if self.good == 0 => UpstreamState::Down,
-            Some(_) => UpstreamState::Returning,
-            None if self.answers => UpstreamState::Up,
-            None => UpstreamState::Silent,
-        }
-    }
-
-    fn fail(&mut self, now: Instant, spread: Duration) {
-        self.hold = (HOLD + spread).saturating_mul(if self.answers { 1 } else { 1 << self.strikes.min(5) });
-        self.hold = self.hold.min(LONGEST_HOLD);
-        self.strikes = self.strikes.saturating_add(1);
-        self.failed = Some(now);
-        self.good = 0;
-    }
-
-    /// A probe (`probe`) or a request was answered.
-    fn answered(&mut self, now: Instant, probe: bool) {
-        self.answers |= probe;
-        let Some(failed) = self.failed else { return };
-        // Requests show that it lives, but only probes come by a clock.
-        self.good = if probe { self.good.saturating_add(1) } else { self.good.max(1) };
-        if now >= failed + self.hold && (self.good >= GOOD || !self.answers) {
-            *self = Self { failed: None, good: 0, strikes: 0, ..*self };
         }
     }
 }
