@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 use media::{Fact, PortRange, ports};
 use nat::{Advertise, Side};
 use proxy::config::{Listener, Media, MediaKeepAlive, Role, Upstream};
-use proxy::{Config, Input, Location, Output, Proxy};
+use proxy::question::{Address, Answer, Records};
+use proxy::{Config, Input, Output, Proxy};
 use wire::sip::compose::Response;
 use wire::sip::{Contact, Limits, Name, Status, Stored};
 use wire::{Flow, ListenerId, Transport};
@@ -109,10 +110,12 @@ fn config() -> Config {
         listeners: LISTENERS.map(listener).into(),
         upstreams: vec![Upstream {
             host: "10.0.0.5".into(),
-            port: 5060,
-            transport: Transport::Udp,
+            port: Some(5060),
+            transport: None,
+            sips: false,
             domain: None,
             comedia: false,
+            default_phone: None,
         }],
         networks: vec![],
         phones: vec![],
@@ -240,10 +243,11 @@ impl Border {
                     Output::Media(media::Command::Close { stream }) => {
                         self.input(Input::Fact(Fact::Closed { stream, legs: Box::default() }));
                     }
-                    Output::Locate { host, port, .. } => {
-                        let remote = CORE.remote.into();
-                        let locations = vec![Location { remote, local: LISTENERS[0].1.into() }];
-                        self.input(Input::Located { host, port, locations });
+                    Output::Resolve(question) => {
+                        let address = Address { remote: CORE.remote.0.into(), local: LISTENERS[0].1.into() };
+                        let records = Records::Addresses(vec![address]);
+                        let answer = Answer::Found { records, ttl: Duration::from_secs(60) };
+                        self.input(Input::Resolved { question, answer });
                     }
                     Output::Connect { .. }
                     | Output::Close { .. }

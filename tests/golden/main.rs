@@ -9,7 +9,10 @@
 //! inputs. In the head `# user name password` makes an account, `# phone pings` and
 //! `# upstream pings` show our pings and leave their answers to the transcript, and
 //! `# unmapped` keeps STUN silent, `# ports are slow` binds none before `<<< ports`, and what is asserted
-//! from an address is believed where `# IP is trusted`; `# upstream is NAME at IP IP` gives it a name. `side/transport` in
+//! from an address is believed where `# IP is trusted`; `# upstream is NAME at IP IP` gives it a name;
+//! `# upstream sip:NAME` (and `domain=`, `default_phone=` behind it) for each of several, `# dns NAME KIND …` for what the
+//! resolver knows, `# phone NAME at PREFIX` for a phone that is known by its address. Pings are answered except between
+//! `<<< pings unanswered IP` and `<<< pings answered IP`. `side/transport` in
 //! place of a side is a connection: it opens with its first message or by `<<< opened side/transport
 //! address NAMES` (of the peer's certificate), ends by `<<< closed …`, and `<<< crlf …` is a pong. TCP is
 //! there wherever UDP is; `# listener outer tls` adds another transport, `# upstream by tcp` reaches

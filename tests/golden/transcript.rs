@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use proxy::config::User;
+use proxy::config::{Upstream, User};
 use wire::Transport;
 
 use crate::digest;
@@ -29,6 +29,21 @@ pub(crate) fn run(role: &str, text: &str) -> String {
         slow_ports: says("ports are slow"),
         trusted: text.lines().find_map(|l| l.strip_prefix("# ")?.strip_suffix(" is trusted")).map(str::to_owned),
         upstream,
+        upstreams: text.lines().filter_map(|line| line.strip_prefix("# upstream sip:")).map(upstream_of).collect(),
+        dns: text
+            .lines()
+            .filter_map(|line| line.strip_prefix("# dns "))
+            .map(|line| {
+                let mut words = line.split(' ').map(str::to_owned);
+                let mut word = || words.next().expect("a name and a kind");
+                (word(), word(), words.collect())
+            })
+            .collect(),
+        phones_at: text
+            .lines()
+            .filter_map(|line| line.strip_prefix("# phone ")?.split_once(" at "))
+            .map(|(phone, prefix)| (phone_number(phone), prefix.parse().expect("a prefix")))
+            .collect(),
         upstream_by: text.lines().find_map(|l| l.strip_prefix("# upstream by ")).map(transport),
         listens: text
             .lines()
@@ -58,6 +73,8 @@ pub(crate) fn run(role: &str, text: &str) -> String {
             [_, "opened", side, remote, ref names @ ..] => {
                 world.opened(side, remote, names.iter().map(|name| (*name).to_owned()).collect())
             }
+            [_, "pings", "unanswered", ip] => world.pings_answered(ip, false),
+            [_, "pings", "answered", ip] => world.pings_answered(ip, true),
             [_, "closed", side, remote] => world.closed(side, remote),
             [_, "crlf", side, remote] => world.crlf(side, remote),
             [_, side, remote] => world.receive(side, remote, &message(&digest::expand(&names.put_back(&body)))),
@@ -69,6 +86,37 @@ pub(crate) fn run(role: &str, text: &str) -> String {
         }
     }
     out
+}
+
+/// `HOST` or `HOST:PORT`, then `domain=NAME` and `default_phone=NAME` if they are wanted.
+fn upstream_of(words: &str) -> Upstream {
+    let mut words = words.split(' ');
+    let place = words.next().unwrap_or_default();
+    let (host, port) = match place.rsplit_once(':') {
+        Some((host, port)) => (host, Some(port.parse().expect("a port"))),
+        None => (place, None),
+    };
+    let mut upstream = Upstream {
+        host: host.to_owned(),
+        port,
+        transport: None,
+        sips: false,
+        domain: None,
+        comedia: false,
+        default_phone: None,
+    };
+    for (key, value) in words.filter_map(|word| word.split_once('=')) {
+        match key {
+            "domain" => upstream.domain = Some(value.to_owned()),
+            "default_phone" => upstream.default_phone = Some(phone_number(value)),
+            _ => panic!("what is {key} of an upstream?"),
+        }
+    }
+    upstream
+}
+
+fn phone_number(name: &str) -> usize {
+    ["reception", "booth"].iter().position(|phone| *phone == name).expect("a phone of the configuration")
 }
 
 fn transport(name: &str) -> Transport {

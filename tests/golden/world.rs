@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 use media::{PortRange, RangeId, ports};
 use nat::{Advertise, Mapped, Network, Prefix, Side};
 use proxy::config::{Listener, Media, MediaKeepAlive, Phone, Role, Upstream, User};
-use proxy::{Config, Input, Location, Output, Proxy, Work};
+use proxy::question::{Address, Answer, Kind, Naptr, Question, Records, Srv};
+use proxy::{Config, Input, Output, Proxy, Work};
 use wire::{Flow, ListenerId, Transmit, Transport};
 
 /// What a transcript's head asks for.
@@ -28,6 +29,12 @@ pub(crate) struct Head {
     pub(crate) trusted: Option<String>,
     /// The upstream's name and its addresses, instead of a numeric one.
     pub(crate) upstream: Option<(String, Vec<IpAddr>)>,
+    /// Upstreams instead of the usual one.
+    pub(crate) upstreams: Vec<Upstream>,
+    /// What the resolver knows: a name, a kind, and the rest of the record.
+    pub(crate) dns: Vec<(String, String, Vec<String>)>,
+    /// Phones that are known by their address.
+    pub(crate) phones_at: Vec<(usize, nat::Prefix)>,
     /// The upstream is reached over this.
     pub(crate) upstream_by: Option<Transport>,
     /// Listeners beside UDP and TCP.
@@ -49,6 +56,8 @@ pub(crate) struct World {
     connections: BTreeMap<(ListenerId, SocketAddr), u32>,
     /// Connections that nothing but hidden pings went over yet.
     unseen: BTreeMap<Flow, String>,
+    /// Whose pings are not answered now.
+    silent: BTreeSet<IpAddr>,
     sent: BTreeSet<(SocketAddr, Vec<u8>)>,
 }
 
@@ -74,10 +83,12 @@ fn config(role: &str, users: Vec<User>) -> Config {
     };
     let upstream = |host: &str| Upstream {
         host: host.into(),
-        port: 5060,
-        transport: Transport::Udp,
+        port: Some(5060),
+        transport: None,
+        sips: false,
         domain: None,
         comedia: false,
+        default_phone: None,
     };
     let (role, listeners, upstreams) = match role {
         "border" => (
@@ -160,7 +171,14 @@ impl World {
             listener.secure = head.secure.as_deref() == Some(listener.side.as_str());
         }
         if let (Some(upstream), Some(transport)) = (config.upstreams.first_mut(), head.upstream_by) {
-            upstream.transport = transport;
+            upstream.transport = Some(transport);
+        }
+        if !head.upstreams.is_empty() {
+            config.upstreams.clone_from(&head.upstreams);
+        }
+        for (phone, prefix) in &head.phones_at {
+            let phone = &mut config.phones[*phone];
+            (phone.user, phone.address) = (None, Some(*prefix));
         }
         config.networks.extend(head.trusted.iter().map(|ip| Network {
             prefix: Prefix { ip: ip.parse().expect("an address"), bits: 32 },
@@ -182,6 +200,7 @@ impl World {
             asked: Vec::new(),
             connections: BTreeMap::new(),
             unseen: BTreeMap::new(),
+            silent: BTreeSet::new(),
             sent: BTreeSet::new(),
         };
         world.drain(&mut Vec::new());
@@ -251,6 +270,17 @@ impl World {
         self.input(Input::Stop)
     }
 
+    /// From now on the pings to an address are answered, or not.
+    pub(crate) fn pings_answered(&mut self, ip: &str, answered: bool) -> Vec<String> {
+        let ip = ip.parse().expect("an address");
+        if answered {
+            self.silent.remove(&ip);
+        } else {
+            self.silent.insert(ip);
+        }
+        Vec::new()
+    }
+
     /// What the machine holds.
     pub(crate) fn work(&self) -> Work {
         self.proxy.work()
@@ -294,7 +324,7 @@ impl World {
     /// Is it a ping of ours (OPTIONS), which peers answer unless the head says otherwise?
     fn answers(&self, transmit: &Transmit) -> bool {
         let text = String::from_utf8_lossy(&transmit.bytes);
-        let upstream = self.config.upstreams.iter().any(|u| text.starts_with(&format!("OPTIONS sip:{}:", u.host)));
+        let upstream = self.config.upstreams.iter().any(|u| text.starts_with(&format!("OPTIONS {}", u.uri())));
         let shown = if upstream { self.head.upstream_pings } else { self.head.phone_pings };
         !shown && text.starts_with("OPTIONS ") && text.contains("\r\nFrom: <sip:siplatch@")
     }
@@ -331,6 +361,9 @@ impl World {
         while let Some(output) = self.proxy.poll_output() {
             match output {
                 Output::Transmit(transmit) if self.answers(&transmit) => {
+                    if self.silent.contains(&transmit.flow.remote.ip()) {
+                        continue;
+                    }
                     let answer = pong(&transmit.bytes);
                     self.proxy.handle_input(self.now, Input::Received { flow: transmit.flow, bytes: &answer });
                 }
@@ -362,18 +395,46 @@ impl World {
                 Output::Media(command) => self.media(&command, out),
                 Output::Ports(command) if self.head.slow_ports => self.asked.push(command),
                 Output::Ports(command) => self.ports(command),
-                Output::Locate { host, port, listener } => self.locate(host, port, listener),
+                Output::Resolve(question) => self.resolve(question),
                 Output::Changed(_) | Output::Observed(_) | Output::Traced(_) => {}
             }
         }
     }
 
-    /// A resolver that knows the upstream only.
-    fn locate(&mut self, host: String, port: u16, listener: ListenerId) {
-        let local = self.config.listeners[usize::from(listener.0)].bind.ip();
-        let known = self.head.upstream.iter().filter(|(name, _)| *name == host).flat_map(|(_, ips)| ips);
-        let locations = known.map(|ip| Location { remote: SocketAddr::new(*ip, port), local }).collect();
-        self.proxy.handle_input(self.now, Input::Located { host, port, locations });
+    /// A resolver that knows what the head says.
+    fn resolve(&mut self, question: Question) {
+        let local = self.config.listeners[0].bind.ip();
+        let upstream = self.head.upstream.iter().filter(|(name, _)| *name == question.name);
+        let mut addresses: Vec<IpAddr> = upstream.flat_map(|(_, ips)| ips.clone()).collect();
+        let (mut naptr, mut srv) = (Vec::new(), Vec::new());
+        for (name, kind, words) in &self.head.dns {
+            let number = |index: usize| words[index].parse::<u16>().expect("a number");
+            match kind.as_str() {
+                _ if *name != question.name => {}
+                "A" | "AAAA" => addresses.extend(words.iter().map(|ip| ip.parse::<IpAddr>().expect("an address"))),
+                "SRV" => {
+                    let (priority, weight, port) = (number(0), number(1), number(2));
+                    srv.push(Srv { priority, weight, port, target: words[3].clone() });
+                }
+                "NAPTR" => naptr.push(Naptr {
+                    order: number(0),
+                    preference: number(1),
+                    flags: words[2].clone(),
+                    service: words[3].clone(),
+                    replacement: words[4].clone(),
+                }),
+                _ => panic!("what is a record {kind}?"),
+            }
+        }
+        let records = match question.kind {
+            Kind::Naptr => (!naptr.is_empty()).then_some(Records::Naptr(naptr)),
+            Kind::Srv => (!srv.is_empty()).then_some(Records::Srv(srv)),
+            Kind::Addresses => (!addresses.is_empty())
+                .then(|| Records::Addresses(addresses.into_iter().map(|remote| Address { remote, local }).collect())),
+        };
+        let ttl = Duration::from_secs(60);
+        let answer = records.map_or(Answer::Nothing { ttl }, |records| Answer::Found { records, ttl });
+        self.proxy.handle_input(self.now, Input::Resolved { question, answer });
     }
 
     fn ports(&mut self, command: ports::Command) {

@@ -67,7 +67,7 @@ fn refusals(bytes: &[u8]) -> Vec<u16> {
             | Output::Proven { .. }
             | Output::Media(_)
             | Output::Ports(_)
-            | Output::Locate { .. }
+            | Output::Resolve(_)
             | Output::Changed(_)
             | Output::Observed(_)
             | Output::Traced(_) => {}

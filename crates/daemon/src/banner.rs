@@ -108,10 +108,14 @@ fn reached_at(listener: &Listener, row: &ListenerRow, addresses: &[IpAddr]) -> V
 fn facts(settings: &Settings, known: &Known<'_>) -> Vec<(&'static str, String)> {
     let config = &settings.proxy;
     let mut facts = Vec::new();
-    for upstream in &config.upstreams {
+    for (index, upstream) in config.upstreams.iter().enumerate() {
         let whom = if config.role == Role::Office { "Provider" } else { "Core" };
         let domain = upstream.domain.as_ref().map(|domain| format!(", for {domain}")).unwrap_or_default();
-        facts.push((whom, format!("sip:{}:{}{domain}", upstream.host, upstream.port)));
+        let behind = config.upstreams[..index].iter().any(|other| other.domain == upstream.domain);
+        let turn = if behind { ", when the one before it does not answer" } else { "" };
+        let trunk = upstream.default_phone.and_then(|phone| config.phones.get(phone));
+        let trunk = trunk.map(|phone| format!(", its calls go to {}", phone.name)).unwrap_or_default();
+        facts.push((whom, format!("{}{domain}{turn}{trunk}", upstream.uri())));
     }
     for (listener, row) in config.listeners.iter().zip(known.listeners) {
         let side = match listener.phone.and_then(|at| config.phones.get(at)) {

@@ -31,7 +31,7 @@ use wire::{Flow, ListenerId, Transmit, Transport};
 
 use crate::admin::Shared;
 use crate::config::Settings;
-use crate::metrics::label::{Datagram, Finding, Label as _, Truth};
+use crate::metrics::label::{Datagram, Finding, Label as _, Lookup};
 use crate::metrics::table::Name;
 use budget::Budget;
 use journal::Journal;
@@ -235,9 +235,10 @@ impl<B: FnOnce()> Edge<B> {
             self.relay.receive(now);
         }
         match wake.answer {
-            Some(Answer::Located { host, port, locations }) => {
-                self.shared.metrics.count(Name::Locates, &[Truth::from(!locations.is_empty()).label()]);
-                self.inputs.push_back(Input::Located { host, port, locations });
+            Some(Answer::Resolved { question, answer }) => {
+                let outcome = Lookup::of(&answer);
+                self.shared.metrics.count(Name::Lookups, &[question.kind.label(), outcome.label()]);
+                self.inputs.push_back(Input::Resolved { question, answer });
             }
             Some(Answer::Servers { side, addresses, all }) => {
                 self.stun.resolved(now, side, addresses, all);
@@ -380,10 +381,7 @@ impl<B: FnOnce()> Edge<B> {
             Output::Close { .. } | Output::Proven { .. } => {}
             Output::Media(command) => self.relay.order(now, command),
             Output::Ports(command) => self.relay.plan(now, command),
-            Output::Locate { host, port, listener } => {
-                let bind = self.sockets.config(listener).map(|listener| listener.bind);
-                self.lookups.locate(host, port, bind);
-            }
+            Output::Resolve(question) => self.lookups.resolve(question),
             Output::Changed(change) => self.shared.view.change(&change),
             Output::Traced(traced) => self.watchers.tell(clock::unix_time(), *traced),
             Output::Observed(event) => {

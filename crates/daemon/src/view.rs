@@ -11,7 +11,7 @@ use dashmap::DashMap;
 use media::stats::LegCounts;
 use media::{Component, Fact, StreamId};
 use nat::{Side, Source};
-use proxy::Observed;
+use proxy::{Observed, UpstreamState};
 use registry::{Binding, BindingId, Call, CallKind, CallState, Change, Key, PassId, Record};
 use wire::ListenerId;
 
@@ -23,7 +23,7 @@ pub(crate) struct View {
     bindings: DashMap<BindingId, Binding>,
     calls: DashMap<PassId, CallRow>,
     streams: DashMap<StreamId, StreamRow>,
-    upstreams: DashMap<usize, bool>,
+    upstreams: DashMap<usize, UpstreamState>,
     listeners: DashMap<u16, ListenerRow>,
     workers: DashMap<u8, bool>,
     ports: DashMap<(IpAddr, u16), media::ports::Counts>,
@@ -97,8 +97,8 @@ impl View {
 
     /// An event of the signalling machine. Most are for the metrics only.
     pub(crate) fn observe(&self, event: &Observed) {
-        if let Observed::UpstreamPing { upstream, alive } = event {
-            self.upstreams.insert(*upstream, *alive);
+        if let Observed::Upstream { upstream, state } = event {
+            self.upstreams.insert(*upstream, *state);
         } else if let Observed::AdvertisedChanged { listener, address, by } = event {
             let mut row = self.listeners.entry(listener.0).or_default();
             row.found = *address;

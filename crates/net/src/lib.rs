@@ -29,7 +29,7 @@ mod poll;
 pub use addresses::addresses;
 pub use alarm::Alarm;
 pub use datapath::{Report, WorkerHandle, spawn_workers};
-pub use dns::resolve;
+pub use dns::{Resolver, resolve};
 pub use limits::raise_nofile;
 pub use ports::Ports;
 pub use transport::UdpListener;

@@ -48,11 +48,12 @@ impl Proxy {
             return None;
         }
         let target = self.toward(call, to, routed.next.as_deref())?;
-        let Located::At(out) = self.locate(now, &target.hop) else { return None };
-        self.advertised(out)?;
-        let own = self.own(out);
         let branch = message.top_via().ok().and_then(|v| v.branch()).unwrap_or_default();
         let digest = self.key.digest("ack", &[branch, message.call_id(), &pass.0.to_be_bytes()]);
+        // A retransmitted one goes to the same server (RFC 3263 §4.3).
+        let Located::At(out) = self.locate_by(now, &target.hop, digest) else { return None };
+        self.advertised(out)?;
+        let own = self.own(out);
         let value = via::stateless(own, digest);
         let mut edit = Edit::new();
         self.route_edit(flow, message, &target, &value, &routed, &mut edit);

@@ -11,8 +11,8 @@ use crate::transaction::Context;
 /// anything else no answer at all (RFC 4320 §4.2).
 ///
 /// Any 6xx comes first, then the lowest class, within it what helps the caller
-/// most. A 503 would make our peer avoid us, so it is the last of all: it goes
-/// back only where every branch ended so.
+/// most. A 503 would make our peer avoid us, so it is the last of all; whether
+/// it goes back as one is decided in [`upstream`](crate::upstream).
 pub(crate) fn of(context: &Context) -> Option<usize> {
     let rank = |status: Status| match (status.class(), status.0) {
         (6, _) => (0, 0),

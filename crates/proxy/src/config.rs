@@ -65,16 +65,31 @@ pub struct Listener {
 /// A next hop toward the core or the provider.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Upstream {
-    /// Host name or numeric address.
+    /// Host name or numeric address, IPv6 without brackets.
     pub host: String,
-    /// Port, 5060 if not written.
-    pub port: u16,
-    /// Transport.
-    pub transport: Transport,
+    /// Port, if written: a name without one is looked up as RFC 3263 §4.2 says.
+    pub port: Option<u16>,
+    /// Transport, if written.
+    pub transport: Option<Transport>,
+    /// The scheme is sips: nothing but TLS.
+    pub sips: bool,
     /// Only for requests of this domain.
     pub domain: Option<String>,
     /// It latches (RFC 7362), so our own address in SDP need not be reachable.
     pub comedia: bool,
+    /// The `[[phone]]` of a trunk without registration: calls that fit no binding go to it.
+    pub default_phone: Option<usize>,
+}
+
+impl Upstream {
+    /// Its URI as it would be written.
+    pub fn uri(&self) -> String {
+        let scheme = if self.sips { "sips" } else { "sip" };
+        let host = if self.host.contains(':') { format!("[{}]", self.host) } else { self.host.clone() };
+        let port = self.port.map(|port| format!(":{port}")).unwrap_or_default();
+        let transport = self.transport.map(|t| format!(";transport={}", t.via().to_ascii_lowercase()));
+        format!("{scheme}:{host}{port}{}", transport.unwrap_or_default())
+    }
 }
 
 /// A `[[phone]]`: selectors, and what belongs to it.

@@ -68,7 +68,7 @@ impl Proxy {
             });
             return Ok(pass);
         }
-        let calling = binding.and_then(|(_, phone)| phone);
+        let calling = self.phone_on(flow);
         let phone = calling.or_else(|| targets.first().and_then(|t| t.phone));
         if kind == CallKind::Invite
             && let Some(phone) = phone

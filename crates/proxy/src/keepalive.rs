@@ -11,12 +11,13 @@ use wire::sip::compose::Request;
 use wire::sip::{Message, Method, Status, Uri};
 use wire::{Flow, ListenerId};
 
-use crate::config::Role;
-use crate::locate::{Hop, Located};
+use crate::config::{Role, Upstream};
+use crate::locate::{Hop, Way};
 use crate::request::Target;
 use crate::rewrite::via;
 use crate::timer::Timer;
 use crate::transaction::{Context, Purpose};
+use crate::upstream::PROBE_PATIENCE;
 use crate::{Observed, Proxy};
 
 /// Pause before a listener without an address tries again.
@@ -72,45 +73,44 @@ impl Proxy {
         if self.config.role == Role::Standalone || config.side == self.config.role.phones() {
             return;
         }
-        let spoken = self.config.upstreams.iter().filter(|u| u.transport == config.transport);
-        let upstreams: Vec<(String, u16)> = spoken.map(|u| (u.host.clone(), u.port)).collect();
-        if upstreams.is_empty() {
-            return;
-        }
-        for (host, port) in upstreams {
-            self.keep_located(now, host, port, ListenerId(listener));
-        }
-        self.timers.arm(now, Timer::Upstream(listener));
+        self.arm_upstream(now, listener, now);
     }
 
     pub(crate) fn upstream_due(&mut self, now: Instant, listener: u16) {
-        let mut due = Schedule::UPSTREAM.next(now, &mut self.rng);
-        let transport = self.config.listeners.get(usize::from(listener)).map(|l| l.transport);
-        for (upstream, config) in self.config.clone().upstreams.iter().enumerate() {
-            if transport != Some(config.transport) {
+        let (probes, complete) = self.probes_due(now, listener);
+        for way in probes {
+            let Some(uri) = way.upstream.and_then(|upstream| self.config.upstreams.get(upstream)).map(Upstream::uri)
+            else {
                 continue;
-            }
-            let hop = Hop::Host { host: config.host.clone(), port: config.port, listener: ListenerId(listener) };
-            match self.locate(now, &hop) {
-                Located::At(flow) => {
-                    let uri = format!("sip:{}:{}", config.host, config.port);
-                    let target = Target { uri: Some(uri.clone().into_bytes()), hop, binding: None, phone: None };
-                    let purpose = Purpose::PingUpstream { listener, upstream };
-                    self.ask_options(now, flow, target, purpose, &format!("<{uri}>"));
-                }
-                Located::Wait | Located::Nowhere => due = now + RETRY,
+            };
+            let flow = self.take(&way);
+            let probed = way.flow;
+            let hop = Hop::Way { way, of: Vec::new() };
+            let target = Target { uri: Some(uri.clone().into_bytes()), hop, binding: None, phone: None };
+            let purpose = Purpose::PingUpstream { listener };
+            if let Some(id) = self.ask_options(now, flow, target, purpose, &format!("<{uri}>")) {
+                self.probing(probed);
+                self.hurry(now, id, PROBE_PATIENCE);
             }
         }
-        self.timers.arm(due, Timer::Upstream(listener));
+        let due = if complete { self.next_probes(now, listener) } else { now + RETRY };
+        self.arm_upstream(now, listener, due);
     }
 
-    pub(crate) fn ask_options(&mut self, now: Instant, flow: Flow, target: Target, purpose: Purpose, to: &str) {
+    pub(crate) fn ask_options(
+        &mut self,
+        now: Instant,
+        flow: Flow,
+        target: Target,
+        purpose: Purpose,
+        to: &str,
+    ) -> Option<crate::transaction::Id> {
         let own = self.own(flow);
         let (tag, call_id) = (self.fresh_text(), self.fresh_text());
         let from = format!("<sip:siplatch@{own}>;tag={tag}");
         let uri = target.uri.clone().unwrap_or_default();
         if Uri::parse(&uri).is_err() {
-            return;
+            return None;
         }
         self.originate(now, flow, target, purpose, |via| {
             let mut bytes = Vec::with_capacity(384);
@@ -127,7 +127,7 @@ impl Proxy {
             }
             .write(&mut bytes);
             bytes
-        });
+        })
     }
 
     /// The answer to a request of our own.
@@ -151,9 +151,11 @@ impl Proxy {
                     self.registry.pinged(id, true);
                 }
             }
-            Purpose::PingUpstream { listener, upstream } => {
-                self.observe(Observed::UpstreamPing { upstream, alive: true });
-                self.ask_for_tcp(now, upstream, context.flow);
+            Purpose::PingUpstream { listener } => {
+                if let Some(way) = probed(context) {
+                    self.probed(now, way.flow, Some(message));
+                    self.ask_for_tcp(now, &way);
+                }
                 if let Some(seen) = message.top_via().ok().as_ref().and_then(via::observed) {
                     self.seen_by_upstream(listener, flow, seen);
                 }
@@ -176,8 +178,10 @@ impl Proxy {
                     self.observe(Observed::PhoneGone { aor });
                 }
             }
-            Purpose::PingUpstream { upstream, .. } => {
-                self.observe(Observed::UpstreamPing { upstream, alive: false });
+            Purpose::PingUpstream { .. } => {
+                if let Some(way) = probed(context) {
+                    self.probed(now, way.flow, None);
+                }
             }
             Purpose::AskTcp => self.tcp_answered(now, context.flow, false),
             Purpose::Bye | Purpose::Pass | Purpose::Register(_) | Purpose::Create(_) | Purpose::Within { .. } => {}
@@ -219,9 +223,19 @@ impl Proxy {
         if moved {
             // What the upstream saw before is not true any more.
             seen.observed = None;
-            self.timers.arm(now, Timer::Upstream(listener.0));
         }
         let address = seen.observed.or(mapped.map(|m| m.0));
+        if moved {
+            self.arm_upstream(now, listener.0, now);
+        }
         self.observe(Observed::AdvertisedChanged { listener, address, by: "stun" });
+    }
+}
+
+/// The address that a probe went to.
+fn probed(context: &Context) -> Option<Way> {
+    match &context.branches.first()?.target.hop {
+        Hop::Way { way, .. } => Some(way.clone()),
+        Hop::Flow(_) | Hop::Host(_) | Hop::Upstream { .. } => None,
     }
 }

@@ -25,6 +25,7 @@ mod dialog;
 mod digest;
 mod held;
 mod keepalive;
+mod late;
 mod locate;
 mod machine;
 mod observed;
@@ -41,18 +42,21 @@ mod timer;
 mod token;
 pub mod trace;
 mod transaction;
+mod trunk;
+mod upstream;
 
 pub use config::Config;
+pub use locate::question;
 pub use machine::Proxy;
-pub use observed::{Cause, DropReason, MethodLabel, Observed, Oversize};
+pub use observed::{Cause, DropReason, FailoverCause, MethodLabel, Observed, Oversize, UpstreamState};
 pub use trace::{Filter, Traced};
 
-use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use media::ports;
 use nat::Mapped;
+use question::{Answer, Question};
 use registry::Change;
 use wire::{Flow, ListenerId, Transmit};
 
@@ -100,14 +104,12 @@ pub enum Input<'a> {
         /// What STUN says now.
         mapped: Option<Mapped>,
     },
-    /// The answer to [`Output::Locate`].
-    Located {
+    /// The answer to [`Output::Resolve`].
+    Resolved {
         /// As asked.
-        host: String,
-        /// As asked.
-        port: u16,
-        /// In order of preference; empty when the name does not resolve now.
-        locations: Vec<Location>,
+        question: Question,
+        /// What came of it.
+        answer: Answer,
     },
     /// A new configuration, prepared and valid.
     Reconfigure(Arc<Config>),
@@ -125,16 +127,6 @@ pub enum Input<'a> {
 /// Connections that we open are numbered from here on, by the machine; those
 /// that come in are numbered below, by whoever accepts them. 0 is none.
 pub const OUTGOING: u32 = 1 << 31;
-
-/// One address of a next hop (RFC 3263), and the local address that the
-/// kernel would send from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Location {
-    /// Where to.
-    pub remote: SocketAddr,
-    /// From where; what a wildcard listener advertises on this flow.
-    pub local: IpAddr,
-}
 
 /// How much the machine holds, for gauges.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -180,15 +172,8 @@ pub enum Output {
     Media(media::Command),
     /// An order to the ports.
     Ports(ports::Command),
-    /// Resolve a next hop (RFC 3263); answered by [`Input::Located`], also when it fails.
-    Locate {
-        /// Host name or numeric address.
-        host: String,
-        /// Port.
-        port: u16,
-        /// The listener that will send there.
-        listener: ListenerId,
-    },
+    /// Ask the domain name system; answered by [`Input::Resolved`], also when it fails.
+    Resolve(Question),
     /// The registry changed.
     Changed(Change),
     /// Something happened that people count or read about.

@@ -19,7 +19,7 @@ use crate::config::{Config, Listener, Role};
 use crate::connection::{CONNECT, Connections};
 use crate::digest::Nonces;
 use crate::keepalive::Ping;
-use crate::locate::Locations;
+use crate::locate::Cache;
 use crate::request::refusals::Refusals;
 use crate::rewrite::Own;
 use crate::session_timer::Timed;
@@ -28,6 +28,7 @@ use crate::timer::{Timer, Timers};
 use crate::token::{Key, Token, short};
 use crate::trace::Watch;
 use crate::transaction::{Contexts, Id};
+use crate::upstream::Upstreams;
 use crate::{DropReason, Input, Observed, Output, Work};
 
 /// What is known of a listener beyond its configuration.
@@ -53,7 +54,8 @@ pub struct Proxy {
     pub(crate) streams: Streams,
     pub(crate) refusals: Refusals,
     pub(crate) parked: BTreeSet<Id>,
-    pub(crate) locations: Locations,
+    pub(crate) names: Cache,
+    pub(crate) upstreams: Upstreams,
     pub(crate) timers: Timers,
     pub(crate) timed: Timed,
     pub(crate) seen: Vec<Seen>,
@@ -91,7 +93,8 @@ impl Proxy {
             streams: Streams::default(),
             refusals: Refusals::default(),
             parked: BTreeSet::new(),
-            locations: Locations::default(),
+            names: Cache::default(),
+            upstreams: Upstreams::default(),
             timers: Timers::default(),
             timed: Timed::default(),
             seen: vec![Seen::default(); config.listeners.len()],
@@ -126,7 +129,7 @@ impl Proxy {
             }
             Input::Fact(fact) => self.fact(now, &fact),
             Input::Mapped { listener, mapped } => self.mapped(now, listener, mapped),
-            Input::Located { host, port, locations } => self.located(now, &host, port, locations),
+            Input::Resolved { question, answer } => self.resolved(now, &question, answer),
             Input::Reconfigure(config) => self.reconfigure(now, config),
             Input::Watch { watcher, filter } => self.watch(watcher, filter),
             Input::Stop => self.stop(now),
@@ -222,6 +225,7 @@ impl Proxy {
             }
             self.start_upstream_pings(now, index as u16);
         }
+        self.note_ways(now);
         self.settle(now);
     }
 

@@ -82,6 +82,32 @@ pub enum Oversize {
     Failed,
 }
 
+/// What is known of an upstream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum UpstreamState {
+    /// It answers probes.
+    Up,
+    /// It answers again, but is not yet first choice.
+    Returning,
+    /// It has never answered a probe; requests go there all the same.
+    Silent,
+    /// Its 503 asked for a pause (Retry-After).
+    Busy,
+    /// It failed; new requests go elsewhere, or are refused.
+    Down,
+}
+
+/// Why a request went on to another address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum FailoverCause {
+    /// No response came.
+    Silent,
+    /// It could not be sent.
+    Unreachable,
+    /// 503 came.
+    Unavailable,
+}
+
 /// Why a call ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Cause {
@@ -222,12 +248,21 @@ pub enum Observed {
         /// Side of the leg.
         side: Side,
     },
-    /// The upstream answered a ping, or missed it.
-    UpstreamPing {
-        /// Index of the upstream.
+    /// An upstream's state became known, or changed.
+    Upstream {
+        /// Its index.
         upstream: usize,
-        /// It answered.
-        alive: bool,
+        /// Its best address's state.
+        state: UpstreamState,
+    },
+    /// A request that failed went on to the next address.
+    Failover {
+        /// Index of the upstream that it went to.
+        upstream: usize,
+        /// It is another one than before, not another address of the same.
+        other: bool,
+        /// Why.
+        cause: FailoverCause,
     },
     /// A phone stopped answering pings.
     PhoneGone {

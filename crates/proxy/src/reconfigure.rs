@@ -12,7 +12,7 @@ use std::time::Instant;
 use registry::{Binding, BindingId, PassId};
 use wire::ListenerId;
 
-use crate::config::{Config, Role};
+use crate::config::{Config, Role, Upstream};
 use crate::machine::Seen;
 use crate::timer::Timer;
 use crate::transaction::{Id, Purpose};
@@ -50,7 +50,6 @@ impl Proxy {
                 gone.extend(u16::try_from(index).map(ListenerId));
             }
         }
-        self.locations.forget(|listener| gone.contains(&listener));
         for listener in &gone {
             for flow in self.connections.of_listener(*listener) {
                 self.emit(Output::Close { flow });
@@ -97,38 +96,35 @@ impl Proxy {
         }
     }
 
-    /// Pings go to the upstreams that there are now; an answer that is still
-    /// on its way counts for the one that was asked.
+    /// Requests in progress and what is known of an upstream stay with the one
+    /// of that URI and domain; pings go to those that there are now.
     fn follow_upstreams(&mut self, before: &Config) {
-        let place = |at: usize| {
-            let was = before.upstreams.get(at)?;
-            self.config
-                .upstreams
-                .iter()
-                .position(|u| u.host == was.host && u.port == was.port && u.domain == was.domain)
+        let place = |was: &Upstream| {
+            self.config.upstreams.iter().position(|now| now.uri() == was.uri() && now.domain == was.domain)
         };
-        let asked: Vec<(Id, Option<usize>)> = self
-            .contexts
-            .iter()
-            .filter_map(|c| {
-                let Purpose::PingUpstream { listener, upstream } = c.purpose else { return None };
-                let open = self.config.listeners.get(usize::from(listener)).is_some_and(|l| !l.retired);
-                Some((c.id, place(upstream).filter(|_| open)))
-            })
-            .collect();
-        for (id, place) in asked {
+        let moved: Vec<Option<usize>> = before.upstreams.iter().map(place).collect();
+        let follow = |at: usize| moved.get(at).copied().flatten();
+        let contexts: Vec<Id> = self.contexts.iter().map(|c| c.id).collect();
+        for id in contexts {
             let Some(mut context) = self.contexts.take(id) else { continue };
-            if let (Purpose::PingUpstream { listener: _, upstream }, Some(place)) = (&mut context.purpose, place) {
-                *upstream = place;
-                self.contexts.put_back(context);
+            if let Purpose::PingUpstream { listener } = context.purpose
+                && self.config.listeners.get(usize::from(listener)).is_none_or(|l| l.retired)
+            {
+                if let Some(at) = context.armed {
+                    self.timers.disarm(at, Timer::Context(id));
+                }
+                self.contexts.forget(&context);
                 continue;
             }
-            if let Some(at) = context.armed {
-                self.timers.disarm(at, Timer::Context(id));
+            for branch in &mut context.branches {
+                branch.target.hop.follow_upstreams(&follow);
+                for way in branch.way.iter_mut().chain(&mut branch.others) {
+                    way.upstream = way.upstream.and_then(follow);
+                }
             }
-            self.contexts.forget(&context);
+            self.contexts.put_back(context);
         }
-        self.locations.keep_none();
+        self.upstreams.follow(&follow);
         for index in 0..self.config.listeners.len() {
             if let Ok(listener) = u16::try_from(index) {
                 self.timers.disarm_all(Timer::Upstream(listener));

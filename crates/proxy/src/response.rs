@@ -16,6 +16,7 @@ use crate::session_timer;
 use crate::token::Token;
 use crate::transaction::client::Verdict;
 use crate::transaction::{Context, Purpose};
+use crate::upstream::{Failure, retry_after};
 use crate::{Cause, DropReason, Observed, Proxy};
 
 impl Proxy {
@@ -35,7 +36,7 @@ impl Proxy {
         };
         match context.branches.iter().position(|b| b.number == number) {
             Some(index) => self.branch_response(now, &mut context, index, flow, message, status),
-            None => self.observe(Observed::Dropped { side, reason: DropReason::StrayResponse }),
+            None => self.late_response(&context, number, flow, message),
         }
         self.keep(now, context);
     }
@@ -87,6 +88,12 @@ impl Proxy {
         if context.answering.is_none() {
             return self.own_response(now, context, flow, message, status);
         }
+        if status.0 != 503
+            && let Some(way) = &context.branches[index].way
+        {
+            let answered = way.flow;
+            self.hop_answered(now, answered);
+        }
         self.unhold(context, index, status);
         if status.0 == 100 || (status.is_provisional() && !context.invite) {
             // RFC 4320 §4.1: a non-INVITE gets no provisional response from us.
@@ -109,7 +116,7 @@ impl Proxy {
             }
             return;
         }
-        if status.0 == 503 && self.try_next(now, context, index) {
+        if status.0 == 503 && self.try_next(now, context, index, Failure::Refused(retry_after(message))) {
             return;
         }
         let branch = &mut context.branches[index];
@@ -312,6 +319,11 @@ impl Proxy {
         let Some(best) = best::of(context) else {
             return self.nobody_answered(now, context);
         };
+        // A 503 would make our peer avoid us: it passes only when no hop behind us serves (§16.7(6)).
+        if context.branches[best].result == Some(Status(503)) {
+            let reject = self.instead_of_503(now, context);
+            return self.fail_context(now, context, &reject);
+        }
         let Some(stored) = context.branches[best].response.take() else { return };
         let message = stored.message();
         let status = message.status().unwrap_or(Status(500));
@@ -344,7 +356,7 @@ impl Proxy {
         let reject = match (context.invite, context.cancelled) {
             (true, true) => Reject::new(487, "Request Terminated"),
             (true, false) if timed_out => Reject::new(408, "Request Timeout"),
-            _ if unreachable && !timed_out => Reject::new(503, "The next hop cannot be reached"),
+            _ if unreachable && !timed_out => self.instead_of_503(now, context),
             (true, false) => Reject::new(408, "Request Timeout"),
             (false, _) => {
                 if let Some(answering) = &mut context.answering {

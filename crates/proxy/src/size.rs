@@ -12,7 +12,8 @@ use std::time::{Duration, Instant};
 
 use wire::{Flow, Transport};
 
-use crate::locate::Hop;
+use crate::config::Upstream;
+use crate::locate::{Hop, Way};
 use crate::observed::Oversize;
 use crate::request::Target;
 use crate::transaction::Purpose;
@@ -21,7 +22,7 @@ use crate::{Observed, Proxy};
 /// Octets that fit into any path's MTU (RFC 3261 §18.1.1).
 const MOST: usize = 1300;
 /// TCP must be there within this, or the request goes by UDP.
-const CONNECT: Duration = Duration::from_secs(1);
+pub(crate) const CONNECT: Duration = Duration::from_secs(1);
 /// An upstream that did not speak TCP is asked again after this.
 const AGAIN: Duration = Duration::from_secs(600);
 /// Addresses remembered; an upstream has few.
@@ -40,9 +41,12 @@ enum Stream {
 pub(crate) struct Streams(BTreeMap<SocketAddr, Stream>);
 
 impl Proxy {
-    /// The TCP flow for a request that is too long for the UDP flow it would take.
-    pub(crate) fn by_size(&mut self, hop: &Hop, flow: Flow, octets: usize) -> Option<Flow> {
-        let Hop::Host { host, .. } = hop else { return None };
+    /// The way over TCP for a request that is too long for the UDP flow it would take.
+    pub(crate) fn by_size(&mut self, hop: &Hop, way: &Way, octets: usize) -> Option<Way> {
+        let flow = way.flow;
+        if matches!(hop, Hop::Flow(_)) || way.sized {
+            return None;
+        }
         if flow.transport != Transport::Udp || octets <= MOST || !self.is_upstream(flow) {
             return None;
         }
@@ -52,22 +56,23 @@ impl Proxy {
         }
         let stream = self.beside(flow)?;
         self.observe(Observed::Oversize { outcome: Oversize::Tcp });
-        Some(self.outgoing(stream, host, CONNECT))
+        Some(Way { flow: stream, ..way.clone() })
     }
 
     /// A UDP flow's upstream is there: does it speak TCP, too?
-    pub(crate) fn ask_for_tcp(&mut self, now: Instant, upstream: usize, flow: Flow) {
+    pub(crate) fn ask_for_tcp(&mut self, now: Instant, way: &Way) {
+        let flow = way.flow;
         let known = self.streams.0.get(&flow.remote);
         let due = known.is_none_or(|known| matches!(known, Stream::Fails { until } if *until <= now));
-        let Some(config) = self.config.upstreams.get(upstream).filter(|_| due) else { return };
-        let (host, port) = (config.host.clone(), config.port);
+        let upstream = way.upstream.and_then(|upstream| self.config.upstreams.get(upstream));
+        let over_tcp = |upstream: &Upstream| Upstream { transport: Some(Transport::Tcp), ..upstream.clone() }.uri();
+        let Some(uri) = upstream.filter(|_| due).map(over_tcp) else { return };
         if self.streams.0.len() >= MOST_ADDRESSES || flow.transport != Transport::Udp {
             return;
         }
         let Some(stream) = self.beside(flow) else { return };
-        let stream = self.outgoing(stream, &host, CONNECT);
+        let stream = self.outgoing(stream, &way.name, CONNECT);
         self.streams.0.insert(flow.remote, Stream::Asked);
-        let uri = format!("sip:{host}:{port};transport=tcp");
         let hop = Hop::Flow(stream);
         let target = Target { uri: Some(uri.clone().into_bytes()), hop, binding: None, phone: None };
         self.ask_options(now, stream, target, Purpose::AskTcp, &format!("<{uri}>"));

@@ -13,6 +13,7 @@ use crate::rewrite::via;
 use crate::timer::Timer;
 use crate::transaction::client::{Expired, State};
 use crate::transaction::{Branch, Client, Context, Id, server};
+use crate::upstream::Failure;
 use crate::{Cause, Observed, Proxy};
 
 impl Proxy {
@@ -85,14 +86,19 @@ impl Proxy {
         }
         let cancelling = context.branches[index].cancel.is_some();
         let Some(client) = &mut context.branches[index].client else { return };
+        let silent = client.state() == State::Calling;
         match client.expire(now) {
             // A 2xx came, but its media could not be carried in all that time.
             Some(Expired::Done) if context.open() && context.branches[index].result.is_none() => {
-                self.branch_gave_up(now, context, index, 503);
+                self.branch_gave_up(now, context, index, 503, None);
             }
             None | Some(Expired::Done) => {}
             Some(Expired::Retransmit) => {
-                let bytes = context.branches[index].sent.clone();
+                let branch = &context.branches[index];
+                let bytes = branch.sent.clone();
+                if silent && branch.client.as_ref().is_some_and(|c| c.copies() == 3) {
+                    self.suspect(now, branch);
+                }
                 let side = self.side(flow);
                 self.observe(Observed::Retransmitted { side });
                 self.transmit(flow, bytes);
@@ -108,17 +114,25 @@ impl Proxy {
                 let side = self.side(flow);
                 let method = context.request.message().method().into();
                 self.observe(Observed::TimedOut { side, method });
-                self.branch_gave_up(now, context, index, 408);
+                self.branch_gave_up(now, context, index, 408, silent.then_some(Failure::Silent));
             }
         }
     }
 
-    /// A branch ended without a response.
-    fn branch_gave_up(&mut self, now: Instant, context: &mut Context, index: usize, status: u16) {
+    /// A branch ended without a response; `failure` says whether its next hop is to blame.
+    fn branch_gave_up(
+        &mut self,
+        now: Instant,
+        context: &mut Context,
+        index: usize,
+        status: u16,
+        failure: Option<Failure>,
+    ) {
         if context.answering.is_none() {
             return self.own_timeout(now, context);
         }
-        if context.branches[index].result.is_none() && !self.try_next(now, context, index) {
+        let open = context.branches[index].result.is_none();
+        if open && !failure.is_some_and(|failure| self.try_next(now, context, index, failure)) {
             context.branches[index].result = Some(Status(status));
             self.branch_failed(context, index, Status(status));
             self.conclude(now, context);
@@ -195,18 +209,23 @@ impl Proxy {
             .map(|c| c.id)
             .collect();
         for id in hit {
-            let Some(mut context) = self.contexts.take(id) else { continue };
-            for index in 0..context.branches.len() {
-                let branch = &mut context.branches[index];
-                if branch.flow == flow && waits(branch) {
-                    if let Some(client) = &mut branch.client {
-                        client.give_up();
-                    }
-                    self.branch_gave_up(now, &mut context, index, 503);
-                }
-            }
-            self.keep(now, context);
+            self.unsent_branches(now, id, &|branch| branch.flow == flow, Failure::Unsent);
         }
+    }
+
+    /// Those branches of a context that wait for a first answer in vain.
+    pub(crate) fn unsent_branches(&mut self, now: Instant, id: Id, hit: &dyn Fn(&Branch) -> bool, failure: Failure) {
+        let Some(mut context) = self.contexts.take(id) else { return };
+        for index in 0..context.branches.len() {
+            let branch = &mut context.branches[index];
+            if hit(branch) && waits(branch) {
+                if let Some(client) = &mut branch.client {
+                    client.give_up();
+                }
+                self.branch_gave_up(now, &mut context, index, 503, Some(failure));
+            }
+        }
+        self.keep(now, context);
     }
 
     /// News from a media worker.

@@ -20,7 +20,8 @@ use ::media::relay::KeepAlive;
 use nat::Advertise;
 use nat::discovery::{self, Discovery, SocketId};
 use proxy::config::MediaKeepAlive;
-use proxy::{Config, Input, Location, Output, Proxy};
+use proxy::question::{Address, Answer, Kind, Question, Records};
+use proxy::{Config, Input, Output, Proxy};
 use wire::demux::{self, Signalling};
 use wire::{Flow, ListenerId, Transmit, Transport};
 
@@ -52,7 +53,7 @@ enum Waiting {
     Ports(::media::ports::Event),
     Fact(::media::Fact),
     Mapped(ListenerId, Option<nat::Mapped>),
-    Located { host: String, port: u16, locations: Vec<Location> },
+    Resolved(Question, Answer),
 }
 
 /// The program.
@@ -236,8 +237,8 @@ impl Edge {
                 Waiting::Mapped(listener, mapped) => {
                     self.proxy.handle_input(at, Input::Mapped { listener, mapped });
                 }
-                Waiting::Located { host, port, locations } => {
-                    self.proxy.handle_input(at, Input::Located { host, port, locations });
+                Waiting::Resolved(question, answer) => {
+                    self.proxy.handle_input(at, Input::Resolved { question, answer });
                 }
             }
         }
@@ -255,7 +256,7 @@ impl Edge {
                 self.journal.push(Entry::Ports(command, event));
                 self.inbox.extend(event.map(Waiting::Ports));
             }
-            Output::Locate { host, port, listener } => self.locate(now, host, port, listener),
+            Output::Resolve(question) => self.resolve(now, question),
             Output::Changed(change) => self.changed(change),
             Output::Observed(observed) => self.journal.push(Entry::Observed(observed)),
             Output::Traced(_) => {}
@@ -269,15 +270,18 @@ impl Edge {
         }
     }
 
-    /// The resolver answers after a while, also when it fails.
-    fn locate(&mut self, now: Time, host: String, port: u16, listener: ListenerId) {
-        let local = self.setup.config.listeners[usize::from(listener.0)].bind.ip();
-        let known = self.setup.names.get(&host).copied();
-        let numeric = host.parse().ok().map(|ip| SocketAddr::new(ip, port));
-        let locations = known.or(numeric).map(|remote| Location { remote, local }).into_iter().collect();
+    /// The resolver answers after a while, also when it fails. It knows addresses only.
+    fn resolve(&mut self, now: Time, question: Question) {
+        let known = self.setup.names.get(&question.name).map(SocketAddr::ip);
+        let remote = known.or_else(|| question.name.parse().ok()).filter(|_| question.kind == Kind::Addresses);
+        let ttl = Duration::from_secs(60);
+        let answer = remote.map_or(Answer::Nothing { ttl }, |remote| {
+            let address = Address { remote, local: self.setup.config.listeners[0].bind.ip() };
+            Answer::Found { records: Records::Addresses(vec![address]), ttl }
+        });
         self.order += 1;
         let at = now + self.setup.resolving;
-        self.later.insert((at, self.order), Waiting::Located { host, port, locations });
+        self.later.insert((at, self.order), Waiting::Resolved(question, answer));
     }
 
     fn drain_discovery(&mut self, out: &mut Vec<Packet>) {

@@ -156,10 +156,12 @@ impl Stage {
     fn config(&mut self, role: Role, listeners: Vec<Listener>, upstream: bool) -> Config {
         let upstream = upstream.then(|| Upstream {
             host: "sip.provider.example".to_owned(),
-            port: 5060,
-            transport: Transport::Udp,
+            port: Some(5060),
+            transport: None,
+            sips: false,
             domain: None,
             comedia: false,
+            default_phone: None,
         });
         // The first phone's user has a range of its own, inside the common one.
         let ranged = !self.script.tight && self.rng.chance(300);

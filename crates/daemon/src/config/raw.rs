@@ -161,9 +161,12 @@ section! {
 
 section! {
     /// A next hop: the provider (office) or the core (border). At least one there; none in
-    /// standalone. Tried in this order.
+    /// standalone. With several for one domain, new requests go to the first that serves; one that
+    /// failed is first choice again after three answered pings and half a minute.
     Upstream {
-        /// Where it is: "sip:HOST", "sip:HOST:PORT". Required.
+        /// Where it is: "sip:HOST", "sip:HOST:PORT". Required. A name without a port is looked up by
+        /// NAPTR, SRV, A and AAAA (RFC 3263), one with a port by A and AAAA only. Requests from its
+        /// addresses are trusted, so name no shared host.
         uri: String = r#""sip:sip.provider.example""#,
         /// Only for requests of this domain. Default: for all that no other [[upstream]] names.
         domain: String = r#""provider.example""#,
@@ -171,8 +174,10 @@ section! {
         /// write into SDP need not be reachable. Wrongly true: no sound from the provider.
         /// Default: false.
         comedia: bool = "false",
-        /// The [[phone]] that calls from this upstream go to, where it does not register (a trunk).
-        /// Comes later. Default: none.
+        /// A trunk without registration: the [[phone]] that calls from this upstream go to when they
+        /// fit no registered phone. They go where it registered, or else to its address (port 5060), and
+        /// in office it may call from there without a registration. Whoever can send from that address
+        /// can call at your cost, so keep it in a network of your own. Default: none.
         default_phone: String = r#""reception""#,
     }
 }

@@ -113,9 +113,10 @@ fn refusals(now: &Settings, next: &Settings) -> Vec<String> {
     refusals
 }
 
-/// The names that the daemon resolves by itself.
+/// The names that are hosts; what stands behind an upstream without a port only SRV may know (RFC 3263 §4.2).
 fn names(settings: &Settings) -> Vec<HostPort> {
-    let upstreams = settings.proxy.upstreams.iter().map(|u| HostPort { host: u.host.clone(), port: u.port });
+    let host = |u: &proxy::config::Upstream| Some(HostPort { host: u.host.clone(), port: u.port? });
+    let upstreams = settings.proxy.upstreams.iter().filter_map(host);
     upstreams.chain(settings.stun.iter().flatten().cloned()).collect()
 }
 

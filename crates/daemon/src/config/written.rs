@@ -213,8 +213,8 @@ fn name(host: &str) -> bool {
         && host.trim_end_matches('.').split('.').all(|label| !label.is_empty() && label.len() <= 63)
 }
 
-/// `sip:HOST[:PORT]`.
-pub(super) fn upstream(text: &str) -> Result<(HostPort, Transport), Wrong> {
+/// `sip:HOST[:PORT]`: host, port and transport, if they are written.
+pub(super) fn upstream(text: &str) -> Result<(String, Option<u16>, Option<Transport>), Wrong> {
     const FORM: &str = "write \"sip:HOST\" or \"sip:HOST:PORT\"";
     let uri = match Uri::parse(text.as_bytes()) {
         Ok(uri) if uri.scheme == Scheme::Sips => {
@@ -231,8 +231,8 @@ pub(super) fn upstream(text: &str) -> Result<(HostPort, Transport), Wrong> {
         return wrong("a next hop has no user part", FORM);
     }
     let transport = match uri.params.value("transport") {
-        None => Transport::Udp,
-        Some(value) if value.eq_ignore_ascii_case(b"udp") => Transport::Udp,
+        None => None,
+        Some(value) if value.eq_ignore_ascii_case(b"udp") => Some(Transport::Udp),
         Some(value) => {
             let value = String::from_utf8_lossy(value).into_owned();
             return wrong(format!("transport={value} toward the upstream is not yet built"), "leave it out: UDP");
@@ -243,7 +243,10 @@ pub(super) fn upstream(text: &str) -> Result<(HostPort, Transport), Wrong> {
     if bare.parse::<IpAddr>().is_ok_and(nat::address::is_absurd) || (bare.parse::<IpAddr>().is_err() && !name(&bare)) {
         return wrong(format!("\"{host}\" is not a host"), FORM);
     }
-    Ok((HostPort { host: bare, port: uri.port.unwrap_or(transport.default_port()) }, transport))
+    if uri.port == Some(0) {
+        return wrong("0 is no port", FORM);
+    }
+    Ok((bare, uri.port, transport))
 }
 
 #[cfg(test)]

@@ -2,12 +2,11 @@
 //! refusals with their reason. Every kind has its own limit, so that a flood
 //! of one neither fills the disk nor hides the others.
 
-use std::collections::BTreeMap;
 use std::time::Instant;
 
 use media::Fact;
 use nat::discovery::Finding;
-use proxy::{Observed, Oversize};
+use proxy::{Observed, Oversize, UpstreamState};
 
 use crate::log::{Pass, Throttle};
 use crate::metrics::Metrics;
@@ -23,7 +22,6 @@ const REFUSALS: u32 = 10;
 #[derive(Debug, Default)]
 pub(super) struct Journal {
     throttle: Throttle,
-    upstreams: BTreeMap<usize, bool>,
 }
 
 /// Writes a line unless too many of its kind came; says how many were held back before.
@@ -79,7 +77,22 @@ impl Journal {
                 let side = side.as_str();
                 line!(self, metrics, now, "ports", REFUSALS, warn, side, "no media port pair is free; widen the range");
             }
-            Observed::UpstreamPing { upstream, alive } => self.upstream(*upstream, *alive),
+            Observed::Upstream { upstream, state } => Self::upstream(*upstream, *state),
+            Observed::Failover { upstream, other, cause } => {
+                let cause = cause.label();
+                line!(
+                    self,
+                    metrics,
+                    now,
+                    "failover",
+                    REFUSALS,
+                    warn,
+                    upstream,
+                    other,
+                    cause,
+                    "request went on to the next hop"
+                );
+            }
             Observed::AdvertisedChanged { listener, address: Some(address), by } => {
                 tracing::info!(listener = listener.0, %address, by, "public address");
             }
@@ -105,17 +118,23 @@ impl Journal {
         }
     }
 
-    fn upstream(&mut self, upstream: usize, alive: bool) {
-        match (self.upstreams.insert(upstream, alive), alive) {
-            (Some(true), true) | (Some(false), false) => {}
-            (None | Some(false), true) => tracing::info!(upstream, "upstream answers"),
-            (None | Some(true), false) => tracing::warn!(upstream, "upstream does not answer; asking goes on"),
+    fn upstream(upstream: usize, state: UpstreamState) {
+        match state {
+            UpstreamState::Up => tracing::info!(upstream, "upstream answers"),
+            UpstreamState::Returning => {
+                tracing::info!(upstream, "upstream answers again; it is first choice when it has done so for a while");
+            }
+            UpstreamState::Silent => {
+                tracing::warn!(upstream, "upstream does not answer pings; requests go there all the same");
+            }
+            UpstreamState::Busy => tracing::warn!(upstream, "upstream asked for a pause (503 with Retry-After)"),
+            UpstreamState::Down => {
+                tracing::warn!(
+                    upstream,
+                    "upstream is down; new requests go to the next one or get 503, asking goes on"
+                );
+            }
         }
-    }
-
-    /// Places in lists of the configuration mean something else now.
-    pub(super) fn forget_places(&mut self) {
-        self.upstreams.clear();
     }
 
     /// News of a worker.

@@ -1,11 +1,13 @@
 //! What the loop must wait for: names. Each is looked up in a task beside it,
 //! and the answer comes back as one more input, also when there is none.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use nat::Side;
-use proxy::Location;
+use net::dns::{Reply, Resolver};
+use proxy::question::{Address, Answer as DnsAnswer, Kind, Naptr, Question, Records, Srv};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use crate::config::HostPort;
@@ -19,19 +21,18 @@ pub(super) struct Lookups {
     answering: UnboundedSender<Answer>,
     answers: UnboundedReceiver<Answer>,
     pending: usize,
+    resolver: Arc<Resolver>,
 }
 
 /// What a lookup brings back.
 #[derive(Debug)]
 pub(super) enum Answer {
-    /// A next hop.
-    Located {
+    /// What the domain name system says.
+    Resolved {
         /// As asked.
-        host: String,
-        /// As asked.
-        port: u16,
-        /// Empty when the name does not resolve now.
-        locations: Vec<Location>,
+        question: Question,
+        /// What came of it.
+        answer: DnsAnswer,
     },
     /// The STUN servers of a side.
     Servers {
@@ -48,31 +49,20 @@ impl Lookups {
     /// None under way.
     pub(super) fn new() -> Self {
         let (answering, answers) = unbounded_channel();
-        Self { answering, answers, pending: 0 }
+        Self { answering, answers, pending: 0, resolver: Arc::new(Resolver::system()) }
     }
 
-    /// Looks a next hop up, for a listener that is bound so.
-    pub(super) fn locate(&mut self, host: String, port: u16, bind: Option<SocketAddr>) {
+    /// Asks a question of the signalling machine.
+    pub(super) fn resolve(&mut self, question: Question) {
         let answering = self.answering.clone();
         self.pending += 1;
-        let bind = match bind {
-            Some(bind) if self.pending <= MOST => bind,
-            Some(_) | None => return answer(&answering, Answer::Located { host, port, locations: Vec::new() }),
-        };
+        if self.pending > MOST {
+            return answer(&answering, Answer::Resolved { question, answer: DnsAnswer::Failed });
+        }
+        let resolver = Arc::clone(&self.resolver);
         tokio::spawn(async move {
-            let found = net::resolve(&host, port).await.unwrap_or_else(|error| {
-                tracing::warn!(%error, ?host, "next hop does not resolve now");
-                Vec::new()
-            });
-            let locations = found
-                .into_iter()
-                .filter(|remote| remote.is_ipv4() == bind.is_ipv4())
-                .filter_map(|remote| {
-                    let local = if bind.ip().is_unspecified() { net::addresses::toward(remote) } else { Ok(bind.ip()) };
-                    local.ok().map(|local| Location { remote, local })
-                })
-                .collect();
-            answer(&answering, Answer::Located { host, port, locations });
+            let found = ask(&resolver, &question).await;
+            answer(&answering, Answer::Resolved { question, answer: found });
         });
     }
 
@@ -106,4 +96,46 @@ impl Lookups {
 fn answer(answering: &UnboundedSender<Answer>, answer: Answer) {
     // Fails only when the loop has ended.
     let _unheard = answering.send(answer);
+}
+
+async fn ask(resolver: &Resolver, question: &Question) -> DnsAnswer {
+    match question.kind {
+        Kind::Naptr => {
+            let naptr = |n: net::dns::Naptr| Naptr {
+                order: n.order,
+                preference: n.preference,
+                flags: n.flags,
+                service: n.service,
+                replacement: n.replacement,
+            };
+            let reply = resolver.naptr(&question.name).await;
+            told(question, reply, |found| Records::Naptr(found.into_iter().map(naptr).collect()))
+        }
+        Kind::Srv => {
+            let srv = |s: net::dns::Srv| Srv { priority: s.priority, weight: s.weight, port: s.port, target: s.target };
+            let reply = resolver.srv(&question.name).await;
+            told(question, reply, |found| Records::Srv(found.into_iter().map(srv).collect()))
+        }
+        Kind::Addresses => {
+            let reply = resolver.addresses(&question.name).await;
+            told(question, reply, |found| Records::Addresses(found.into_iter().filter_map(reached).collect()))
+        }
+    }
+}
+
+/// An address that there is a way to, with the local one that the kernel would send from.
+fn reached(remote: IpAddr) -> Option<Address> {
+    let local = net::addresses::toward(SocketAddr::new(remote, 0)).ok()?;
+    Some(Address { remote, local })
+}
+
+fn told<T>(question: &Question, reply: Reply<T>, records: impl FnOnce(Vec<T>) -> Records) -> DnsAnswer {
+    match reply {
+        Reply::Found(found, ttl) => DnsAnswer::Found { records: records(found), ttl },
+        Reply::Nothing(ttl) => DnsAnswer::Nothing { ttl },
+        Reply::Failed(why) => {
+            tracing::warn!(name = ?question.name, kind = ?question.kind, why, "name is not resolved now; asked again in 5 s");
+            DnsAnswer::Failed
+        }
+    }
 }

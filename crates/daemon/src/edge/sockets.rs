@@ -98,11 +98,6 @@ impl Sockets {
         self.at(usize::from(listener.0))
     }
 
-    /// How a listener is configured.
-    pub(super) fn config(&self, listener: ListenerId) -> Option<&Listener> {
-        self.all.get(usize::from(listener.0)).map(|socket| &socket.config)
-    }
-
     /// Queues a message; it comes back if its socket is not open.
     pub(super) fn queue(&mut self, transmit: Transmit) -> Result<(), Transmit> {
         match self.of(transmit.flow.listener) {

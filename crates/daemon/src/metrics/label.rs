@@ -4,7 +4,8 @@
 use media::Component;
 use nat::Side;
 use proxy::config::Role;
-use proxy::{Cause, DropReason, MethodLabel, Oversize};
+use proxy::question::{Answer, Kind as Question};
+use proxy::{Cause, DropReason, FailoverCause, MethodLabel, Oversize, UpstreamState};
 use registry::CallState;
 use wire::sip::Status;
 
@@ -49,6 +50,11 @@ label!(Cause {
     MediaTimeout => "media_timeout", MediaFailed => "media_failed", Stopped => "stopped", Lost => "lost",
 });
 label!(Oversize { Tcp => "tcp", Untried => "untried", Failed => "failed" });
+label!(UpstreamState {
+    Up => "up", Returning => "returning", Silent => "silent", Busy => "busy", Down => "down",
+});
+label!(FailoverCause { Silent => "silent", Unreachable => "unreachable", Unavailable => "unavailable" });
+label!(Question { Naptr => "naptr", Srv => "srv", Addresses => "addresses" });
 label!(media::Drop {
     NoStream => "no_stream", RefusedSource => "refused_source", NotLatched => "not_latched",
     NotMedia => "not_media", NoTarget => "no_target", EarlyCap => "early_cap", Loop => "loop",
@@ -212,3 +218,37 @@ pub(crate) fn refusal(status: Status) -> &'static str {
     let code = status.0.to_string();
     REFUSALS.iter().find(|known| **known == code).unwrap_or(&"other")
 }
+
+/// What came of a question about a name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Lookup {
+    /// Records.
+    Found,
+    /// There are none.
+    Nothing,
+    /// Nobody could say.
+    Failed,
+}
+
+label!(Lookup { Found => "found", Nothing => "nothing", Failed => "failed" });
+
+impl Lookup {
+    pub(crate) fn of(answer: &Answer) -> Self {
+        match answer {
+            Answer::Found { .. } => Self::Found,
+            Answer::Nothing { .. } => Self::Nothing,
+            Answer::Failed => Self::Failed,
+        }
+    }
+}
+
+/// Where a request went on to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum FailoverTo {
+    /// Another address of the same upstream.
+    Address,
+    /// Another upstream.
+    Upstream,
+}
+
+label!(FailoverTo { Address => "address", Upstream => "upstream" });

@@ -10,9 +10,9 @@ use media::Fact;
 use media::stats::Totals;
 use nat::Side;
 use prometheus::{CounterVec, GaugeVec, Opts, Registry, TextEncoder};
-use proxy::{Observed, config::Role};
+use proxy::{Observed, UpstreamState, config::Role};
 
-use label::{BindingEvent, Direction, FoundBy, Label, Latch, Truth, class, refusal};
+use label::{BindingEvent, Direction, FailoverTo, FoundBy, Label, Latch, Truth, class, refusal};
 use table::{Kind, Name, TABLE, Values};
 
 /// All series of the program.
@@ -144,8 +144,13 @@ impl Metrics {
                 self.count(Name::CallsTotal, &[cause.label(), Truth::from(*answered).label()]);
             }
             Observed::PortsExhausted { side } => self.count(Name::PortsExhausted, &[side.label()]),
-            Observed::UpstreamPing { upstream, alive } => {
-                self.set(Name::UpstreamUp, &[&upstream.to_string()], f64::from(u8::from(*alive)));
+            Observed::Upstream { upstream, state } => {
+                let up = matches!(state, UpstreamState::Up | UpstreamState::Returning);
+                self.set(Name::UpstreamUp, &[&upstream.to_string()], f64::from(u8::from(up)));
+            }
+            Observed::Failover { upstream: _, other, cause } => {
+                let to = if *other { FailoverTo::Upstream } else { FailoverTo::Address };
+                self.count(Name::Failovers, &[to.label(), cause.label()]);
             }
             Observed::AdvertisedChanged { listener: _, address, by } => {
                 let by = match (address, *by) {
@@ -247,7 +252,9 @@ mod tests {
             reason: "no",
         });
         metrics.observe(&Observed::CallEnded { call: PassId(1), cause: Cause::CallerBye, answered: true });
-        metrics.observe(&Observed::UpstreamPing { upstream: 0, alive: true });
+        metrics.observe(&Observed::Upstream { upstream: 0, state: UpstreamState::Up });
+        metrics.observe(&Observed::Upstream { upstream: 1, state: UpstreamState::Down });
+        metrics.observe(&Observed::Failover { upstream: 1, other: true, cause: proxy::FailoverCause::Silent });
         for expected in [
             r#"siplatch_requests_total{direction="in",method="INVITE",side="outer"} 1"#,
             r#"siplatch_requests_total{direction="in",method="BYE",side="outer"} 0"#,
@@ -255,6 +262,8 @@ mod tests {
             r#"siplatch_refused_total{side="outer",status="403"} 1"#,
             r#"siplatch_calls_total{answered="yes",cause="caller_bye"} 1"#,
             r#"siplatch_upstream_up{upstream="0"} 1"#,
+            r#"siplatch_upstream_up{upstream="1"} 0"#,
+            r#"siplatch_failovers_total{cause="silent",to="upstream"} 1"#,
             r#"siplatch_ports_exhausted_total{side="inner"} 0"#,
         ] {
             assert_eq!(line(&metrics, expected), expected);

@@ -4,11 +4,13 @@
 use media::Component;
 use nat::Side;
 use proxy::config::Role;
-use proxy::{Cause, DropReason, MethodLabel};
+use proxy::question::Kind as Question;
+use proxy::{Cause, DropReason, FailoverCause, MethodLabel};
 use registry::CallState;
 
 use super::label::{
-    BindingEvent, CLASSES, Datagram, Direction, Finding, FoundBy, Label, Latch, REFUSALS, Reloaded, Truth,
+    BindingEvent, CLASSES, Datagram, Direction, FailoverTo, Finding, FoundBy, Label, Latch, Lookup, REFUSALS, Reloaded,
+    Truth,
 };
 
 /// Names a series in code; its place in [`TABLE`].
@@ -32,10 +34,11 @@ pub(crate) enum Name {
     ContactsWithoutToken,
     Datagrams,
     SendFailures,
-    Locates,
+    Lookups,
     ListenersBound,
     ListenersWaiting,
     UpstreamUp,
+    Failovers,
     StunUp,
     StunFindings,
     MappingChanges,
@@ -255,12 +258,12 @@ pub(crate) const TABLE: &[Series] = &[
         "Messages that the system would not send: no route, a local firewall, too long.",
     ),
     series(
-        Name::Locates,
-        "siplatch_locates_total",
+        Name::Lookups,
+        "siplatch_lookups_total",
         Kind::Counter,
-        "lookups",
-        &[("found", Values::Of(<Truth as Label>::VALUES))],
-        "Next hops that were looked up.",
+        "questions",
+        &[("records", Values::Of(<Question as Label>::VALUES)), ("outcome", Values::Of(<Lookup as Label>::VALUES))],
+        "Questions about next hops. `nothing` is usual for NAPTR and SRV; `failed`: no name server could say.",
     ),
     series(
         Name::ListenersBound,
@@ -284,7 +287,16 @@ pub(crate) const TABLE: &[Series] = &[
         Kind::Gauge,
         "",
         &[("upstream", Values::Given("the number of the `[[upstream]]` in the configuration, from 0"))],
-        "1 while the upstream answers pings.",
+        "1 while new requests may go to the upstream and it answers probes (up, returning); 0 while it is down, asked for \
+         a pause, or has never answered a probe.",
+    ),
+    series(
+        Name::Failovers,
+        "siplatch_failovers_total",
+        Kind::Counter,
+        "requests",
+        &[("to", Values::Of(<FailoverTo as Label>::VALUES)), ("cause", Values::Of(<FailoverCause as Label>::VALUES))],
+        "Requests that went on to the next address of the same upstream, or to the next upstream.",
     ),
     series(
         Name::StunUp,

@@ -12,6 +12,7 @@ use wire::{Flow, ListenerId};
 
 use super::View;
 use crate::config::Settings;
+use crate::metrics::label::Label as _;
 
 /// The whole status.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -57,8 +58,8 @@ pub(crate) struct Listener {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Upstream {
     pub(crate) uri: String,
-    /// `None` until the first ping was answered or missed.
-    pub(crate) alive: Option<bool>,
+    /// `None` until the first ping was answered or missed; then up, returning, silent, busy or down.
+    pub(crate) state: Option<String>,
 }
 
 /// A binding.
@@ -202,8 +203,8 @@ impl View {
     fn upstreams_now(&self, config: &proxy::Config) -> Vec<Upstream> {
         let all = config.upstreams.iter().enumerate();
         all.map(|(index, upstream)| Upstream {
-            uri: format!("sip:{}:{}", upstream.host, upstream.port),
-            alive: self.upstreams.get(&index).map(|alive| *alive),
+            uri: upstream.uri(),
+            state: self.upstreams.get(&index).map(|state| state.label().to_owned()),
         })
         .collect()
     }
@@ -284,10 +285,13 @@ impl Status {
         });
         table(&mut page, "listeners", &["side", "transport", "address", "state"], rows);
         let rows = self.upstreams.iter().map(|upstream| {
-            let state = match upstream.alive {
-                Some(true) => "answers",
-                Some(false) => "does not answer",
-                None => "not yet asked",
+            let state = match upstream.state.as_deref() {
+                Some("up") => "answers",
+                Some("returning") => "answers again, not yet first choice",
+                Some("silent") => "does not answer pings; in use all the same",
+                Some("busy") => "asked for a pause",
+                Some("down") => "down",
+                Some(_) | None => "not yet asked",
             };
             vec![upstream.uri.clone(), state.to_owned()]
         });

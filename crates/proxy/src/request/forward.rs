@@ -13,12 +13,14 @@ use super::route::Routed;
 use super::target::GONE;
 use super::{Reject, Target, breadth};
 use crate::dialog::callee;
-use crate::locate::{Hop, Located};
+use crate::late::Abandoned;
+use crate::locate::{Hop, Located, Way};
 use crate::rewrite::{body, contact, record_route, via};
 use crate::session_timer;
 use crate::token::Token;
 use crate::transaction::context::Answering;
 use crate::transaction::{Branch, Client, Context, Key, Purpose, Server};
+use crate::upstream::{Failure, PATIENCE};
 use crate::{DropReason, Observed, Proxy};
 
 /// A mapped port pair is waited for this long, behind the 100.
@@ -122,13 +124,13 @@ impl Proxy {
             return Err(Stop::Reject(GONE));
         }
         let target = context.branches[index].target.clone();
-        let flow = match self.locate(now, &target.hop) {
-            Located::At(flow) => flow,
+        let seed = self.chance(&target.hop);
+        let (way, others) = match self.ways(now, &target.hop, seed) {
+            Located::At(ways) => secure_first(&target, context.request.message(), ways),
             Located::Wait => return Err(Stop::Wait(PARK_LOCATE)),
-            Located::Nowhere => {
-                return Err(Stop::Reject(Reject::new(503, "The next hop does not resolve").with("Retry-After: 5")));
-            }
+            Located::Nowhere(reject) => return Err(Stop::Reject(reject)),
         };
+        let flow = self.take(&way);
         if !self.connections.is_open(flow) {
             return Err(Stop::Reject(Reject::new(480, "The phone's connection has ended")));
         }
@@ -136,18 +138,25 @@ impl Proxy {
         if self.advertised(flow).is_none() {
             return Err(Stop::Reject(Reject::new(503, "Public address not known yet (STUN)").with("Retry-After: 5")));
         }
-        let others = self.others(&target.hop, flow);
         let mut bytes = self.branch_bytes(context, index, flow)?;
-        let mut flow = flow;
-        if let Some(stream) = self.by_size(&target.hop, flow, bytes.len()) {
-            context.branches[index].others.push(std::mem::replace(&mut flow, stream));
+        let (mut flow, mut way) = (flow, way);
+        let mut others = others;
+        if let Some(stream) = self.by_size(&target.hop, &way, bytes.len()) {
+            flow = self.outgoing(stream.flow, &stream.name, crate::size::CONNECT);
+            others.insert(0, Way { sized: true, ..std::mem::replace(&mut way, stream) });
             bytes = self.branch_bytes(context, index, flow)?;
         }
         let invite = context.invite;
         let branch = &mut context.branches[index];
         branch.flow = flow;
-        branch.others.splice(0..0, others);
-        branch.client = Some(Client::new(now, invite, flow.transport.reliable()));
+        // The next one last; after a failure these are already there.
+        branch.others.extend(others.into_iter().rev());
+        let mut client = Client::new(now, invite, flow.transport.reliable());
+        if way.upstream.is_some() && !branch.others.is_empty() {
+            client.hurry(now + PATIENCE);
+        }
+        branch.client = Some(client);
+        branch.way = Some(way);
         branch.sent.clone_from(&bytes);
         let side = self.side(flow);
         let method = context.request.message().method().into();
@@ -185,19 +194,33 @@ impl Proxy {
 
     /// A next hop failed: its next address, if there is one, gets the request
     /// with a new branch (§16.6(7), RFC 3263 §4.3).
-    pub(crate) fn try_next(&mut self, now: Instant, context: &mut Context, index: usize) -> bool {
+    pub(crate) fn try_next(&mut self, now: Instant, context: &mut Context, index: usize, failure: Failure) -> bool {
         let branch = &mut context.branches[index];
-        let cancelled = context.cancelled || branch.cancel.is_some() || branch.cancel_wanted.is_some();
-        let Some(next) = branch.others.pop() else { return false };
-        if cancelled || !context.open() {
-            return false;
+        if let Some(way) = &branch.way {
+            let flow = way.flow;
+            self.hop_failed(now, flow, failure);
         }
-        self.back_to_udp(now, context.branches[index].flow, next);
+        let cancelled = context.cancelled || branch.cancel.is_some() || branch.cancel_wanted.is_some();
+        let next = std::iter::from_fn(|| branch.others.pop()).find(|way| self.still_serves(now, way));
+        let Some(next) = next.filter(|_| !cancelled && context.open()) else { return false };
         let number = self.random();
         let old = &mut context.branches[index];
-        let target = Target { hop: Hop::Flow(next), ..old.target.clone() };
+        let before = old.way.as_ref().and_then(|way| way.upstream);
+        let from = old.flow;
+        if next.sized {
+            self.back_to_udp(now, from, next.flow);
+        } else {
+            self.note_failover(before, &next, failure);
+        }
+        let old = &mut context.branches[index];
+        let of = old.target.hop.upstreams().to_vec();
+        let target = Target { hop: Hop::Way { way: next, of }, ..old.target.clone() };
         let others = std::mem::take(&mut old.others);
-        *old = Branch { others, ..Branch::new(target, context.flow, number) };
+        let mut abandoned = std::mem::take(&mut old.abandoned);
+        if context.invite && failure == Failure::Silent {
+            abandoned.push(Abandoned { number: old.number, flow: old.flow, sent: std::mem::take(&mut old.sent) });
+        }
+        *old = Branch { others, abandoned, ..Branch::new(target, context.flow, number) };
         self.send_branches(now, context);
         true
     }
@@ -349,7 +372,7 @@ impl Proxy {
 
     /// Both ends of the media of a dialog-forming request.
     pub(crate) fn ends_of_create(&self, context: &Context, index: usize, onward: Flow) -> [media::offer::EndPlan; 2] {
-        let caller = self.registry.on_flow(context.flow).next().and_then(|b| b.phone);
+        let caller = self.phone_on(context.flow);
         let callee = context.branches[index].target.phone;
         [self.end(context.flow, caller.or(callee)), self.end(onward, callee.or(caller))]
     }
@@ -451,6 +474,17 @@ impl Proxy {
     pub(crate) fn is_proven(&self, flow: Flow) -> bool {
         flow.transport.reliable() || self.registry.on_flow(flow).next().is_some() || self.is_upstream(flow)
     }
+}
+
+/// The first way and those behind it; for a `sips:` target only the encrypted
+/// ones, where there are any.
+fn secure_first(target: &Target, message: Message<'_>, mut ways: Vec<Way>) -> (Way, Vec<Way>) {
+    let uri = target.uri.as_deref().unwrap_or(message.request_uri());
+    let sips = Uri::parse(uri).is_ok_and(|uri| uri.scheme == sip::Scheme::Sips);
+    if sips && ways.iter().any(|way| way.flow.transport.is_secure()) {
+        ways.retain(|way| way.flow.transport.is_secure());
+    }
+    (ways.remove(0), ways)
 }
 
 /// Why a branch was not sent.

@@ -1,5 +1,6 @@
 //! Step 5: may this sender ask for this? siplatch is no open relay: a request
-//! passes for a registered phone's flow, from the configured upstream (by the
+//! passes for a registered phone's flow, for the phone of a trunk (by the
+//! address of its packets), from the configured upstream (by the
 //! address of its packets), or with a token of ours.
 
 use wire::Flow;
@@ -17,7 +18,9 @@ impl Proxy {
             || self.config.role == Role::Standalone
             || (message.method() == Method::Options && self.is_to_us(flow, message))
             || if self.on_phones_side(flow) {
-                message.method() == Method::Register || self.registry.on_flow(flow).next().is_some()
+                message.method() == Method::Register
+                    || self.registry.on_flow(flow).next().is_some()
+                    || self.trunk_phone(flow).is_some()
             } else {
                 self.is_upstream(flow)
             }
@@ -31,14 +34,7 @@ impl Proxy {
 
     /// True when the packet came from an upstream's address on its side.
     pub(crate) fn is_upstream(&self, flow: Flow) -> bool {
-        !self.on_phones_side(flow)
-            && self.config.upstreams.iter().any(|upstream| {
-                wire::sip::Host(upstream.host.as_bytes())
-                    .ip()
-                    .is_some_and(|ip| ip.to_canonical() == flow.remote.ip().to_canonical())
-                    || self.locations.has(&upstream.host, upstream.port, flow.remote.ip())
-                    || self.own_listener(flow.transport, flow.remote).is_some()
-            })
+        self.upstream_at(flow).is_some()
     }
 
     /// True when a dialog that we know has this sender as a party.

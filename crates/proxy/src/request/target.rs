@@ -10,7 +10,7 @@ use wire::sip::{Message, Method, NameAddr, Uri};
 use super::route::Routed;
 use super::{Reject, breadth};
 use crate::config::Role;
-use crate::locate::Hop;
+use crate::locate::{Goal, Hop};
 use crate::token::Token;
 use crate::transaction::{Key, Purpose};
 use crate::{Observed, Proxy};
@@ -29,7 +29,7 @@ pub(crate) struct Target {
 }
 
 impl Target {
-    fn binding(binding: &Binding) -> Self {
+    pub(crate) fn binding(binding: &Binding) -> Self {
         Self {
             uri: Some(binding.contact.clone()),
             hop: Hop::Flow(binding.flow),
@@ -124,8 +124,7 @@ impl Proxy {
             if self.names_us(flow, &uri) {
                 return Err(Reject::new(404, "This address is an outbound proxy, the domain is your provider's"));
             }
-            let phone = self.registry.on_flow(flow).next().and_then(|b| b.phone);
-            return Ok(vec![self.upstream_target(&uri, phone)?]);
+            return Ok(vec![self.upstream_target(&uri, self.phone_on(flow))?]);
         }
         let forged = uri.params.find(crate::token::PARAM).is_some();
         if forged || !self.names_us(flow, &uri) {
@@ -140,6 +139,12 @@ impl Proxy {
         let mut fitting = self.registry.bindings().filter(fits).map(|b| b.id);
         let found = fitting.next().filter(|_| fitting.next().is_none());
         drop(fitting);
+        if found.is_none() {
+            let trunk = self.trunk_targets(flow, message, &uri);
+            if !trunk.is_empty() {
+                return Ok(trunk);
+            }
+        }
         self.observe(Observed::ContactWithoutToken { found: found.is_some() });
         found.ok_or(UNKNOWN).and_then(|id| self.bound(id)).map(|t| vec![t])
     }
@@ -168,28 +173,9 @@ impl Proxy {
         Ok(bindings.into_iter().map(Target::binding).collect())
     }
 
-    /// The upstream for a request: the one whose domain it names, else the first without a domain.
+    /// The upstream for a request, and those that stand in for it.
     pub(crate) fn upstream_target(&self, uri: &Uri<'_>, phone: Option<usize>) -> Result<Target, Reject> {
-        let named = |domain: &str| uri.host.is_some_and(|h| h.0.eq_ignore_ascii_case(domain.as_bytes()));
-        let upstream = self
-            .config
-            .upstreams
-            .iter()
-            .find(|u| u.domain.as_deref().is_some_and(named))
-            .or_else(|| self.config.upstreams.iter().find(|u| u.domain.is_none()))
-            .or(self.config.upstreams.first())
-            .ok_or(Reject::new(404, "No upstream serves this domain"))?;
-        let side = self.config.role.phones().other();
-        let like = wire::sip::Host(upstream.host.as_bytes()).ip();
-        let listener = self
-            .listener(side, upstream.transport, phone, like)
-            .ok_or(Reject::new(503, "No listener toward the upstream"))?;
-        Ok(Target {
-            uri: None,
-            hop: Hop::Host { host: upstream.host.clone(), port: upstream.port, listener },
-            binding: None,
-            phone,
-        })
+        Ok(Target { uri: None, hop: self.upstream_hop(uri, phone)?, binding: None, phone })
     }
 
     /// The way to one leg of a call: a phone over its present flow, everybody
@@ -213,11 +199,11 @@ impl Proxy {
             Some(route) => NameAddr::parse(route).ok()?.uri,
             None => &party.contact,
         };
-        let uri = Uri::parse(raw).ok()?;
-        let host = std::str::from_utf8(uri.host?.0).ok()?.to_owned();
-        let listener = party.flow.listener;
-        let port = uri.port.unwrap_or(party.flow.transport.default_port());
-        Some(Hop::Host { host, port, listener })
+        let goal = Goal::of(&Uri::parse(raw).ok()?)?;
+        let mut aim = self.aim(goal, party.flow.listener);
+        // A transport that we do not speak: the dialog came about all the same.
+        aim.goal.transport = aim.goal.transport.filter(|transport| self.transports(&aim).contains(transport));
+        Some(Hop::Host(aim))
     }
 
     /// OPTIONS to ourselves (§11.2).

@@ -50,6 +50,9 @@ pub(crate) struct Client {
     state: State,
     retransmit: Option<(Instant, Duration)>,
     timeout: Option<Instant>,
+    /// Timer B or F, where a shorter one stands before it.
+    hurried: Option<Instant>,
+    copies: u8,
 }
 
 impl Client {
@@ -61,11 +64,26 @@ impl Client {
             state: State::Calling,
             retransmit: (!reliable).then_some((now + T1, T1)),
             timeout: Some(now + 64 * T1),
+            hurried: None,
+            copies: 1,
+        }
+    }
+
+    /// Gives up earlier than Timer B or F when no response at all has come: for
+    /// a request that can go elsewhere, and for a probe.
+    pub(crate) fn hurry(&mut self, until: Instant) {
+        if self.state == State::Calling && self.timeout.is_some_and(|at| until < at) {
+            self.hurried = self.timeout.replace(until);
         }
     }
 
     pub(crate) fn state(&self) -> State {
         self.state
+    }
+
+    /// How often the request was sent.
+    pub(crate) fn copies(&self) -> u8 {
+        self.copies
     }
 
     /// True while no final response has come.
@@ -80,6 +98,7 @@ impl Client {
             State::Calling | State::Proceeding if status.is_provisional() => {
                 let first = self.state == State::Calling;
                 self.state = State::Proceeding;
+                self.timeout = self.hurried.take().or(self.timeout);
                 if self.invite {
                     self.retransmit = None;
                     // A 100 ends Timer B; it does not keep a branch that never rings (§16.6(11)).
@@ -161,6 +180,7 @@ impl Client {
             (interval * 2).min(T2)
         };
         self.retransmit = Some((at + next, next));
+        self.copies = self.copies.saturating_add(1);
         Some(Expired::Retransmit)
     }
 }
@@ -188,6 +208,23 @@ mod tests {
         let (sent, end, at) = run(&mut client, start);
         assert_eq!(sent, [500, 1500, 3500, 7500, 15_500, 31_500]);
         assert_eq!((end, at), (Expired::TimedOut, 32_000));
+    }
+
+    #[test]
+    fn a_hurried_request_gives_up_early_only_without_any_response() {
+        let start = Instant::now();
+        let early = start + Duration::from_millis(3500);
+        for invite in [true, false] {
+            let mut client = Client::new(start, invite, true);
+            client.hurry(early);
+            assert_eq!(client.expire(early), Some(Expired::TimedOut));
+
+            let mut client = Client::new(start, invite, true);
+            client.hurry(early);
+            client.response(start, Status(100));
+            assert_eq!(client.expire(early), None);
+            assert_eq!(client.deadline(), Some(if invite { start + TIMER_C } else { start + 64 * T1 }));
+        }
     }
 
     #[test]

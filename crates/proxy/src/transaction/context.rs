@@ -9,6 +9,8 @@ use wire::Flow;
 use wire::sip::{Message, Method, Status, Stored, Via};
 
 use super::{Client, Key, Server};
+use crate::late::Abandoned;
+use crate::locate::Way;
 use crate::register::Registration;
 use crate::request::Target;
 use crate::request::route::Routed;
@@ -34,7 +36,7 @@ pub(crate) enum Purpose {
     /// Our OPTIONS to a phone behind a NAT.
     Ping(BindingId),
     /// Our OPTIONS from a listener to its upstream.
-    PingUpstream { listener: u16, upstream: usize },
+    PingUpstream { listener: u16 },
     /// Our OPTIONS to an upstream over TCP, while its address is reached over UDP.
     AskTcp,
     /// Our BYE.
@@ -77,8 +79,12 @@ pub(crate) struct Branch {
     pub(crate) number: u64,
     /// The way out.
     pub(crate) flow: Flow,
-    /// Further addresses of the next hop, should this one fail; the next is the last.
-    pub(crate) others: Vec<Flow>,
+    /// The address of the next hop that it was sent to.
+    pub(crate) way: Option<Way>,
+    /// Further ones, should this one fail; the next is the last.
+    pub(crate) others: Vec<Way>,
+    /// Copies that went to servers which were given up.
+    pub(crate) abandoned: Vec<Abandoned>,
     /// As sent.
     pub(crate) sent: Vec<u8>,
     /// Our CANCEL for it: transaction and bytes.
@@ -102,7 +108,9 @@ impl Branch {
             client: None,
             number,
             flow,
+            way: None,
             others: Vec::new(),
+            abandoned: Vec::new(),
             sent: Vec::new(),
             cancel: None,
             cancel_wanted: None,

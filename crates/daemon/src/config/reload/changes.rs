@@ -18,8 +18,8 @@ pub(super) fn between(was: &Settings, is: &Settings) -> Vec<String> {
         value(&mut lines, &format!("{}.stun_servers", side.as_str()), &servers(was), &servers(is));
     }
     let upstream = |u: &proxy::config::Upstream| match &u.domain {
-        Some(domain) => format!("upstream sip:{}:{} for {domain}", u.host, u.port),
-        None => format!("upstream sip:{}:{}", u.host, u.port),
+        Some(domain) => format!("upstream {} for {domain}", u.uri()),
+        None => format!("upstream {}", u.uri()),
     };
     list(&mut lines, &a.upstreams, &b.upstreams, upstream);
     list(&mut lines, &a.networks, &b.networks, |network| format!("network {}", network.prefix));

@@ -72,7 +72,7 @@ fn a_phones_own_listener_is_found_in_its_new_place() {
 #[test]
 fn every_change_is_said() {
     let after = BEFORE
-        .replace("sip:10.0.0.5", "sip:core.example")
+        .replace("sip:10.0.0.5", "sip:core.example:5062")
         .replace("name = \"reception\"", "name = \"desk\"")
         .replace("31000-31019", "31000-31039")
         + "[[network]]\nprefix = \"10.20.0.0/16\"\nlatch = true\n[media]\nports = \"40000-40999\"\ntimeout_s = 30\n\
@@ -81,8 +81,8 @@ fn every_change_is_said() {
     assert_eq!(
         plan.changes,
         [
-            "added: upstream sip:core.example:5060",
-            "removed: upstream sip:10.0.0.5:5060",
+            "added: upstream sip:core.example:5062",
+            "removed: upstream sip:10.0.0.5",
             "added: network 10.20.0.0/16",
             "added: phone \"desk\"",
             "changed: phone \"lobby\"",
@@ -92,7 +92,7 @@ fn every_change_is_said() {
             "changed: limits.header_fields from 256 to 128",
         ]
     );
-    assert_eq!(plan.names, [HostPort { host: "core.example".into(), port: 5060 }]);
+    assert_eq!(plan.names, [HostPort { host: "core.example".into(), port: 5062 }]);
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use nat::{Advertise, Network, Side};
 use proxy::config::{Role, Upstream};
 
-use super::super::written::{self, HostPort};
+use super::super::written;
 use super::Resolver;
 
 impl Resolver<'_> {
@@ -20,23 +20,33 @@ impl Resolver<'_> {
         let mut upstreams: Vec<Upstream> = Vec::new();
         for (index, raw) in self.raw.upstream.iter().enumerate() {
             let path = format!("upstream[{index}]");
-            if raw.default_phone.is_some() {
-                self.later(format!("{path}.default_phone"), "remove it; phones register by themselves");
-            }
+            let default_phone = raw.default_phone.as_ref().and_then(|name| self.default_phone(&path, name));
             let domain = raw.domain.as_ref().map(|domain| domain.to_ascii_lowercase());
             let Some(uri) = &raw.uri else {
                 self.missing(&path, "uri", "write uri = \"sip:HOST\"");
                 continue;
             };
-            if let Some((host, transport)) = self.take(&format!("{path}.uri"), written::upstream(uri)) {
-                let HostPort { host, port } = host;
-                if upstreams.iter().any(|other| other.host == host && other.port == port && other.domain == domain) {
+            if let Some((host, port, transport)) = self.take(&format!("{path}.uri"), written::upstream(uri)) {
+                let (sips, comedia) = (false, raw.comedia.unwrap_or(false));
+                let upstream = Upstream { host, port, transport, sips, domain, comedia, default_phone };
+                let same = |other: &Upstream| other.uri() == upstream.uri() && other.domain == upstream.domain;
+                if upstreams.iter().any(same) {
                     self.fault(format!("{path}.uri"), "this upstream is written twice", "keep one of the two");
                 }
-                upstreams.push(Upstream { host, port, transport, domain, comedia: raw.comedia.unwrap_or(false) });
+                upstreams.push(upstream);
             }
         }
         upstreams
+    }
+
+    /// The `[[phone]]` of a trunk without registration.
+    fn default_phone(&mut self, path: &str, name: &str) -> Option<usize> {
+        let found = self.raw.phone.iter().position(|phone| phone.name.as_deref() == Some(name));
+        if found.is_none() {
+            let mend = format!("write a [[phone]] with name = \"{name}\" and the address that it sends from");
+            self.fault(format!("{path}.default_phone"), format!("there is no [[phone]] called \"{name}\""), mend);
+        }
+        found
     }
 
     pub(super) fn networks(&mut self) -> Vec<Network> {
