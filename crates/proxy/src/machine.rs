@@ -127,6 +127,7 @@ impl Proxy {
             Input::Fact(fact) => self.fact(now, &fact),
             Input::Mapped { listener, mapped } => self.mapped(now, listener, mapped),
             Input::Located { host, port, locations } => self.located(now, &host, port, locations),
+            Input::Restore(records) => self.restore(now, records),
             Input::Reconfigure(config) => self.reconfigure(now, config),
             Input::Watch { watcher, filter } => self.watch(watcher, filter),
             Input::Stop => self.stop(now),
