@@ -13,7 +13,9 @@ use super::line::{self, Entry, Kept, Stamp};
 
 /// A file below this size is not written anew to save space.
 const SMALL: u64 = 1 << 20;
-/// It may grow to so many times what it must hold.
+/// Records that are gone while the file says otherwise; beyond so many it is written anew.
+pub(super) const FORGOTTEN: usize = 65_536;
+/// A file may grow to so many times what it must hold.
 const GROWTH: u64 = 4;
 
 /// Records, each its own [`registry::snapshot::essence`].
@@ -25,7 +27,7 @@ pub(super) struct Fold {
     /// Octets that they would take in a new file, about.
     needed: u64,
     /// Keys whose line is not written yet.
-    dirty: BTreeSet<Key>,
+    pub(super) dirty: BTreeSet<Key>,
     /// What the file has is another's.
     anew: bool,
     /// It is not written anew for its size before it has so many octets.
@@ -64,14 +66,24 @@ impl Fold {
             Some(record) if before.is_some_and(|live| live.record == record) => {}
             Some(record) => {
                 self.live.insert(key, Live { record, octets });
-                self.dirty.insert(key);
+                self.mark(key);
             }
             None if before.is_some() => {
                 self.live.remove(&key);
                 self.needed = self.needed.saturating_sub(octets);
-                self.dirty.insert(key);
+                self.mark(key);
             }
             None => {}
+        }
+    }
+
+    /// While nothing can be written, calls come and go; beyond what is live
+    /// their names are not remembered for ever.
+    fn mark(&mut self, key: Key) {
+        self.dirty.insert(key);
+        if self.anew || self.dirty.len() > self.live.len() + FORGOTTEN {
+            self.anew = true;
+            self.dirty.clear();
         }
     }
 

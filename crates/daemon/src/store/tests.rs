@@ -284,6 +284,22 @@ fn what_could_not_be_written_is_written_later() {
     assert_eq!(bench.keys(), [key(2), key(3)]);
 }
 
+#[test]
+fn names_of_what_is_gone_are_not_remembered_for_ever() {
+    let mut bench = Bench::new("names");
+    bench.put(binding(1, later(&bench)));
+    let now = bench.now;
+    for id in 0..70_000 {
+        let record = call_record(id, CallState::Confirmed, now);
+        bench.fold.change(record.key(), snapshot::essence(record));
+        bench.fold.change(Key::Call(PassId(id)), None);
+        assert!(bench.fold.dirty.len() <= fold::FORGOTTEN + 1);
+    }
+    bench.write();
+    assert_eq!(bench.keys(), [key(1)]);
+    assert!(bench.log.length() < 2048, "written anew");
+}
+
 fn shared() -> Arc<Shared> {
     let text = "[inner]\nlisten = [\"udp:127.0.0.1:5060\"]\n".to_owned();
     let sources = Sources { file: Some(("a.toml".to_owned(), text)), ..Sources::default() };
