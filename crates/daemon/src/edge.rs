@@ -151,7 +151,7 @@ pub(crate) async fn run(shared: Arc<Shared>, begin: Begin, begun: impl FnOnce())
     edge.drain(now);
     edge.turn().await?;
     edge.relay.stop();
-    edge.store.finish(edge.proxy.registry()).await;
+    edge.store.finish(edge.proxy.registry(), edge.proxy.listeners()).await;
     Ok(())
 }
 
@@ -183,7 +183,7 @@ impl<B: FnOnce()> Edge<B> {
         }
         self.stun.handle_timeout(now);
         self.relay.handle_timeout(now);
-        self.store.handle_timeout(now, self.proxy.registry());
+        self.store.handle_timeout(now, self.proxy.registry(), self.proxy.listeners());
         if self.proxy.poll_timeout().is_some_and(|at| at <= now) {
             self.proxy.handle_timeout(now);
         }

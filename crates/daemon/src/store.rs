@@ -22,6 +22,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use proxy::config::Listener;
 use registry::snapshot::{self, Place};
 use registry::{Change, Key, Record, Registry};
 use tokio::runtime;
@@ -64,7 +65,7 @@ impl Store {
     pub(crate) fn open(dir: &Path, shared: &Arc<Shared>, now: Instant) -> io::Result<(Self, Restored)> {
         let lock = lock(dir)?;
         let path = dir.join("snapshot");
-        let places: Vec<Place> = shared.settings.proxy.listeners.iter().map(place).collect();
+        let places: Vec<Place> = shared.settings().proxy.listeners.iter().map(place).collect();
         let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
         // Without one, two boots must not be taken for the same.
         let boot = Some(boot.trim()).filter(|boot| !boot.is_empty()).map_or_else(unknown_boot, str::to_owned);
@@ -78,7 +79,8 @@ impl Store {
         let (ended, end) = oneshot::channel();
         let runtime = runtime::Builder::new_current_thread().enable_time().build()?;
         thread::Builder::new().name("snapshot".to_owned()).spawn(move || {
-            let _kept = (ended, lock);
+            // The lock goes first: word of the end means that another may begin.
+            let _kept = (lock, ended);
             runtime.block_on(keeper.run(receiver));
         })?;
         let store = Self { gathered: BTreeMap::new(), whole: true, due: Some(now), keeper: Some((batches, end)) };
@@ -108,14 +110,14 @@ impl Store {
     }
 
     /// Hands over what was gathered, if it is time and the thread takes it.
-    pub(crate) fn handle_timeout(&mut self, now: Instant, registry: &Registry) {
+    pub(crate) fn handle_timeout(&mut self, now: Instant, registry: &Registry, listeners: &[Listener]) {
         if self.due.is_none_or(|at| at > now) {
             return;
         }
         let Some((batches, _)) = &self.keeper else { return };
         let closed = match batches.try_reserve() {
             Ok(place) => {
-                place.send(batch(&mut self.gathered, self.whole, registry));
+                place.send(batch(&mut self.gathered, self.whole, registry, listeners));
                 self.whole = false;
                 self.due = None;
                 false
@@ -133,13 +135,13 @@ impl Store {
     }
 
     /// Hands over the last changes and waits until they are written, but not for ever.
-    pub(crate) async fn finish(mut self, registry: &Registry) {
+    pub(crate) async fn finish(mut self, registry: &Registry, listeners: &[Listener]) {
         let Some((batches, end)) = self.keeper.take() else { return };
         let last = async {
             if self.due.is_some()
                 && let Ok(place) = batches.reserve().await
             {
-                place.send(batch(&mut self.gathered, self.whole, registry));
+                place.send(batch(&mut self.gathered, self.whole, registry, listeners));
             }
             drop(batches);
             // Its end is what we wait for; it says nothing.
@@ -151,7 +153,12 @@ impl Store {
     }
 }
 
-fn batch(gathered: &mut BTreeMap<Key, Option<Record>>, whole: bool, registry: &Registry) -> Batch {
+fn batch(
+    gathered: &mut BTreeMap<Key, Option<Record>>,
+    whole: bool,
+    registry: &Registry,
+    listeners: &[Listener],
+) -> Batch {
     let gathered = std::mem::take(gathered);
     let changes = if whole {
         let bindings = registry.bindings().map(|binding| Record::Binding(Box::new(binding.clone())));
@@ -160,7 +167,7 @@ fn batch(gathered: &mut BTreeMap<Key, Option<Record>>, whole: bool, registry: &R
     } else {
         gathered.into_iter().collect()
     };
-    Batch { whole, changes }
+    Batch { places: listeners.iter().map(place).collect(), whole, changes }
 }
 
 /// Two processes that write one file would undo each other's work. The lock
@@ -175,7 +182,7 @@ fn lock(dir: &Path) -> io::Result<File> {
     }
 }
 
-fn place(listener: &proxy::config::Listener) -> Place {
+fn place(listener: &Listener) -> Place {
     Place { side: listener.side, transport: listener.transport, bind: listener.bind }
 }
 

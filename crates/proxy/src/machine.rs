@@ -183,6 +183,11 @@ impl Proxy {
         &self.registry
     }
 
+    /// The listeners that the numbers in flows mean now.
+    pub fn listeners(&self) -> &[Listener] {
+        &self.config.listeners
+    }
+
     /// What is written for a listener's socket now; `None` while it is not known.
     pub fn advertised_for(&self, listener: ListenerId) -> Option<SocketAddr> {
         let bind = self.config.listeners.get(usize::from(listener.0))?.bind;

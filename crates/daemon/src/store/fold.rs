@@ -22,7 +22,7 @@ const GROWTH: u64 = 4;
 #[derive(Debug)]
 pub(super) struct Fold {
     first: String,
-    places: Vec<Place>,
+    pub(super) places: Vec<Place>,
     live: BTreeMap<Key, Live>,
     /// Octets that they would take in a new file, about.
     needed: u64,

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use registry::snapshot::Place;
 use registry::{Key, Record};
 use tokio::sync::mpsc::Receiver;
 
@@ -20,6 +21,8 @@ const RETRY_MOST: Duration = Duration::from_secs(30);
 /// Changes, one for each key.
 #[derive(Debug)]
 pub(super) struct Batch {
+    /// The listeners, each at its number; a new configuration may have added some.
+    pub(super) places: Vec<Place>,
     /// These are all records there are.
     pub(super) whole: bool,
     /// What each is now: its essence, or `None` if nothing of it outlives us.
@@ -72,6 +75,7 @@ impl Keeper {
     }
 
     fn take(&mut self, batch: Batch) {
+        self.fold.places = batch.places;
         if batch.whole {
             self.fold.replace(batch.changes);
         } else {

@@ -10,7 +10,6 @@ use super::line::Stamp;
 use super::*;
 use crate::config::{Machine, Sources, load};
 use crate::metrics::Metrics;
-use crate::view::View;
 
 const BOOT: &str = "this-boot";
 
@@ -306,7 +305,7 @@ fn shared() -> Arc<Shared> {
     let machine = Machine { ipv6: false, processors: 1, state_dirs: Vec::new(), metrics_open: false };
     let settings = load(&sources, &machine).unwrap();
     let metrics = Metrics::new(settings.proxy.role).unwrap();
-    Arc::new(Shared { settings, metrics, view: View::default(), began: net::clock::now() })
+    Arc::new(Shared::new(settings, metrics))
 }
 
 /// A binding on the one listener of [`shared`].
@@ -321,33 +320,39 @@ fn drain(registry: &mut Registry, store: &mut Store, now: Instant) {
     }
 }
 
-fn finish(store: Store, registry: &Registry) {
+fn finish(store: Store, registry: &Registry, listeners: &[Listener]) {
     let runtime = runtime::Builder::new_current_thread().enable_time().build().unwrap();
-    runtime.block_on(store.finish(registry));
+    runtime.block_on(store.finish(registry, listeners));
 }
 
 #[test]
 fn a_second_process_finds_what_the_first_one_left() {
     let (dir, shared, now) = (dir("second"), shared(), net::clock::now());
     let mut registry = Registry::new();
+    let mut listeners = shared.settings().proxy.listeners.clone();
     let (mut store, restored) = Store::open(&dir, &shared, now).unwrap();
     assert_eq!(restored.records, []);
     assert!(Store::open(&dir, &shared, now).unwrap_err().to_string().contains("another siplatch"));
-    store.handle_timeout(now, &registry);
+    store.handle_timeout(now, &registry, &listeners);
     registry.bind(inner(1, now + Duration::from_secs(60)));
     registry.bind(inner(2, now + Duration::from_secs(60)));
     registry.unbind(BindingId(1));
     drain(&mut registry, &mut store, now);
     assert_eq!(store.poll_timeout(), Some(now + DELAY));
-    store.handle_timeout(now, &registry);
+    store.handle_timeout(now, &registry, &listeners);
     assert_eq!(store.poll_timeout(), Some(now + DELAY), "not yet");
-    finish(store, &registry);
+    // A listener of a later configuration, which the next process does not have.
+    listeners.push(Listener { bind: ([127, 0, 0, 1], 5080).into(), ..listeners[0].clone() });
+    registry.bind(Binding { flow: flow(1), ..inner(3, now + Duration::from_secs(60)) });
+    drain(&mut registry, &mut store, now);
+    finish(store, &registry, &listeners);
     let mode = fs::metadata(dir.join("snapshot")).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
     let (store, restored) = Store::open(&dir, &shared, now).unwrap();
     assert_eq!(restored.records.iter().map(Record::key).collect::<Vec<_>>(), [key(2)]);
-    assert!(restored.summary().unwrap().starts_with("1 registrations and 0 calls, 0 s old"));
-    finish(store, &registry);
+    assert_eq!(restored.lost, [snapshot::Lost::Listener]);
+    assert_eq!(restored.summary().unwrap(), "1 registrations and 0 calls, 0 s old; 1 could not be");
+    finish(store, &registry, &listeners);
     fs::remove_dir_all(dir).unwrap();
 }
 
@@ -360,7 +365,7 @@ fn a_held_up_thread_costs_bounded_memory_and_no_record() {
     let mut registry = Registry::new();
     registry.bind(inner(1, now));
     drain(&mut registry, &mut store, now);
-    store.handle_timeout(now + DELAY, &registry);
+    store.handle_timeout(now + DELAY, &registry, &[]);
     for id in 0..3 * MOST as u64 {
         registry.bind(inner(id, now));
         registry.unbind(BindingId(id));
@@ -369,11 +374,11 @@ fn a_held_up_thread_costs_bounded_memory_and_no_record() {
     }
     registry.bind(inner(5, now));
     drain(&mut registry, &mut store, now);
-    store.handle_timeout(now + DELAY, &registry);
+    store.handle_timeout(now + DELAY, &registry, &[]);
     assert_eq!(store.poll_timeout(), Some(now + DELAY + HELD_UP), "the first batch is not taken yet");
     let first = receiver.try_recv().unwrap();
     assert_eq!((first.whole, first.changes.len()), (false, 1));
-    store.handle_timeout(now + DELAY + HELD_UP, &registry);
+    store.handle_timeout(now + DELAY + HELD_UP, &registry, &[]);
     let second = receiver.try_recv().unwrap();
     assert!(second.whole);
     assert_eq!(second.changes.iter().map(|(key, _)| *key).collect::<Vec<_>>(), [key(5)]);
