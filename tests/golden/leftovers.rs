@@ -117,6 +117,10 @@ impl Crowd {
                 let events = self.world.unsent(place.0, place.1);
                 self.read(&events);
             }
+            14 if self.dice.below(16) == 0 => {
+                let events = self.world.restart();
+                self.read(&events);
+            }
             _ => self.react(),
         }
     }

@@ -3,7 +3,8 @@
 //!
 //! A transcript under `sip/<role>/` holds what peers send (`<<< side address`),
 //! time passing (`<<< wait 20s`), media that stops (`<<< silence`), failures of
-//! the machine (`<<< unsent side address`), and all that siplatch answers
+//! the machine (`<<< unsent side address`), the end of the process and the start of another one with its
+//! snapshot (`<<< restart`), and all that siplatch answers
 //! (`>>> side address`) or does (`***`). Random parts are written as
 //! `{token-1}`, `{branch-2}`, … by order of appearance, and may be used in later
 //! inputs. In the head `# user name password` makes an account, `# phone pings` and

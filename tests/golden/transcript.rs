@@ -68,6 +68,7 @@ pub(crate) fn run(role: &str, text: &str) -> String {
             [_, "silence"] => world.silence(),
             [_, "ports"] => world.bind_ports(),
             [_, "stop"] => world.stop(),
+            [_, "restart"] => world.restart(),
             [_, "mapped", address] => world.mapped(address),
             [_, "unsent", side, remote] => world.unsent(side, remote),
             [_, "opened", side, remote, ref names @ ..] => {

@@ -10,6 +10,8 @@ use nat::{Advertise, Mapped, Network, Prefix, Side};
 use proxy::config::{Listener, Media, MediaKeepAlive, Phone, Role, Upstream, User};
 use proxy::question::{Address, Answer, Kind, Naptr, Question, Records, Srv};
 use proxy::{Config, Input, Output, Proxy, Work};
+use registry::Record;
+use registry::snapshot::{self, Place, Portable};
 use wire::{Flow, ListenerId, Transmit, Transport};
 
 /// What a transcript's head asks for.
@@ -279,6 +281,29 @@ impl World {
             self.silent.insert(ip);
         }
         Vec::new()
+    }
+
+    /// The process is killed, and another one starts with its snapshot.
+    pub(crate) fn restart(&mut self) -> Vec<String> {
+        let place = |l: &Listener| Place { side: l.side, transport: l.transport, bind: l.bind };
+        let places: Vec<Place> = self.config.listeners.iter().map(place).collect();
+        let registry = self.proxy.registry();
+        let bindings = registry.bindings().map(|b| Record::Binding(Box::new(b.clone())));
+        let calls = registry.calls().map(|c| Record::Call(Box::new(c.clone())));
+        let kept = bindings.chain(calls).filter_map(snapshot::essence).map(|record| {
+            let portable = Portable::of(&record, self.now, &places).expect("its listeners are configured");
+            let text = serde_json::to_string(&portable).expect("it is plain data");
+            let portable: Portable = serde_json::from_str(&text).expect("what was written");
+            portable.restore(self.now, Duration::ZERO, &places).expect("nothing has run out")
+        });
+        let records = kept.collect();
+        self.proxy = Proxy::new(self.now, self.config.clone(), [1; 32], [3; 32]);
+        self.streams.clear();
+        let mut out = self.input(Input::Restore(records));
+        if self.config.role == Role::Office && !self.head.unmapped {
+            out.extend(self.mapped(MAPPED));
+        }
+        out
     }
 
     /// What the machine holds.

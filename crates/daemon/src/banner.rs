@@ -21,6 +21,8 @@ pub(crate) struct Known<'a> {
     pub(crate) control: Option<&'a Path>,
     /// Why tokens will not outlive a restart, if so.
     pub(crate) forgetful: Option<&'a str>,
+    /// What was taken over from an earlier process.
+    pub(crate) restored: Option<&'a str>,
 }
 
 /// The banner.
@@ -137,6 +139,7 @@ fn facts(settings: &Settings, known: &Known<'_>) -> Vec<(&'static str, String)> 
         };
         facts.push(("Media", format!("udp ports {}-{}, {what}", range.first, range.last)));
     }
+    facts.extend(known.restored.map(|what| ("Restored", what.to_owned())));
     facts.push(("Metrics", format!("http://{}/metrics, health at /healthz", settings.metrics)));
     facts.push(match known.control {
         Some(path) => ("Status", format!("siplatch status, by {}", path.display())),
@@ -186,6 +189,7 @@ mod tests {
             addresses: &["127.0.0.1".parse().unwrap(), "192.168.1.2".parse().unwrap(), "2001:db8::2".parse().unwrap()],
             control: Some(Path::new("/var/lib/siplatch/control.sock")),
             forgetful: None,
+            restored: (settings.proxy.role == Role::Border).then_some("98 registrations and 3 calls, 4 s old"),
         };
         text(settings, &known)
     }
@@ -235,6 +239,7 @@ mod tests {
             addresses: &[],
             control: None,
             forgetful: Some("/var/lib/siplatch cannot be written"),
+            restored: None,
         };
         compare("office_trouble", &text(&settings, &known));
     }

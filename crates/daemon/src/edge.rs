@@ -24,6 +24,7 @@ use net::datapath::Report;
 use net::transport::Readiness;
 use net::{Alarm, clock, entropy};
 use proxy::{Input, MethodLabel, Observed, Output, Proxy};
+use registry::Record;
 use tokio::sync::mpsc::UnboundedReceiver;
 use wire::demux::{self, Signalling};
 use wire::stun::Kind;
@@ -33,6 +34,7 @@ use crate::admin::Shared;
 use crate::config::Settings;
 use crate::metrics::label::{Datagram, Finding, Label as _, Lookup};
 use crate::metrics::table::Name;
+use crate::store::Store;
 use budget::Budget;
 use journal::Journal;
 use lookup::{Answer, Lookups};
@@ -70,6 +72,10 @@ pub(crate) enum Order {
 pub(crate) struct Begin {
     /// The key for tokens.
     pub(crate) token_key: [u8; 32],
+    /// Where bindings and calls are kept.
+    pub(crate) store: Store,
+    /// What an earlier process left.
+    pub(crate) restored: Vec<Record>,
     /// How many descriptors there may be.
     pub(crate) descriptors: u64,
     /// Orders of the rest of the program.
@@ -94,6 +100,7 @@ struct Edge<B> {
     sockets: Sockets,
     stun: Stun,
     relay: Relay,
+    store: Store,
     alarm: Alarm,
     orders: UnboundedReceiver<Order>,
     lookups: Lookups,
@@ -126,10 +133,11 @@ pub(crate) async fn run(shared: Arc<Shared>, begin: Begin, begun: impl FnOnce())
         sockets: Sockets::new(now, &settings.proxy.listeners),
         stun: Stun::new(now, settings, entropy::seed)?,
         relay: Relay::start(settings, begin.descriptors, &shared.view)?,
+        store: begin.store,
         alarm: Alarm::new()?,
         orders: begin.orders,
         lookups: Lookups::new(),
-        inputs: VecDeque::new(),
+        inputs: VecDeque::from([Input::Restore(begin.restored)]),
         budget: Budget::default(),
         journal: Journal::default(),
         begun: Some(begun),
@@ -140,8 +148,10 @@ pub(crate) async fn run(shared: Arc<Shared>, begin: Begin, begun: impl FnOnce())
         shared: Arc::clone(&shared),
         settings: Arc::clone(settings),
     };
+    edge.drain(now);
     edge.turn().await?;
     edge.relay.stop();
+    edge.store.finish(edge.proxy.registry(), edge.proxy.listeners()).await;
     Ok(())
 }
 
@@ -173,6 +183,7 @@ impl<B: FnOnce()> Edge<B> {
         }
         self.stun.handle_timeout(now);
         self.relay.handle_timeout(now);
+        self.store.handle_timeout(now, self.proxy.registry(), self.proxy.listeners());
         if self.proxy.poll_timeout().is_some_and(|at| at <= now) {
             self.proxy.handle_timeout(now);
         }
@@ -180,7 +191,12 @@ impl<B: FnOnce()> Edge<B> {
 
     fn deadline(&self) -> Option<Instant> {
         let machines = [self.proxy.poll_timeout(), self.stun.poll_timeout(), self.relay.poll_timeout()];
-        let ours = [self.sockets.poll_timeout(), self.begun.as_ref().map(|_| self.patience), self.stop];
+        let ours = [
+            self.sockets.poll_timeout(),
+            self.store.poll_timeout(),
+            self.begun.as_ref().map(|_| self.patience),
+            self.stop,
+        ];
         machines.into_iter().chain(ours).flatten().min()
     }
 
@@ -382,7 +398,10 @@ impl<B: FnOnce()> Edge<B> {
             Output::Media(command) => self.relay.order(now, command),
             Output::Ports(command) => self.relay.plan(now, command),
             Output::Resolve(question) => self.lookups.resolve(question),
-            Output::Changed(change) => self.shared.view.change(&change),
+            Output::Changed(change) => {
+                self.shared.view.change(&change);
+                self.store.change(now, change);
+            }
             Output::Traced(traced) => self.watchers.tell(clock::unix_time(), *traced),
             Output::Observed(event) => {
                 self.shared.metrics.observe(&event);

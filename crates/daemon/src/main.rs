@@ -13,6 +13,7 @@ mod metrics;
 mod reload;
 mod run;
 mod state;
+mod store;
 mod trace;
 mod view;
 

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::thread::{Builder, JoinHandle};
 
 use net::{clock, entropy};
+use registry::Record;
 use tokio::runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc::{UnboundedSender, channel, unbounded_channel};
@@ -22,8 +23,10 @@ use crate::banner::{self, Known};
 use crate::cli::{self, Run};
 use crate::edge::{self, Begin, Order};
 use crate::metrics::Metrics;
+use crate::metrics::label::{Kept, Label as _};
 use crate::metrics::table::Name;
 use crate::reload::{self, Asked};
+use crate::store::{Restored, Store};
 use crate::{complain, log, print, state};
 
 /// Reloads that may wait for their turn.
@@ -70,7 +73,9 @@ async fn serve(settings: crate::config::Settings, flags: &Run) -> io::Result<()>
     let control = control.map(|control| tokio::spawn(control.serve(Arc::clone(&shared), desk.clone())));
 
     let (ended, mut end) = oneshot::channel();
-    let begin = Begin { token_key, descriptors, orders: receiver };
+    let (store, restored) = open_store(state_dir.as_deref(), &shared);
+    let summary = restored.summary();
+    let begin = Begin { token_key, store, restored: restored.records, descriptors, orders: receiver };
     let announce = {
         let shared = Arc::clone(&shared);
         move || {
@@ -84,6 +89,7 @@ async fn serve(settings: crate::config::Settings, flags: &Run) -> io::Result<()>
                 addresses: &addresses(),
                 control: control_path.as_deref(),
                 forgetful: forgetful.as_deref(),
+                restored: summary.as_deref(),
             };
             print(&banner::text(&settings, &known));
         }
@@ -186,6 +192,35 @@ fn token_key(settings: &crate::config::Settings) -> io::Result<([u8; 32], Option
             Ok((fresh, Some(dir), Some(why)))
         }
     }
+}
+
+/// What an earlier process left, and where this one leaves the same.
+fn open_store(dir: Option<&Path>, shared: &Arc<Shared>) -> (Store, Restored) {
+    let Some(dir) = dir else { return (Store::off(), Restored::default()) };
+    let (store, restored) = match Store::open(dir, shared, clock::now()) {
+        Ok(opened) => opened,
+        Err(error) => {
+            tracing::warn!(
+                %error, dir = %dir.display(),
+                "registrations and calls cannot be kept in the state directory; after a restart phones must register anew"
+            );
+            return (Store::off(), Restored::default());
+        }
+    };
+    for record in &restored.records {
+        let kept = match record {
+            Record::Binding(_) => Kept::Registration,
+            Record::Call(_) => Kept::Call,
+        };
+        shared.metrics.count(Name::Restored, &[kept.label()]);
+    }
+    for lost in &restored.lost {
+        shared.metrics.count(Name::RestoreLost, &[lost.label()]);
+    }
+    if let Some(summary) = restored.summary() {
+        tracing::info!(dir = %dir.display(), "restored {summary}");
+    }
+    (store, restored)
 }
 
 fn control(dir: &Path) -> Option<Control> {

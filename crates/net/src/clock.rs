@@ -27,6 +27,12 @@ pub fn unix_time() -> Duration {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }
 
+/// Time since the machine started, suspend included. Comparable between
+/// processes, as long as the machine was not started again in between.
+pub fn up_time() -> Duration {
+    since_boot()
+}
+
 #[expect(clippy::disallowed_methods, reason = "the base that `now` counts from; an Instant can be had in no other way")]
 fn monotonic() -> Instant {
     Instant::now()

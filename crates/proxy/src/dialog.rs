@@ -22,7 +22,7 @@ const LONGEST: Duration = Duration::from_secs(7 * 24 * 3600);
 /// A subscription lives this much longer than granted (RFC 6665 §4.1.2).
 const GRACE: Duration = Duration::from_secs(32);
 /// A call without media, or on hold, of which nothing is heard for so long is over.
-const IDLE: Duration = Duration::from_secs(12 * 3600);
+pub(crate) const IDLE: Duration = Duration::from_secs(12 * 3600);
 /// Callees of one call at most; forks beyond are not tracked.
 const MOST_CALLEES: usize = 200;
 

@@ -42,6 +42,14 @@ impl Proxy {
         }
     }
 
+    /// Starts the pings of a binding that was restored: among all that were,
+    /// its first one falls anywhere within an interval.
+    pub(crate) fn ping_again(&mut self, now: Instant, id: BindingId) {
+        let due = Schedule::PHONE.first(now, &mut self.rng);
+        self.pings.insert(id, Ping { due });
+        self.timers.arm(due, Timer::Ping(id));
+    }
+
     pub(crate) fn stop_pings(&mut self, id: BindingId) {
         if let Some(ping) = self.pings.remove(&id) {
             self.timers.disarm(ping.due, Timer::Ping(id));

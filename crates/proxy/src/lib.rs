@@ -34,6 +34,7 @@ mod register;
 mod registrar;
 mod request;
 mod response;
+mod restore;
 mod rewrite;
 mod session_timer;
 mod size;
@@ -57,7 +58,7 @@ use std::time::Duration;
 use media::ports;
 use nat::Mapped;
 use question::{Answer, Question};
-use registry::Change;
+use registry::{Change, Record};
 use wire::{Flow, ListenerId, Transmit};
 
 /// What happens to the machine.
@@ -111,6 +112,9 @@ pub enum Input<'a> {
         /// What came of it.
         answer: Answer,
     },
+    /// What an earlier process left, before the first message: bindings and
+    /// calls as `registry::snapshot` restores them.
+    Restore(Vec<Record>),
     /// A new configuration, prepared and valid.
     Reconfigure(Arc<Config>),
     /// Somebody watches what the filter names, as watcher 0 to [`trace::WATCHERS`] - 1, or no longer does.

@@ -130,6 +130,7 @@ impl Proxy {
             Input::Fact(fact) => self.fact(now, &fact),
             Input::Mapped { listener, mapped } => self.mapped(now, listener, mapped),
             Input::Resolved { question, answer } => self.resolved(now, &question, answer),
+            Input::Restore(records) => self.restore(now, records),
             Input::Reconfigure(config) => self.reconfigure(now, config),
             Input::Watch { watcher, filter } => self.watch(watcher, filter),
             Input::Stop => self.stop(now),
@@ -183,6 +184,11 @@ impl Proxy {
     /// [`Output::Changed`]; this is what their fold is checked against.
     pub fn registry(&self) -> &Registry {
         &self.registry
+    }
+
+    /// The listeners that the numbers in flows mean now.
+    pub fn listeners(&self) -> &[Listener] {
+        &self.config.listeners
     }
 
     /// What is written for a listener's socket now; `None` while it is not known.

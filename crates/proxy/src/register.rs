@@ -322,11 +322,15 @@ impl Proxy {
                 }
             }
         }
-        // A router with a SIP ALG hides the NAT, but not its timeout: whoever
-        // comes from outside is pinged, whatever it claims.
-        let outside = self.side(flow) == Side::Outer && self.on_phones_side(flow);
-        self.keep_pinged(now, id, (natted || outside) && !flow.transport.reliable());
+        self.keep_pinged(now, id, self.needs_pings(flow, natted));
         self.keep_connection(now, flow);
+    }
+
+    /// A router with a SIP ALG hides the NAT, but not its timeout: whoever
+    /// comes from outside is pinged, whatever it claims.
+    pub(crate) fn needs_pings(&self, flow: Flow, natted: bool) -> bool {
+        let outside = self.side(flow) == Side::Outer && self.on_phones_side(flow);
+        (natted || outside) && !flow.transport.reliable()
     }
 
     /// Removes a binding, if it is there.

@@ -1,10 +1,13 @@
 //! What the registry publishes: whole records, so that folding a change
 //! twice, or only the last of several, gives the same result.
 
+use serde::{Deserialize, Serialize};
+
 use crate::{Binding, BindingId, Call, PassId};
 
 /// Names a record.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Key {
     /// A binding.
     Binding(BindingId),

@@ -3,7 +3,7 @@
 //! One owned, ordered truth of bindings (RFC 3261 §10) and calls. Every
 //! mutation is published as a [`Change`], an idempotent "put this record" or
 //! "delete this key"; the admin view, the snapshot on disk and a replica are
-//! folds of that stream. No clock is read and nothing is shared here.
+//! folds of that stream; [`snapshot`] says what of a record outlives the process. No clock is read and nothing is shared here.
 #![forbid(unsafe_code)]
 #![cfg_attr(
     test,
@@ -21,6 +21,7 @@ pub mod change;
 mod expiry;
 #[allow(clippy::module_inception, reason = "the room's main type has the room's name")]
 pub mod registry;
+pub mod snapshot;
 
 pub use binding::{Binding, BindingId};
 pub use call::{Call, CallKind, CallState, Party, PassId};

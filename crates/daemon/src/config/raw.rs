@@ -322,8 +322,9 @@ section! {
 section! {
     /// What must outlive a restart.
     State {
-        /// Directory for the token key and the control socket. Lost or not writable: registered
-        /// phones cannot be reached after a restart until they register again.
+        /// Directory for the token key, the snapshot of registrations and calls, and the control
+        /// socket. Lost or not writable: registered phones cannot be reached after a restart until
+        /// they register again, and running calls cannot be hung up.
         /// Default: "/var/lib/siplatch", or ~/.local/state/siplatch where that is not writable.
         dir: String = r#""/var/lib/siplatch""#,
     }

@@ -7,6 +7,7 @@ use proxy::config::Role;
 use proxy::question::{Answer, Kind as Question};
 use proxy::{Cause, DropReason, FailoverCause, MethodLabel, Oversize, UpstreamState};
 use registry::CallState;
+use registry::snapshot::Lost;
 use wire::sip::Status;
 
 /// An enum as a label.
@@ -45,6 +46,7 @@ label!(DropReason {
     StrayAck => "stray_ack", Budget => "budget", Unroutable => "unroutable", Overload => "overload",
     LateResponse => "late_response", OwnAddress => "own_address",
 });
+label!(Lost { Expired => "expired", Listener => "listener", Damaged => "damaged" });
 label!(Cause {
     CallerBye => "caller_bye", CalleeBye => "callee_bye", Cancelled => "cancelled", Failed => "failed",
     MediaTimeout => "media_timeout", MediaFailed => "media_failed", Stopped => "stopped", Lost => "lost",
@@ -69,6 +71,16 @@ pub(crate) enum Direction {
     Out,
 }
 label!(Direction { In => "in", Out => "out" });
+
+/// What outlives the process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kept {
+    /// A registration.
+    Registration,
+    /// A call or subscription.
+    Call,
+}
+label!(Kept { Registration => "registration", Call => "call" });
 
 /// What became of a binding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -7,10 +7,11 @@ use proxy::config::Role;
 use proxy::question::Kind as Question;
 use proxy::{Cause, DropReason, FailoverCause, MethodLabel};
 use registry::CallState;
+use registry::snapshot::Lost;
 
 use super::label::{
-    BindingEvent, CLASSES, Datagram, Direction, FailoverTo, Finding, FoundBy, Label, Latch, Lookup, REFUSALS, Reloaded,
-    Truth,
+    BindingEvent, CLASSES, Datagram, Direction, FailoverTo, Finding, FoundBy, Kept, Label, Latch, Lookup, REFUSALS,
+    Reloaded, Truth,
 };
 
 /// Names a series in code; its place in [`TABLE`].
@@ -56,6 +57,13 @@ pub(crate) enum Name {
     PortsResting,
     PortsTotal,
     PortsExhausted,
+    Restored,
+    RestoreLost,
+    SnapshotWrites,
+    SnapshotFailures,
+    SnapshotWritten,
+    SnapshotEntries,
+    SnapshotBytes,
     LogSuppressed,
     Reloads,
     ReloadRefused,
@@ -425,6 +433,56 @@ pub(crate) const TABLE: &[Series] = &[
         &[SIDE],
         "Calls that found no free port pair.",
     ),
+    series(
+        Name::Restored,
+        "siplatch_restored_total",
+        Kind::Counter,
+        "records",
+        &[("record", Values::Of(<Kept as Label>::VALUES))],
+        "Registrations and calls that were taken over from an earlier process at start.",
+    ),
+    series(
+        Name::RestoreLost,
+        "siplatch_restore_lost_total",
+        Kind::Counter,
+        "records",
+        &[("reason", Values::Of(<Lost as Label>::VALUES))],
+        "Of what an earlier process left, what could not be taken over. `listener`: that listener is not configured any \
+         more; `damaged`: lines that were torn or altered, one after a kill is normal.",
+    ),
+    series(
+        Name::SnapshotWrites,
+        "siplatch_snapshot_writes_total",
+        Kind::Counter,
+        "writes",
+        &[],
+        "Writes to the file in `[state] dir` that registrations and calls outlive a restart by.",
+    ),
+    series(
+        Name::SnapshotFailures,
+        "siplatch_snapshot_failures_total",
+        Kind::Counter,
+        "writes",
+        &[],
+        "Writes to it that failed and are tried again. Growing: disk full or read-only; calls go on, a restart would lose them.",
+    ),
+    series(
+        Name::SnapshotWritten,
+        "siplatch_snapshot_written_bytes_total",
+        Kind::Counter,
+        "octets",
+        &[],
+        "What they wrote.",
+    ),
+    series(
+        Name::SnapshotEntries,
+        "siplatch_snapshot_entries",
+        Kind::Gauge,
+        "records",
+        &[],
+        "Registrations, answered calls and subscriptions that a restart would find again.",
+    ),
+    series(Name::SnapshotBytes, "siplatch_snapshot_bytes", Kind::Gauge, "octets", &[], "Size of that file."),
     series(
         Name::LogSuppressed,
         "siplatch_log_suppressed_total",

@@ -28,7 +28,15 @@ fn phone(name: &str, user: &str) -> Phone {
 }
 
 fn upstream(host: &str) -> Upstream {
-    Upstream { host: host.to_owned(), port: 5060, transport: Transport::Udp, domain: None, comedia: false }
+    Upstream {
+        host: host.to_owned(),
+        port: Some(5060),
+        transport: Some(Transport::Udp),
+        sips: false,
+        domain: None,
+        comedia: false,
+        default_phone: None,
+    }
 }
 
 fn config(role: Role, listeners: Vec<Listener>) -> Config {

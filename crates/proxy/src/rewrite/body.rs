@@ -4,6 +4,7 @@
 use media::End;
 use media::offer::{EndPlan, Key, Refusal, Settles, Text};
 use nat::Side;
+use registry::{CallState, Party, PassId};
 use wire::Edit;
 use wire::sip::{Message, Method, Name};
 
@@ -68,7 +69,7 @@ impl Proxy {
         let text = sdp(message).map(|body| Text { whole: message.bytes, body });
         match text {
             Some(text) if offered => {
-                let settles = match (answered, success || reliable(message)) {
+                let settles = match (answered || success && self.stands(key), success || reliable(message)) {
                     (true, _) => Settles::Call,
                     (false, true) => Settles::Offer,
                     (false, false) => Settles::Nothing,
@@ -85,6 +86,13 @@ impl Proxy {
             self.offers.confirm(key, from.other());
         }
         Ok(())
+    }
+
+    /// True when the dialog that this media belongs to was answered before: an
+    /// UPDATE may be the first to offer media in it, as after a restart.
+    fn stands(&self, key: Key) -> bool {
+        let answered = |p: &Party| p.branch == key.branch && p.state == CallState::Confirmed;
+        self.registry.call(PassId(key.pass)).is_some_and(|call| call.callees.iter().any(answered))
     }
 
     /// The response for an offer that we cannot carry.

@@ -1,0 +1,191 @@
+//! State that outlives the process: bindings and dialogs, kept in a file of
+//! the state directory and read again at start, also after a kill.
+//!
+//! The loop's side of it: changes of the registry are gathered by key and
+//! handed to a thread that writes them, at most [`DELAY`] later. While the
+//! thread is held up by its disk they go on being gathered, and nobody waits.
+
+mod file;
+mod fold;
+mod keeper;
+mod line;
+mod load;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use proxy::config::Listener;
+use registry::snapshot::{self, Place};
+use registry::{Change, Key, Record, Registry};
+use tokio::runtime;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::admin::Shared;
+use file::Log;
+use fold::Fold;
+use keeper::{Batch, Keeper};
+pub(crate) use load::Restored;
+
+/// How long changes are gathered before they are written.
+const DELAY: Duration = Duration::from_millis(20);
+/// How often a thread that is held up is asked whether it takes the next.
+const HELD_UP: Duration = Duration::from_millis(500);
+/// Beyond so many gathered changes it is cheaper to forget them and to hand over everything later.
+const MOST: usize = 65_536;
+/// How long the last changes may take at stop.
+const LAST: Duration = Duration::from_secs(1);
+
+/// Gathers changes for the file.
+#[derive(Debug)]
+pub(crate) struct Store {
+    gathered: BTreeMap<Key, Option<Record>>,
+    /// Everything must be handed over, not only what was gathered.
+    whole: bool,
+    due: Option<Instant>,
+    /// The thread, and word of its end; `None` where nothing is kept.
+    keeper: Option<(mpsc::Sender<Batch>, oneshot::Receiver<()>)>,
+}
+
+impl Store {
+    /// Keeps nothing.
+    pub(crate) fn off() -> Self {
+        Self { gathered: BTreeMap::new(), whole: false, due: None, keeper: None }
+    }
+
+    /// Reads what an earlier process left in the directory, and begins to
+    /// keep what this one has: everything at once, since the file is another's.
+    pub(crate) fn open(dir: &Path, shared: &Arc<Shared>, now: Instant) -> io::Result<(Self, Restored)> {
+        let lock = lock(dir)?;
+        let path = dir.join("snapshot");
+        let places: Vec<Place> = shared.settings().proxy.listeners.iter().map(place).collect();
+        let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+        // Without one, two boots must not be taken for the same.
+        let boot = Some(boot.trim()).filter(|boot| !boot.is_empty()).map_or_else(unknown_boot, str::to_owned);
+        let restored = load::load(&path, &boot, now, &places).unwrap_or_else(|error| {
+            tracing::warn!(%error, path = %path.display(), "what was kept cannot be read; phones must register anew");
+            Restored::default()
+        });
+        let keeper =
+            Keeper { log: Log::new(path), fold: Fold::new(&boot, places), shared: Arc::clone(shared), retry: None };
+        let (batches, receiver) = mpsc::channel(1);
+        let (ended, end) = oneshot::channel();
+        let runtime = runtime::Builder::new_current_thread().enable_time().build()?;
+        thread::Builder::new().name("snapshot".to_owned()).spawn(move || {
+            // The lock goes first: word of the end means that another may begin.
+            let _kept = (lock, ended);
+            runtime.block_on(keeper.run(receiver));
+        })?;
+        let store = Self { gathered: BTreeMap::new(), whole: true, due: Some(now), keeper: Some((batches, end)) };
+        Ok((store, restored))
+    }
+
+    /// A mutation of the registry.
+    pub(crate) fn change(&mut self, now: Instant, change: Change) {
+        if self.keeper.is_none() || self.whole {
+            return;
+        }
+        let (key, record) = match change {
+            Change::Put(record) => (record.key(), snapshot::essence(record)),
+            Change::Delete(key) => (key, None),
+        };
+        self.gathered.insert(key, record);
+        self.due.get_or_insert(now + DELAY);
+        if self.gathered.len() > MOST {
+            self.gathered.clear();
+            self.whole = true;
+        }
+    }
+
+    /// When [`handle_timeout`](Self::handle_timeout) is due.
+    pub(crate) fn poll_timeout(&self) -> Option<Instant> {
+        self.due
+    }
+
+    /// Hands over what was gathered, if it is time and the thread takes it.
+    pub(crate) fn handle_timeout(&mut self, now: Instant, registry: &Registry, listeners: &[Listener]) {
+        if self.due.is_none_or(|at| at > now) {
+            return;
+        }
+        let Some((batches, _)) = &self.keeper else { return };
+        let closed = match batches.try_reserve() {
+            Ok(place) => {
+                place.send(batch(&mut self.gathered, self.whole, registry, listeners));
+                self.whole = false;
+                self.due = None;
+                false
+            }
+            Err(mpsc::error::TrySendError::Full(())) => {
+                self.due = Some(now + HELD_UP);
+                false
+            }
+            Err(mpsc::error::TrySendError::Closed(())) => true,
+        };
+        if closed {
+            tracing::error!("the thread that writes the snapshot has ended; nothing is kept any more");
+            *self = Self::off();
+        }
+    }
+
+    /// Hands over the last changes and waits until they are written, but not for ever.
+    pub(crate) async fn finish(mut self, registry: &Registry, listeners: &[Listener]) {
+        let Some((batches, end)) = self.keeper.take() else { return };
+        let last = async {
+            if self.due.is_some()
+                && let Ok(place) = batches.reserve().await
+            {
+                place.send(batch(&mut self.gathered, self.whole, registry, listeners));
+            }
+            drop(batches);
+            // Its end is what we wait for; it says nothing.
+            let _ = end.await;
+        };
+        if tokio::time::timeout(LAST, last).await.is_err() {
+            tracing::warn!("the disk is held up; the last changes may be missing from the snapshot");
+        }
+    }
+}
+
+fn batch(
+    gathered: &mut BTreeMap<Key, Option<Record>>,
+    whole: bool,
+    registry: &Registry,
+    listeners: &[Listener],
+) -> Batch {
+    let gathered = std::mem::take(gathered);
+    let changes = if whole {
+        let bindings = registry.bindings().map(|binding| Record::Binding(Box::new(binding.clone())));
+        let calls = registry.calls().map(|call| Record::Call(Box::new(call.clone())));
+        bindings.chain(calls).map(|record| (record.key(), snapshot::essence(record))).collect()
+    } else {
+        gathered.into_iter().collect()
+    };
+    Batch { places: listeners.iter().map(place).collect(), whole, changes }
+}
+
+/// Two processes that write one file would undo each other's work. The lock
+/// ends with the process, however that ends.
+fn lock(dir: &Path) -> io::Result<File> {
+    let path = dir.join("snapshot.lock");
+    let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(io::Error::other("another siplatch keeps its own there")),
+        Err(TryLockError::Error(error)) => Err(error),
+    }
+}
+
+fn place(listener: &Listener) -> Place {
+    Place { side: listener.side, transport: listener.transport, bind: listener.bind }
+}
+
+fn unknown_boot() -> String {
+    format!("unknown-{}-{}", std::process::id(), net::clock::unix_time().as_nanos())
+}

@@ -1,0 +1,185 @@
+use std::time::{Duration, Instant};
+
+use nat::Side;
+use wire::{Flow, ListenerId, Transport};
+
+use super::*;
+use crate::{Binding, BindingId, Call, CallKind, CallState, Party, PassId, Record};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn places() -> Vec<Place> {
+    let place = |side, bind: &str| Place { side, transport: Transport::Udp, bind: bind.parse().unwrap() };
+    vec![place(Side::Inner, "10.0.0.2:5060"), place(Side::Outer, "0.0.0.0:5060")]
+}
+
+fn flow(listener: u16, remote: &str) -> Flow {
+    Flow {
+        transport: Transport::Udp,
+        listener: ListenerId(listener),
+        connection: 0,
+        local: ([203, 0, 113, 30], 5060).into(),
+        remote: remote.parse().unwrap(),
+    }
+}
+
+fn binding(now: Instant) -> Binding {
+    Binding {
+        id: BindingId(u64::MAX),
+        aor: b"alice@example.com".to_vec(),
+        contact: b"sip:alice@192.168.1.10".to_vec(),
+        instance: Some(b"\"<urn:uuid:1>\"".to_vec()),
+        call_id: vec![0, b'\n', b'"', 0x7f, 0x80, 0xff],
+        cseq: 7,
+        flow: flow(1, "198.51.100.7:51000"),
+        upstream: Some(flow(0, "10.0.0.5:5060")),
+        natted: true,
+        phone: Some(3),
+        q: 500,
+        user_agent: "Müller".into(),
+        expires: now + 60 * SECOND,
+        answered: true,
+        missed: 2,
+    }
+}
+
+fn party(tag: &str, listener: u16, state: CallState) -> Party {
+    Party {
+        tag: tag.into(),
+        identity: format!("<sip:{tag}@example.com>;tag={tag}").into_bytes(),
+        contact: format!("sip:{tag}@192.168.1.10").into_bytes(),
+        route: vec![b"<sip:10.0.0.5;lr>".to_vec(), b"<sip:10.0.0.6;lr>".to_vec()],
+        flow: flow(listener, "198.51.100.7:51000"),
+        binding: Some(BindingId(u64::MAX)),
+        cseq: 4,
+        state,
+        branch: 1,
+    }
+}
+
+fn call(now: Instant) -> Call {
+    Call {
+        id: PassId(9),
+        kind: CallKind::Invite,
+        state: CallState::Confirmed,
+        call_id: b"call-1".to_vec(),
+        caller: party("a", 1, CallState::Early),
+        callees: vec![party("b", 0, CallState::Early), party("c", 0, CallState::Confirmed)],
+        onward: flow(0, "10.0.0.5:5060"),
+        streams: vec![media::StreamId { worker: 0, slot: 1, generation: 1 }],
+        since: now - 30 * SECOND,
+        answered: Some(now - 20 * SECOND),
+        expires: Some(now + 1800 * SECOND),
+        phone: Some(0),
+    }
+}
+
+fn kept(record: Record, now: Instant) -> Portable {
+    Portable::of(&essence(record).unwrap(), now, &places()).unwrap()
+}
+
+fn records(now: Instant) -> [Record; 2] {
+    [Record::Binding(Box::new(binding(now))), Record::Call(Box::new(call(now)))]
+}
+
+#[test]
+fn a_record_comes_back_as_its_essence() {
+    let (then, now) = (Instant::now(), Instant::now() + 500 * SECOND);
+    for record in records(then) {
+        let key = record.key();
+        let essence = essence(record.clone()).unwrap();
+        assert_ne!(essence, record);
+        let portable = kept(record, then);
+        assert_eq!(portable.key(), key);
+        // At the same distance from now as it was from then.
+        assert_eq!(portable.clone().restore(then, Duration::ZERO, &places()), Ok(essence.clone()));
+        let later = portable.restore(now, 10 * SECOND, &places()).unwrap();
+        match (later, essence) {
+            (Record::Binding(later), Record::Binding(before)) => {
+                assert_eq!(later.expires - now, before.expires - then - 10 * SECOND);
+                assert_eq!(*later, Binding { expires: later.expires, ..*before });
+            }
+            (Record::Call(later), Record::Call(before)) => {
+                assert_eq!(later.expires.unwrap() - now, 1790 * SECOND);
+                assert_eq!((now - later.since, now - later.answered.unwrap()), (40 * SECOND, 30 * SECOND));
+                let moved = |call: Call| Call { expires: None, since: now, answered: None, ..call };
+                assert_eq!(moved(*later), moved(*before));
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[test]
+fn no_clock_makes_a_lifetime_longer_and_a_long_absence_ends_it() {
+    let now = Instant::now();
+    for record in records(now) {
+        let portable = kept(record, now);
+        let restored = |passed| portable.clone().restore(now, passed, &places());
+        assert!(restored(Duration::ZERO).is_ok());
+        assert_eq!(restored(Duration::from_secs(3600)), Err(Lost::Expired));
+        assert_eq!(restored(Duration::MAX), Err(Lost::Expired));
+    }
+    let mut past = binding(now);
+    past.expires = now - SECOND;
+    let portable = kept(Record::Binding(Box::new(past)), now);
+    assert_eq!(portable.restore(now, Duration::ZERO, &places()), Err(Lost::Expired));
+}
+
+#[test]
+fn a_listener_is_found_by_its_place() {
+    let now = Instant::now();
+    let mut other = places();
+    other.reverse();
+    other.insert(0, Place { side: Side::Inner, ..other[0] });
+    other.insert(0, Place { transport: Transport::Tcp, ..other[1] });
+    for record in records(now) {
+        match kept(record.clone(), now).restore(now, Duration::ZERO, &other) {
+            Ok(Record::Binding(binding)) => {
+                assert_eq!(binding.flow, Flow { listener: ListenerId(2), ..flow(1, "198.51.100.7:51000") });
+                assert_eq!(binding.upstream.map(|flow| flow.listener), Some(ListenerId(3)));
+            }
+            Ok(Record::Call(call)) => {
+                assert_eq!((call.caller.flow.listener, call.onward.listener), (ListenerId(2), ListenerId(3)));
+            }
+            Err(lost) => panic!("{lost:?}"),
+        }
+        for missing in [0, 1] {
+            let left = places()[missing..][..1].to_vec();
+            assert_eq!(kept(record.clone(), now).restore(now, Duration::ZERO, &left), Err(Lost::Listener));
+        }
+    }
+    assert_eq!(Portable::of(&records(now)[0], now, &places()[..1]), None);
+}
+
+#[test]
+fn what_ends_with_the_process_has_no_essence() {
+    let now = Instant::now();
+    let early = Call { state: CallState::Early, ..call(now) };
+    assert_eq!(essence(Record::Call(Box::new(early))), None);
+    let mut stream = binding(now);
+    stream.flow.transport = Transport::Tcp;
+    assert_eq!(essence(Record::Binding(Box::new(stream))), None);
+}
+
+#[test]
+fn a_connection_of_a_party_is_not_taken_for_another() {
+    let now = Instant::now();
+    let place = Place { side: Side::Outer, transport: Transport::Tcp, bind: ([0, 0, 0, 0], 5060).into() };
+    let places = [places()[0], place];
+    let mut call = call(now);
+    call.caller.flow = Flow { transport: Transport::Tcp, connection: 7, ..call.caller.flow };
+    let portable = Portable::of(&essence(Record::Call(Box::new(call))).unwrap(), now, &places).unwrap();
+    let Ok(Record::Call(call)) = portable.restore(now, SECOND, &places) else { panic!() };
+    assert_eq!((call.caller.flow.transport, call.caller.flow.connection), (Transport::Tcp, 0));
+}
+
+#[test]
+fn changes_that_do_not_matter_leave_the_essence_as_it_is() {
+    let now = Instant::now();
+    let same = |a: Record, b: Record| assert_eq!(essence(a), essence(b));
+    let missed = Binding { missed: 0, ..binding(now) };
+    same(Record::Binding(Box::new(binding(now))), Record::Binding(Box::new(missed)));
+    let ending = Call { state: CallState::Ending, streams: Vec::new(), ..call(now) };
+    same(Record::Call(Box::new(call(now))), Record::Call(Box::new(ending)));
+}
