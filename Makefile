@@ -25,7 +25,7 @@ lint: ## format, clippy, rights, links, and shellcheck and cargo-deny where they
 	tests/optional-lints
 
 sim: ## 2,000 seeds of the simulated world
-	SIPLATCH_SIM_SEEDS=$${SIPLATCH_SIM_SEEDS:-2000} cargo test --release --locked -p siplatch-tests --test sim -- --nocapture
+	SIPLATCH_SIM_SEEDS=$${SIPLATCH_SIM_SEEDS:-2000} cargo test --release --locked -p siplatch-tests --lib --test sim -- --nocapture
 
 lab: build ## every lab cell behind real NATs, as a table (needs root)
 	tests/lab/install
