@@ -1,6 +1,6 @@
 # The one task runner; continuous integration calls the same verbs. `make help` lists them.
 
-.PHONY: help run demo build test lint sim lab bench doc image deny
+.PHONY: help run demo build test lint sim lab fuzz bench doc image deny
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 22
@@ -25,11 +25,17 @@ lint: ## format, clippy, rights, links, and shellcheck and cargo-deny where they
 	tests/optional-lints
 
 sim: ## 2,000 seeds of the simulated world
-	SIPLATCH_SIM_SEEDS=$${SIPLATCH_SIM_SEEDS:-2000} cargo test --release --locked -p siplatch-tests --test sim -- --nocapture
+	SIPLATCH_SIM_SEEDS=$${SIPLATCH_SIM_SEEDS:-2000} cargo test --release --locked -p siplatch-tests --lib --test sim -- --nocapture
 
 lab: build ## every lab cell behind real NATs, as a table (needs root)
 	tests/lab/install
 	tests/lab/run
+
+fuzz: ## libFuzzer on every target for SIPLATCH_FUZZ_SECONDS (300) each; fuzz-uri for one (needs a C++ compiler)
+	tests/fuzz/run
+
+fuzz-%:
+	tests/fuzz/run $*
 
 bench: ## instructions and allocations per step against their budgets (needs valgrind)
 	cargo bench --locked -p siplatch-benches

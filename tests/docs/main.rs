@@ -15,7 +15,7 @@ fn files(folder: &Path, extension: &str, out: &mut Vec<PathBuf>) {
         let path = entry.expect("a folder can be listed").path();
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         if path.is_dir() {
-            if !name.starts_with('.') && !name.starts_with("target") {
+            if !name.starts_with('.') && name != "target" && !name.starts_with("target-") {
                 files(&path, extension, out);
             }
         } else if path.extension().is_some_and(|e| e == extension) {

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use crate::transcript::message;
+use crate::inputs::message;
 use crate::world::{Head, World};
 
 /// One peer's place: the side it is on, its address, its user.

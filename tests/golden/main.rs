@@ -24,8 +24,10 @@
 #![allow(clippy::print_stdout, reason = "a test tells what it ran, and a failing one what happened")]
 
 mod digest;
+mod inputs;
 mod leak;
 mod leftovers;
+mod names;
 mod transcript;
 mod world;
 

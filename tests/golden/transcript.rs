@@ -6,6 +6,8 @@ use proxy::config::{Upstream, User};
 use wire::Transport;
 
 use crate::digest;
+use crate::inputs::{Given, inputs, message};
+use crate::names::Names;
 use crate::world::{Head, World};
 
 /// Runs a transcript's inputs and returns it with the outputs that came.
@@ -134,118 +136,4 @@ pub(crate) fn first_difference(before: &str, after: &str) -> String {
         lines += 1;
     }
     format!("line {lines}: one ends here")
-}
-
-/// One input.
-#[derive(Default)]
-struct Given {
-    /// `# ` lines before it.
-    notes: String,
-    /// Its `<<<` line.
-    line: String,
-    /// A message, or empty.
-    body: String,
-}
-
-/// `<<<` lines with what follows them up to the next `>>>`, `***`, `#` or `<<<`.
-fn inputs(text: &str) -> Vec<Given> {
-    let mut found: Vec<Given> = Vec::new();
-    let mut notes = String::new();
-    let mut inside = false;
-    for line in text.lines() {
-        if line.starts_with("<<<") {
-            found.push(Given { notes: std::mem::take(&mut notes), line: line.to_owned(), body: String::new() });
-            inside = true;
-        } else if line.starts_with("# ") {
-            notes.push_str(line);
-            notes.push('\n');
-            inside = false;
-        } else if line.starts_with(">>>") || line.starts_with("***") {
-            inside = false;
-        } else if inside && let Some(given) = found.last_mut() {
-            given.body.push_str(line);
-            given.body.push('\n');
-        }
-    }
-    for given in &mut found {
-        given.body.truncate(given.body.trim_end_matches('\n').len());
-        given.body.push_str(if given.body.is_empty() { "\n" } else { "\n\n" });
-    }
-    found
-}
-
-/// Line ends and Content-Length as they are on the wire.
-pub(crate) fn message(text: &str) -> Vec<u8> {
-    let text = text.trim_end_matches('\n');
-    let (head, body) = text.split_once("\n\n").unwrap_or((text, ""));
-    let body = if body.is_empty() { String::new() } else { format!("{}\r\n", body.replace('\n', "\r\n")) };
-    format!("{}\r\nContent-Length: {}\r\n\r\n{body}", head.replace('\n', "\r\n"), body.len()).into_bytes()
-}
-
-/// Names for random parts, by kind and order of appearance.
-#[derive(Default)]
-struct Names(Vec<(String, String)>);
-
-impl Names {
-    fn write(&mut self, text: &str) -> String {
-        let base32 = |c: char| c.is_ascii_lowercase() || ('2'..='7').contains(&c);
-        let mut out = String::new();
-        let mut rest = text;
-        while let Some(c) = rest.chars().next() {
-            let run = rest.find(|c: char| !base32(c)).unwrap_or(rest.len());
-            let digits = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
-            let hex = rest.find(|c: char| !matches!(c, '0'..='9' | 'a'..='f')).unwrap_or(rest.len());
-            let fresh_word = !out.ends_with(|c: char| c.is_ascii_alphanumeric());
-            let (kind, length) = if let Some(branch) = rest.strip_prefix("z9hG4bK") {
-                let end = branch.find(|c: char| !base32(c) && c != '-').unwrap_or(branch.len());
-                (if matches!(end, 14 | 26) { "branch" } else { "" }, end + 7)
-            } else if hex == 43 && fresh_word {
-                ("nonce", 43)
-            } else if run == 32 && fresh_word {
-                ("token", 32)
-            } else if run == 13
-                && fresh_word
-                && (rest[..13].contains(|c: char| c.is_ascii_digit())
-                    || out.ends_with(";tag=")
-                    || out.ends_with("Call-ID: "))
-            {
-                ("tag", 13)
-            } else if digits == 5 && fresh_word && is_relay_port(&rest[..5]) {
-                ("port", 5)
-            } else {
-                ("", if c.is_ascii_alphanumeric() && fresh_word { word(rest) } else { c.len_utf8() })
-            };
-            let (piece, tail) = rest.split_at(length);
-            if kind.is_empty() {
-                out.push_str(piece);
-            } else {
-                out.push_str(&self.name(kind, piece));
-            }
-            rest = tail;
-        }
-        out
-    }
-
-    fn name(&mut self, kind: &str, value: &str) -> String {
-        if let Some((_, name)) = self.0.iter().find(|(v, _)| v == value) {
-            return name.clone();
-        }
-        let count = self.0.iter().filter(|(_, n)| n[1..].starts_with(kind)).count() + 1;
-        let name = format!("{{{kind}-{count}}}");
-        self.0.push((value.to_owned(), name.clone()));
-        name
-    }
-
-    fn put_back(&self, text: &str) -> String {
-        self.0.iter().fold(text.to_owned(), |text, (value, name)| text.replace(name, value))
-    }
-}
-
-fn is_relay_port(text: &str) -> bool {
-    text.parse::<u16>().is_ok_and(|p| (30_000..30_120).contains(&p) || (40_000..40_121).contains(&p))
-}
-
-/// Length of the alphanumeric word that starts here.
-fn word(text: &str) -> usize {
-    text.find(|c: char| !c.is_ascii_alphanumeric()).unwrap_or(text.len()).max(1)
 }

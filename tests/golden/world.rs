@@ -64,7 +64,7 @@ pub(crate) struct World {
 }
 
 /// The addresses of the three roles, as in the README. `users`: standalone with accounts.
-fn config(role: &str, users: Vec<User>) -> Config {
+pub(crate) fn config(role: &str, users: Vec<User>) -> Config {
     let listener = |side, bind: &str, advertise| Listener {
         side,
         transport: Transport::Udp,
@@ -156,7 +156,7 @@ fn beside(udp: &[Listener], head: &Head) -> Vec<Listener> {
 const MAPPED: &str = "198.51.100.7:41070";
 
 /// The answer to a ping.
-fn pong(ping: &[u8]) -> Vec<u8> {
+pub(crate) fn pong(ping: &[u8]) -> Vec<u8> {
     let ping = String::from_utf8_lossy(ping);
     let lines = ping.split("\r\n").skip(1).filter(|line| !line.starts_with("Max-Forwards"));
     format!("SIP/2.0 200 OK\r\n{}", lines.collect::<Vec<_>>().join("\r\n")).into_bytes()

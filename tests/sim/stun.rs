@@ -1,7 +1,7 @@
 //! A STUN server (RFC 8489 Binding), as small as can be: it answers with
 //! XOR-MAPPED-ADDRESS.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 
 use crate::net::Packet;
 
@@ -32,15 +32,6 @@ pub(crate) fn answer(packet: &Packet) -> Option<Packet> {
     Some(Packet { from: packet.to, to: packet.from, bytes })
 }
 
-/// The mapped address in an answer.
-#[cfg(test)]
-pub(crate) fn mapped(bytes: &[u8]) -> Option<SocketAddr> {
-    let at = bytes.windows(6).position(|w| w == [0, 0x20, 0, 8, 0, 1])? + 6;
-    let port = u16::from_be_bytes([*bytes.get(at)?, *bytes.get(at + 1)?]) ^ 0x2112;
-    let ip: Vec<u8> = bytes.get(at + 2..at + 6)?.iter().zip(COOKIE).map(|(a, b)| a ^ b).collect();
-    Some(SocketAddr::from(([ip[0], ip[1], ip[2], ip[3]], port)))
-}
-
 /// Several servers of one operator, told apart by address.
 #[derive(Debug, Default)]
 pub(crate) struct StunServer {
@@ -59,7 +50,17 @@ impl StunServer {
 
 #[cfg(test)]
 mod tests {
+    use std::net::SocketAddr;
+
     use super::*;
+
+    /// The mapped address in an answer.
+    fn mapped(bytes: &[u8]) -> Option<SocketAddr> {
+        let at = bytes.windows(6).position(|w| w == [0, 0x20, 0, 8, 0, 1])? + 6;
+        let port = u16::from_be_bytes([*bytes.get(at)?, *bytes.get(at + 1)?]) ^ 0x2112;
+        let ip: Vec<u8> = bytes.get(at + 2..at + 6)?.iter().zip(COOKIE).map(|(a, b)| a ^ b).collect();
+        Some(SocketAddr::from(([ip[0], ip[1], ip[2], ip[3]], port)))
+    }
 
     #[test]
     fn it_says_where_the_question_came_from() {

@@ -12,6 +12,8 @@
 
 mod body;
 mod session;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
@@ -173,11 +175,13 @@ impl Offers {
         let fresh = !self.sessions.contains_key(&key);
         let mut session = self.sessions.remove(&key).unwrap_or_else(|| Session::new(ends.clone()));
         session.ends = ends;
+        // What the same offer opened when it came first counts, or a line refused then would be opened now.
+        let before = session.pending[from.index()].as_ref().map_or(0, |pending| pending.opened.len());
         let mut opened = Vec::new();
         for (line, media) in sdp.media.iter().enumerate() {
             session.reach(line);
             let wanted = media.port != 0 && relayed(media.protocol) && session.streams[line].is_none();
-            if wanted && opened.len() < MOST_NEW {
+            if wanted && before + opened.len() < MOST_NEW {
                 opened.push(line);
             }
         }

@@ -15,7 +15,7 @@ use crate::rewrite::{body, contact, record_route, via};
 use crate::session_timer;
 use crate::token::Token;
 use crate::transaction::client::Verdict;
-use crate::transaction::{Context, Purpose};
+use crate::transaction::{Context, Purpose, belongs};
 use crate::upstream::{Failure, retry_after};
 use crate::{Cause, DropReason, Observed, Proxy};
 
@@ -34,7 +34,8 @@ impl Proxy {
         let Some(mut context) = self.contexts.take(id) else {
             return self.observe(Observed::Dropped { side, reason: DropReason::StrayResponse });
         };
-        match context.branches.iter().position(|b| b.number == number) {
+        let index = context.branches.iter().position(|b| b.number == number);
+        match index.filter(|_| belongs(context.request.message(), context.answering.is_some(), message)) {
             Some(index) => self.branch_response(now, &mut context, index, flow, message, status),
             None => self.late_response(&context, number, flow, message),
         }

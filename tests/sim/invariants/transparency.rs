@@ -26,6 +26,8 @@ pub(crate) struct Transparency {
     responses: BTreeMap<(String, String), Vec<Message>>,
     /// Calls with a request of our own in them: CSeq may be shifted.
     shifted: BTreeSet<String>,
+    /// Calls that a BYE has ended, which may overtake a re-INVITE: its streams are refused then.
+    over: BTreeSet<String>,
 }
 
 impl Rule for Transparency {
@@ -65,6 +67,9 @@ fn key(msg: &Msg, below: usize) -> Option<(String, String)> {
 impl Transparency {
     fn received(&mut self, message: &Message) {
         let Some(msg) = message.msg.as_deref() else { return };
+        if msg.method() == "BYE" {
+            self.over.insert(msg.call_id().to_owned());
+        }
         if msg.is_request() {
             if let Some((branch, method)) = key(msg, 0) {
                 self.requests.insert((branch, method, msg.cseq()), message.clone());
@@ -153,6 +158,7 @@ impl Transparency {
             match (theirs.next(), ours.next()) {
                 (None, None) => return None,
                 (a, b) if a == b => {}
+                (Some(a), Some(b)) if self.over.contains(new.call_id()) && b == a.replacen(" false ", " true ", 1) => {}
                 (a, b) => return Some(format!("body line {a:?} became {b:?}: {}", new.start)),
             }
         }

@@ -76,12 +76,11 @@ struct Stage {
     homes: Vec<(IpAddr, SegmentId)>,
 }
 
-/// Builds the world of a seed.
-pub(crate) fn build(seed: u64, base: Instant, sabotage: Option<Sabotage>, keep: usize) -> Scene {
-    let mut rng = Rng::new(seed);
+/// Builds the world that the dice say.
+pub(crate) fn build(mut rng: Rng, base: Instant, sabotage: Option<Sabotage>, keep: usize) -> Scene {
     let role = rng.pick(&[Role::Border, Role::Office, Role::Standalone]);
     let phones = rng.between(2, 6) as usize;
-    let mut script = Script::draw(&mut rng.fork(1), phones);
+    let mut script = Script::draw(&mut rng.branch(1), phones);
     if sabotage.is_some() {
         script.attacked = true;
     }

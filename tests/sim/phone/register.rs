@@ -58,10 +58,12 @@ impl Registration {
 }
 
 impl Phone {
-    /// Removes its registration (RFC 3261 §10.2.2).
+    /// Removes its registration (RFC 3261 §10.2.2), after the answer to a REGISTER that is on its way (§10.2).
     pub(crate) fn unregister(&mut self, now: Time) {
         self.registration.leaving = true;
-        self.registration.at = Some(now);
+        if self.registration.client.is_none() {
+            self.registration.at = Some(now);
+        }
     }
 
     pub(crate) fn register(&mut self, now: Time, out: &mut Vec<Packet>) {
@@ -124,7 +126,9 @@ impl Phone {
     fn granted(&mut self, now: Time, msg: &Msg) {
         let ours = self.profile.contact();
         if self.registration.leaving {
+            let left = self.registration.request.as_ref().is_some_and(wants_to_leave);
             (self.registration.client, self.registration.granted) = (None, false);
+            self.registration.at = (!left).then_some(now);
             return;
         }
         let Some(value) = msg.all("contact").find(|c| sip::uri_of(c) == ours) else {
@@ -138,4 +142,8 @@ impl Phone {
         (self.registration.client, self.registration.tries) = (None, 0);
         self.registration.at = Some(now + Duration::from_millis(u64::from(granted) * 800));
     }
+}
+
+fn wants_to_leave(register: &Msg) -> bool {
+    register.get("expires") == Some("0") || register.all("contact").any(|c| sip::param(c, "expires") == Some("0"))
 }

@@ -89,6 +89,7 @@ pub(super) fn write(session: &Session, to: End, whole: &[u8], body: &Body<'_>, e
             }
         }
     }
+    sdp::edit::remove_repeated(whole, edit, body);
     sdp::edit::remove_attributes(whole, edit, body, &ICE);
 }
 

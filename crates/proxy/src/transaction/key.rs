@@ -1,6 +1,7 @@
-//! Which server transaction does a request belong to? (RFC 3261 §17.2.3)
+//! Which server transaction does a request belong to (RFC 3261 §17.2.3), and
+//! does a response belong to its client transaction (§17.1.3)?
 
-use wire::sip::{Message, Method, Start, Via};
+use wire::sip::{Message, Method, Name, Start, Via};
 
 /// Branch, sent-by and method; for senders without the magic cookie
 /// (RFC 2543) the fields that make up their transaction.
@@ -48,6 +49,16 @@ impl Key {
         }
         Self(key)
     }
+}
+
+/// True when a response that bears the branch of `request` is one to it: of the
+/// same method (§17.1.3), or of the CANCEL for an INVITE. When it is to be
+/// passed on, a Via must be left below ours.
+pub(crate) fn belongs(request: Message<'_>, passed: bool, response: Message<'_>) -> bool {
+    let method = request.method();
+    // The answer to a CANCEL is for us alone: ours is the only Via.
+    let cancelled = method == Method::Invite && response.method() == Method::Cancel;
+    cancelled || response.method() == method && (!passed || response.values(Name::Via).nth(1).is_some())
 }
 
 fn join(key: &mut Vec<u8>, pieces: &[&[u8]]) {

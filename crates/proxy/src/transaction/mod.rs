@@ -11,7 +11,7 @@ use std::time::Duration;
 
 pub(crate) use client::Client;
 pub(crate) use context::{Branch, Context, Contexts, Id, Purpose};
-pub(crate) use key::Key;
+pub(crate) use key::{Key, belongs};
 pub(crate) use server::Server;
 
 /// Round-trip estimate (§17.1.1.1).

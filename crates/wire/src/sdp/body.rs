@@ -29,6 +29,7 @@ impl<'a> Body<'a> {
             direction: None,
             attributes: Attributes::EMPTY,
             media: MediaList::EMPTY,
+            repeated: false,
         };
         let mut open = Open::default();
         let mut rest = raw;
@@ -66,10 +67,12 @@ impl<'a> Body<'a> {
                     Some(media) => &mut media.connection,
                     None => &mut self.connection,
                 };
+                self.repeated |= slot.is_some() && read.is_some();
                 *slot = slot.or(read);
             }
             b'o' => {
                 let read = origin(content(line)).ok_or(Malformed { at, what: "SDP o= line has too few fields" })?;
+                self.repeated |= self.origin.is_some();
                 self.origin.get_or_insert(read);
             }
             _ => {}
@@ -130,7 +133,7 @@ pub(super) fn fields(value: &[u8]) -> impl DoubleEndedIterator<Item = &[u8]> {
 
 /// `IN IP4 host[/ttl[/count]]` (§5.7): outer `None` when fields are missing,
 /// inner `None` for a network type other than `IN`.
-fn connection(value: &[u8]) -> Option<Option<Connection<'_>>> {
+pub(super) fn connection(value: &[u8]) -> Option<Option<Connection<'_>>> {
     let mut fields = fields(value);
     let (network, kind, host) = (fields.next()?, fields.next()?, fields.next()?);
     if !network.eq_ignore_ascii_case(b"IN") {

@@ -23,6 +23,32 @@ pub fn origin(whole: &[u8], edit: &mut Edit, origin: &Origin<'_>, address: IpAdd
     edit.replace(Span::of(origin.address, whole), Rule::Sdp, &[Text::ip(address).get()]);
 }
 
+/// Removes every `o=` line but the first, and every `c=` line of a section but
+/// its first: they would name an address of the other side. Several `c=` lines
+/// are for layered multicast only (RFC 8866 §5.7), which nobody relays.
+pub fn remove_repeated(whole: &[u8], edit: &mut Edit, body: &Body<'_>) {
+    let (mut origin, mut connected) = (false, false);
+    let mut rest = if body.repeated { body.raw } else { &[] };
+    while !rest.is_empty() {
+        let line;
+        (line, rest) = next_line(rest);
+        let seen = match line {
+            [b'm', b'=', ..] => {
+                connected = false;
+                false
+            }
+            [b'o', b'=', ..] => std::mem::replace(&mut origin, true),
+            [b'c', b'=', ..] if super::body::connection(content(line)).flatten().is_some() => {
+                std::mem::replace(&mut connected, true)
+            }
+            _ => false,
+        };
+        if seen {
+            edit.delete(Span::of(line, whole), Rule::Sdp);
+        }
+    }
+}
+
 /// Writes the version of `o=` (RFC 3264 §8: one more than before when, and
 /// only when, the content changed).
 pub fn version(whole: &[u8], edit: &mut Edit, origin: &Origin<'_>, version: u64) {

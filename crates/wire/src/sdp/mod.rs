@@ -36,6 +36,8 @@ pub struct Body<'a> {
     pub attributes: Attributes<'a>,
     /// One per `m=` line, in order.
     pub media: MediaList<'a>,
+    /// There are more `o=` lines than one, or more `c=` lines in one section.
+    pub repeated: bool,
 }
 
 /// `o=` (§5.2).

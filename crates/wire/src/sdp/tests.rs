@@ -197,6 +197,18 @@ fn directions_are_written_in_place() {
 }
 
 #[test]
+fn what_is_written_twice_stays_once() {
+    let once = |text| edited(text, edit::remove_repeated);
+    let fine = "o=a 1 1 IN IP4 h\nc=IN IP4 a\nm=a 8 X 0\nc=IN IP4 b\nm=a 8 X 0\nc=IN IP4 c\n";
+    assert_eq!(once(fine), fine);
+    assert_eq!(once("o=a 1 1 IN IP4 h\no=b 1 1 IN IP4 i\ns=-\n"), "o=a 1 1 IN IP4 h\ns=-\n");
+    assert_eq!(
+        once("c=IN IP4 a\nc=IN IP4 b\nm=a 8 X 0\nc=ATM NSAP x\nc=IN IP4 c\nc=IN IP4 d\na=x\nm=a 8 X 0\nc=IN IP4 e\n"),
+        "c=IN IP4 a\nm=a 8 X 0\nc=ATM NSAP x\nc=IN IP4 c\na=x\nm=a 8 X 0\nc=IN IP4 e\n"
+    );
+}
+
+#[test]
 fn connection_and_rtcp_keep_their_order_and_removed_lines_leave_no_gap() {
     let ip = "203.0.113.7".parse().expect("ip");
     let all = |text| {

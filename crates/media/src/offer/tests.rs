@@ -1,0 +1,59 @@
+//! What cannot be shown by a transcript.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use nat::{Advertise, Side};
+use wire::Edit;
+use wire::sdp::Body;
+
+use super::{EndPlan, Key, MOST_NEW, Offers, Text};
+use crate::ports::{self, Pools};
+use crate::{End, PortRange, RangeId};
+
+const KEY: Key = Key { pass: 1, branch: 0 };
+
+fn end(side: Side, local: [u8; 4]) -> EndPlan {
+    EndPlan {
+        side,
+        local: local.into(),
+        range: RangeId(0),
+        advertise: Advertise::Listen,
+        own: IpAddr::from(local),
+        signalled_from: None,
+        private_targets: true,
+        open: false,
+        prefixes: [].into(),
+    }
+}
+
+fn bind(offers: &mut Offers) {
+    while let Some(command) = offers.poll_ports() {
+        if let ports::Command::Bind { pair, .. } = command {
+            offers.handle_ports(ports::Event::Bound { pair });
+        }
+    }
+}
+
+#[test]
+fn an_offer_of_many_streams_is_written_the_same_when_it_comes_again() {
+    let pools = Pools::new(vec![PortRange { first: 30_000, last: 30_099 }], 20, [1; 32]);
+    let mut offers = Offers::new(pools, 1, Duration::from_secs(60));
+    let ends = [end(Side::Inner, [10, 0, 0, 2]), end(Side::Outer, [192, 0, 2, 1])];
+    ends.iter().for_each(|end| offers.want(end));
+    bind(&mut offers);
+    let offer = format!("v=0\nc=IN IP4 10.0.0.9\n{}", "m=audio 4000 RTP/AVP 0\n".repeat(MOST_NEW + 3));
+    let mut write = || {
+        let mut edit = Edit::new();
+        let text = Text { whole: offer.as_bytes(), body: offer.as_bytes() };
+        assert_eq!(offers.offer(KEY, 0, End::A, ends.clone(), text, &mut edit), Ok(()));
+        let mut out = Vec::new();
+        edit.apply(offer.as_bytes(), &mut out);
+        bind(&mut offers);
+        out
+    };
+    let (first, again) = (write(), write());
+    let body = Body::parse(&first).expect("we can read what we write");
+    assert_eq!(body.media.iter().filter(|media| media.port != 0).count(), MOST_NEW);
+    assert_eq!(first, again);
+}
