@@ -1,6 +1,6 @@
 # The one task runner; continuous integration calls the same verbs. `make help` lists them.
 
-.PHONY: help run demo build test lint sim lab fuzz bench doc image deny
+.PHONY: help run demo build attack test lint sim lab fuzz bench doc image deny
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 22
@@ -14,6 +14,9 @@ demo: build ## one call with audio through siplatch in a small NATed world, told
 
 build: ## the binary: target/release/siplatch
 	cargo build --release --locked -p siplatch-daemon
+
+attack: ## attacks on the running program while a call is up, a line with its figure each
+	cargo test --release --locked -p siplatch-tests --test attack -- --nocapture
 
 test: ## all that fits into fifteen minutes; says first what it installs
 	tests/run

@@ -39,7 +39,7 @@ pub(crate) struct Ban {
 pub(crate) const EVERYWHERE: &[&str] = &["tracing", "serde"];
 
 /// Packages of the workspace that are no rooms: they may use whatever they need.
-pub(crate) const EXEMPT: &[&str] = &["siplatch-tests", "siplatch-benches"];
+pub(crate) const EXEMPT: &[&str] = &["siplatch-tests", "siplatch-peer", "siplatch-benches"];
 
 #[rustfmt::skip]
 pub(crate) const ROOMS: &[Room] = &[

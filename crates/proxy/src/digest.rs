@@ -3,16 +3,18 @@
 //! of the program, so one from before a restart is merely stale.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use md5::Md5;
 use sha2::{Digest as _, Sha256, Sha512_256};
-use wire::sip::{Message, Method, Name, Start};
-use wire::{Edit, Rule};
+use wire::sip::{Message, Method, Name, Start, Status};
+use wire::{Edit, Flow, Rule};
 
-use crate::Proxy;
 use crate::request::Reject;
 use crate::token::Key;
+use crate::transaction::{Context, Purpose};
+use crate::{Observed, Proxy};
 
 /// A nonce is good for this long.
 const LIFETIME: Duration = Duration::from_secs(300);
@@ -33,6 +35,9 @@ pub(crate) struct Nonces {
     /// Nonces created before this (ms) are stale: their counts were forgotten.
     horizon: u64,
 }
+
+/// The bits of a salt that say whom the nonce was given to.
+const GIVEN_TO: u64 = 0xff_ffff;
 
 /// What a nonce is worth.
 #[derive(Debug, PartialEq, Eq)]
@@ -64,6 +69,20 @@ impl Nonces {
         let ours = nonce.len() == 43 && mac == self.key.digest("nonce", &[&at.to_be_bytes(), &salt.to_be_bytes()]);
         let fresh = at >= self.horizon && self.age(now).saturating_sub(at) <= LIFETIME.as_millis() as u64;
         if ours && fresh { Worth::Good(at, salt) } else { Worth::Stale }
+    }
+
+    /// What a salt says of the address that it was made for.
+    fn given_to(&self, ip: IpAddr) -> u64 {
+        self.key.digest("given to", &[ip.to_canonical().to_string().as_bytes()]) & GIVEN_TO
+    }
+
+    /// True when a nonce of this run, however old, was given to this address:
+    /// whoever shows it does not forge its source.
+    fn was_given_to(&self, nonce: &str, ip: IpAddr) -> bool {
+        let number = |range: std::ops::Range<usize>| nonce.get(range).and_then(|t| u64::from_str_radix(t, 16).ok());
+        let (Some(at), Some(salt), Some(mac)) = (number(0..11), number(11..27), number(27..43)) else { return false };
+        mac == self.key.digest("nonce", &[&at.to_be_bytes(), &salt.to_be_bytes()])
+            && salt & GIVEN_TO == self.given_to(ip)
     }
 
     /// True once for each nonce count, in rising order (RFC 7616 §3.4.5).
@@ -119,7 +138,7 @@ fn fields(value: &[u8]) -> Option<BTreeMap<String, String>> {
 
 impl Proxy {
     /// Checks the credentials of a request: the name of its user, or the challenge.
-    pub(crate) fn digest(&mut self, now: Instant, message: Message<'_>) -> Result<String, Reject> {
+    pub(crate) fn digest(&mut self, now: Instant, flow: Flow, message: Message<'_>) -> Result<String, Reject> {
         let register = message.method() == Method::Register;
         let name = if register { Name::Authorization } else { Name::ProxyAuthorization };
         let mut stale = false;
@@ -128,13 +147,63 @@ impl Proxy {
             if given.get("realm").is_none_or(|r| r != REALM) {
                 continue;
             }
+            if !self.may_try(now, flow, message) {
+                return Err(Reject::new(503, "Too many wrong passwords from your address").with("Retry-After: 60"));
+            }
             match self.check(now, message, &given) {
                 Checked::Good(user) => return Ok(user),
                 Checked::Stale => stale = true,
-                Checked::Wrong => {}
+                Checked::Wrong => {
+                    self.tried_in_vain(now, flow, message, &given);
+                    // One request is one guess.
+                    break;
+                }
             }
         }
-        Err(self.challenge(now, message, register, stale))
+        Err(self.challenge(now, flow, message, register, stale))
+    }
+
+    /// Is there budget left to look at credentials? A registered phone's own
+    /// need none: it is not locked out by who else is behind its NAT.
+    fn may_try(&mut self, now: Instant, flow: Flow, message: Message<'_>) -> bool {
+        let user = message.to().and_then(|to| to.uri()).ok().and_then(|uri| uri.user);
+        let refreshes = self.registry.on_flow(flow).any(|binding| Some(&binding.aor[..]) == user);
+        refreshes || self.attempts.allowed(now, flow.remote.ip())
+    }
+
+    fn tried_in_vain(&mut self, now: Instant, flow: Flow, message: Message<'_>, given: &BTreeMap<String, String>) {
+        self.attempts.failed(now, flow.remote.ip());
+        let nonce = given.get("nonce").map(String::as_str).unwrap_or_default();
+        if flow.transport.reliable() || self.nonces.was_given_to(nonce, flow.remote.ip()) {
+            let (side, method, source) = (self.side(flow), message.method().into(), flow.remote);
+            self.observe(Observed::AuthenticationFailed { side, method, source });
+        }
+    }
+
+    /// The upstream's final answer to a REGISTER: wrong credentials are
+    /// reported, and a challenge is remembered with whom it goes to.
+    pub(crate) fn note_challenge(&mut self, context: &Context, answer: Message<'_>) {
+        if !matches!(context.purpose, Purpose::Register(_)) {
+            return;
+        }
+        let parsed = |message: Message<'_>, names: [Name; 2]| -> Vec<BTreeMap<String, String>> {
+            let wanted = message.fields().iter().filter(|field| names.contains(&field.name));
+            wanted.filter_map(|field| fields(message.slice(field.value))).collect()
+        };
+        let (request, ip) = (context.request.message(), context.flow.remote.ip());
+        let challenges = parsed(answer, [Name::WwwAuthenticate, Name::ProxyAuthenticate]);
+        let stale = challenges.iter().any(|c| c.get("stale").is_some_and(|stale| stale.eq_ignore_ascii_case("true")));
+        if matches!(answer.status(), Some(Status(401 | 403 | 407))) && !stale {
+            let nonces = parsed(request, [Name::Authorization, Name::ProxyAuthorization]);
+            let mut nonces = nonces.iter().filter_map(|given| given.get("nonce"));
+            if nonces.any(|nonce| self.given.was(ip, nonce)) {
+                let (side, method, source) = (self.side(context.flow), request.method().into(), context.flow.remote);
+                self.observe(Observed::AuthenticationFailed { side, method, source });
+            }
+        }
+        for nonce in challenges.iter().filter_map(|challenge| challenge.get("nonce")) {
+            self.given.note(ip, nonce);
+        }
     }
 
     /// Credentials for our realm are not shown to whom the request is for (§22.3).
@@ -193,10 +262,11 @@ impl Proxy {
     }
 
     /// SHA-256 first, MD5 last (RFC 8760 §2.4), with one nonce.
-    fn challenge(&self, now: Instant, message: Message<'_>, register: bool, stale: bool) -> Reject {
+    fn challenge(&self, now: Instant, flow: Flow, message: Message<'_>, register: bool, stale: bool) -> Reject {
         // A retransmitted request that we keep no state of gets the same challenge.
         let branch = message.top_via().ok().and_then(|v| v.branch()).unwrap_or_default();
-        let salt = self.key.digest("salt", &[branch, message.call_id()]);
+        let number = self.key.digest("salt", &[branch, message.call_id()]);
+        let salt = number & !GIVEN_TO | self.nonces.given_to(flow.remote.ip());
         let nonce = self.nonces.make(now, salt);
         let stale = if stale { ", stale=true" } else { "" };
         let (status, reason, name) = if register {
@@ -239,6 +309,19 @@ mod tests {
         for forged in ["", "zz", &nonce[1..], &nonce.replace(char::is_numeric, "é")] {
             assert_eq!(nonces.read(now, forged), Worth::Stale);
         }
+    }
+
+    #[test]
+    fn a_nonce_tells_whom_it_was_given_to() {
+        let now = Instant::now();
+        let nonces = Nonces::new(now, [1; 32]);
+        let [one, other] = [IpAddr::from([192, 0, 2, 1]), IpAddr::from([192, 0, 2, 2])];
+        let nonce = nonces.make(now, 77 << 24 | nonces.given_to(one));
+        assert!(nonces.was_given_to(&nonce, one));
+        assert!(!nonces.was_given_to(&nonce, other));
+        assert!(matches!(nonces.read(now, &nonce), Worth::Good(..)), "a phone may move");
+        assert!(!Nonces::new(now, [2; 32]).was_given_to(&nonce, one));
+        assert!(!nonces.was_given_to("", one));
     }
 
     #[test]

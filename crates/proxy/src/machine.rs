@@ -18,8 +18,11 @@ use wire::{Flow, ListenerId, Transmit, Transport};
 use crate::config::{Config, Listener, Role};
 use crate::connection::{CONNECT, Connections};
 use crate::digest::Nonces;
+use crate::given::Given;
 use crate::keepalive::Ping;
+use crate::ledger::Ledger;
 use crate::locate::Cache;
+use crate::request::attempts::Attempts;
 use crate::request::refusals::Refusals;
 use crate::rewrite::Own;
 use crate::session_timer::Timed;
@@ -53,6 +56,9 @@ pub struct Proxy {
     pub(crate) connections: Connections,
     pub(crate) streams: Streams,
     pub(crate) refusals: Refusals,
+    pub(crate) attempts: Attempts,
+    pub(crate) ledger: Ledger,
+    pub(crate) given: Given,
     pub(crate) parked: BTreeSet<Id>,
     pub(crate) names: Cache,
     pub(crate) upstreams: Upstreams,
@@ -92,6 +98,9 @@ impl Proxy {
             connections: Connections::default(),
             streams: Streams::default(),
             refusals: Refusals::default(),
+            attempts: Attempts::default(),
+            ledger: Ledger::default(),
+            given: Given::default(),
             parked: BTreeSet::new(),
             names: Cache::default(),
             upstreams: Upstreams::default(),
@@ -244,6 +253,7 @@ impl Proxy {
     }
 
     fn receive(&mut self, now: Instant, flow: Flow, bytes: &[u8]) {
+        self.credit(now, flow, bytes.len());
         let mut index = std::mem::take(&mut self.index);
         // A WebSocket message is framed already, as a datagram is (RFC 7118 §4.2).
         let framing = match flow.transport {
@@ -255,7 +265,7 @@ impl Proxy {
         match parsed {
             Ok(()) if index.view(bytes).is_request() => self.request(now, flow, index.view(bytes)),
             Ok(()) => self.response(now, flow, index.view(bytes)),
-            Err(malformed) => self.malformed(flow, index.view(bytes), malformed),
+            Err(malformed) => self.malformed(now, flow, index.view(bytes), malformed),
         }
         self.index = index;
     }

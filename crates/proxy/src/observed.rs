@@ -1,6 +1,8 @@
 //! What happened, for metrics and logs. Labels are enums; text fields are for
 //! logs only.
 
+use std::net::SocketAddr;
+
 use nat::Side;
 use registry::PassId;
 use wire::sip::{Method, Status};
@@ -177,6 +179,17 @@ pub enum Observed {
         status: Status,
         /// Its reason phrase.
         reason: &'static str,
+        /// Where it came from, for the log.
+        source: SocketAddr,
+    },
+    /// Credentials were wrong: here, or in the upstream's eyes.
+    AuthenticationFailed {
+        /// Side it came from.
+        side: Side,
+        /// Method.
+        method: MethodLabel,
+        /// Where it came from. It answered a challenge that was sent there, so it is not forged.
+        source: SocketAddr,
     },
     /// A request to the upstream was too long for UDP.
     Oversize {
@@ -274,7 +287,7 @@ pub enum Observed {
         /// Which listener.
         listener: wire::ListenerId,
         /// The new one, `None` when it is not known.
-        address: Option<std::net::SocketAddr>,
+        address: Option<SocketAddr>,
         /// How it was found: `"stun"`, `"upstream"`.
         by: &'static str,
     },

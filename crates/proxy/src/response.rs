@@ -36,10 +36,22 @@ impl Proxy {
         };
         let index = context.branches.iter().position(|b| b.number == number);
         match index.filter(|_| belongs(context.request.message(), context.answering.is_some(), message)) {
-            Some(index) => self.branch_response(now, &mut context, index, flow, message, status),
+            Some(index) if self.may_answer(&context, index, flow) => {
+                self.branch_response(now, &mut context, index, flow, message, status);
+            }
+            Some(_) => self.observe(Observed::Dropped { side, reason: DropReason::StrayResponse }),
             None => self.late_response(&context, number, flow, message),
         }
         self.keep(now, context);
+    }
+
+    /// A registration is confirmed by the registrar's side alone: by where the
+    /// REGISTER went, or another address of an upstream.
+    fn may_answer(&self, context: &Context, index: usize, flow: Flow) -> bool {
+        let asked = context.branches[index].flow;
+        !matches!(context.purpose, Purpose::Register(_))
+            || (flow.listener == asked.listener && flow.remote.ip().to_canonical() == asked.remote.ip().to_canonical())
+            || self.is_upstream(flow)
     }
 
     fn branch_response(
@@ -117,6 +129,11 @@ impl Proxy {
             }
             return;
         }
+        let unasked = self.unasked_challenge(flow, message);
+        let (message, status) = match &unasked {
+            Some(stored) => (stored.message(), Status(403)),
+            None => (message, status),
+        };
         if status.0 == 503 && self.try_next(now, context, index, Failure::Refused(retry_after(message))) {
             return;
         }
@@ -246,6 +263,10 @@ impl Proxy {
         }
         answering.last.clone_from(&bytes);
         let reply = answering.reply;
+        // What an unknown source gets for a REGISTER stays within its budget; a copy of the request tries again.
+        if matches!(context.purpose, Purpose::Register(_)) && !self.affords(now, reply, status, bytes.len()) {
+            return true;
+        }
         self.count_out(reply, status);
         self.transmit(reply, bytes);
         true
@@ -345,6 +366,7 @@ impl Proxy {
             self.identities(context.branches[best].flow, reply, message, &mut edit);
         }
         let bytes = self.edited(message, &edit);
+        self.note_challenge(context, message);
         self.send_response(now, context, status, bytes);
         self.request_failed(now, context, status);
     }

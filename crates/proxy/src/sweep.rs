@@ -6,7 +6,7 @@ use media::Fact;
 use media::offer::News;
 use registry::{BindingId, CallKind, CallState, Key, PassId};
 use wire::Flow;
-use wire::sip::{Message, Status};
+use wire::sip::{Message, Method, Status, Stored};
 
 use crate::request::Reject;
 use crate::rewrite::via;
@@ -39,20 +39,31 @@ impl Proxy {
 
     /// A retransmitted request: the last response again, or nothing.
     /// A sender that moved in between is answered where it is now.
-    pub(crate) fn replay(&mut self, id: Id, flow: Flow, message: Message<'_>) {
+    pub(crate) fn replay(&mut self, now: Instant, id: Id, flow: Flow, message: Message<'_>) {
         let Some(mut context) = self.contexts.take(id) else { return };
-        if let Some(answering) = &mut context.answering {
+        // A binding is the flow's that asked for it: elsewhere its 200 would be somebody else's news.
+        let register = message.method() == Method::Register;
+        let elsewhere = register && flow.remote.ip() != context.flow.remote.ip();
+        if let Some(answering) = context.answering.as_mut().filter(|_| !elsewhere) {
             if answering.reply.listener == flow.listener {
                 answering.reply = via::reply(flow, message);
             }
             if answering.machine.replays() && !answering.last.is_empty() {
                 let (reply, last) = (answering.reply, answering.last.clone());
-                let side = self.side(reply);
-                self.observe(Observed::Retransmitted { side });
-                self.transmit(reply, last);
+                self.again(now, reply, last);
             }
         }
         self.contexts.put_back(context);
+    }
+
+    /// Sends a response again, to whoever has not had its share yet.
+    fn again(&mut self, now: Instant, reply: Flow, last: Vec<u8>) {
+        let status = Stored::parse(last.clone(), &self.config.limits).ok().and_then(|last| last.message().status());
+        if self.is_proven(reply) || self.books(now, reply, status.unwrap_or(Status(500)), last.len()) {
+            let side = self.side(reply);
+            self.observe(Observed::Retransmitted { side });
+            self.transmit(reply, last);
+        }
     }
 
     /// The earliest timer of a context fired.
@@ -66,9 +77,7 @@ impl Proxy {
             && let Some(server::Expired::Retransmit) = answering.machine.expire(now)
         {
             let (reply, last) = (answering.reply, answering.last.clone());
-            let side = self.side(reply);
-            self.observe(Observed::Retransmitted { side });
-            self.transmit(reply, last);
+            self.again(now, reply, last);
         }
         for index in 0..context.branches.len() {
             self.branch_due(now, &mut context, index);

@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 use media::{Command, Fact, StreamId, ports};
 use nat::Mapped;
 use proxy::config::User;
-use proxy::{Config, Input, Location, Output, Proxy, Work};
+use proxy::question::{Address, Answer, Kind, Question, Records, Srv};
+use proxy::{Config, Input, Output, Proxy, Work};
 use registry::{Change, Record};
 use wire::{Flow, ListenerId, Transmit, Transport};
 
@@ -53,7 +54,7 @@ pub(super) struct Edge {
     /// Orders that nobody has carried out yet.
     pub(super) ports: VecDeque<ports::Command>,
     pub(super) closing: VecDeque<StreamId>,
-    pub(super) asked: VecDeque<(String, u16, ListenerId)>,
+    pub(super) asked: VecDeque<Question>,
     pub(super) streams: BTreeMap<StreamId, u32>,
     inputs: usize,
     trace: DefaultHasher,
@@ -181,8 +182,8 @@ impl Edge {
         while let Some(stream) = self.closing.pop_front() {
             self.closed(stream);
         }
-        while let Some((host, port, listener)) = self.asked.pop_front() {
-            self.locate(host, port, listener, 0);
+        while let Some(question) = self.asked.pop_front() {
+            self.resolve(question, 0);
         }
     }
 
@@ -201,15 +202,34 @@ impl Edge {
         self.input(Input::Fact(Fact::Closed { stream, legs: Box::default() }));
     }
 
-    /// A name has so many addresses.
-    pub(super) fn locate(&mut self, host: String, port: u16, listener: ListenerId, count: u8) {
-        let local = self.config.listeners[usize::from(listener.0)].bind.ip();
-        let upstream = host == "sip.provider.example";
+    /// A name has so many addresses, or servers.
+    pub(super) fn resolve(&mut self, question: Question, count: u8) {
+        let local = self.config.listeners[0].bind.ip();
+        let upstream = question.name.ends_with("sip.provider.example");
         let ip = |n| IpAddr::from(if upstream { [203, 0, 113, 5 + n] } else { [203, 0, 113, 80 + n] });
-        let locations: Vec<Location> =
-            (0..count).map(|n| Location { remote: SocketAddr::new(ip(n), port), local }).collect();
-        self.recipients.located(&locations, upstream);
-        self.input(Input::Located { host, port, locations });
+        let records = match question.kind {
+            Kind::Naptr => None,
+            Kind::Srv => Some(Records::Srv(
+                (0..count)
+                    .map(|n| Srv {
+                        priority: u16::from(n / 2),
+                        weight: u16::from(n),
+                        port: 5060 + u16::from(n),
+                        target: "sip.provider.example".to_owned(),
+                    })
+                    .collect(),
+            )),
+            Kind::Addresses => {
+                let numeric = question.name.parse().ok();
+                let remotes = numeric.map_or_else(|| (0..count).map(ip).collect(), |ip| vec![ip]);
+                self.recipients.located(&remotes, upstream);
+                Some(Records::Addresses(remotes.into_iter().map(|remote| Address { remote, local }).collect()))
+            }
+        };
+        let ttl = Duration::from_secs(60);
+        let answer =
+            records.filter(|_| count > 0).map_or(Answer::Nothing { ttl }, |records| Answer::Found { records, ttl });
+        self.input(Input::Resolved { question, answer });
     }
 
     fn drain(&mut self) {
@@ -219,12 +239,12 @@ impl Edge {
                 Output::Media(command) => self.media(&command),
                 Output::Ports(command) if self.manners.prompt => self.bind(command),
                 Output::Ports(command) => self.ports.push_back(command),
-                Output::Locate { host, port, listener } => {
+                Output::Resolve(question) => {
                     if self.manners.prompt {
-                        let known = u8::from(host == "sip.provider.example") * 2;
-                        self.locate(host, port, listener, known);
+                        let known = u8::from(question.name.ends_with("sip.provider.example")) * 2;
+                        self.resolve(question, known);
                     } else {
-                        self.asked.push_back((host, port, listener));
+                        self.asked.push_back(question);
                     }
                 }
                 Output::Changed(Change::Put(Record::Binding(binding))) => self.recipients.bound(binding.flow),

@@ -1,7 +1,7 @@
 //! One datagram: indexed, read through every view, edited as a proxy edits it,
 //! answered, and all that was written read again.
 
-use wire::sip::compose::{Response, ack, cancel};
+use wire::sip::compose::{Response, ack, answerable, cancel};
 use wire::sip::{Framing, Index, Limits, Message, Method, Name, Status, Via, edit};
 use wire::{Edit, Rule};
 
@@ -15,7 +15,9 @@ pub(super) fn run(bytes: &[u8]) {
     lies_in_order(message);
     let viewed = views(message);
     // The remains of a malformed one are answered, too.
-    answered(message);
+    if read.is_ok() || answerable(message) {
+        answered(message);
+    }
     if read.is_err() {
         return;
     }

@@ -5,8 +5,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 
+use proxy::Config;
 use proxy::config::Role;
-use proxy::{Config, Location};
 use wire::sip::{Framing, Index, Limits, Name};
 use wire::{Flow, Transmit};
 
@@ -30,7 +30,7 @@ pub(super) struct Recipients {
     /// What people of standing have named in their messages.
     named: Vec<Vec<u8>>,
     /// Found by name.
-    located: BTreeSet<SocketAddr>,
+    located: BTreeSet<IpAddr>,
     sources: BTreeMap<IpAddr, Account>,
     /// Calls that the upstream has answered in: what it says to a stranger is its own affair.
     passed: BTreeSet<Vec<u8>>,
@@ -78,12 +78,10 @@ impl Recipients {
         }
     }
 
-    pub(super) fn located(&mut self, locations: &[Location], upstream: bool) {
-        for location in locations {
-            self.located.insert(location.remote);
-            if upstream {
-                self.upstream.insert(location.remote.ip());
-            }
+    pub(super) fn located(&mut self, remotes: &[IpAddr], upstream: bool) {
+        self.located.extend(remotes);
+        if upstream {
+            self.upstream.extend(remotes);
         }
     }
 
@@ -114,7 +112,7 @@ impl Recipients {
 
     fn may_be_asked(&self, remote: SocketAddr) -> bool {
         let listed =
-            self.upstream.contains(&remote.ip()) || self.bound.contains(&remote) || self.located.contains(&remote);
+            self.upstream.contains(&remote.ip()) || self.bound.contains(&remote) || self.located.contains(&remote.ip());
         listed || {
             let ip = remote.ip().to_string();
             self.named.iter().any(|bytes| holds(bytes, ip.as_bytes()))

@@ -168,9 +168,9 @@ impl<'a> Play<'a> {
             deed::PORTS => self.ports(),
             deed::WORKER => self.worker(),
             deed::NAME => {
-                if let Some((host, port, listener)) = self.edge.asked.pop_front() {
+                if let Some(question) = self.edge.asked.pop_front() {
                     let count = self.choices.octet() % 4;
-                    self.edge.locate(host, port, listener, count);
+                    self.edge.resolve(question, count);
                 }
             }
             deed::UNSENT => {

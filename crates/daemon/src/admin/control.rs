@@ -41,7 +41,7 @@ pub(crate) struct Control {
 }
 
 impl Control {
-    /// Makes the socket, for our user and group alone. One that a dead daemon
+    /// Makes the socket, for our user alone. One that a dead daemon
     /// has left is replaced; a living one is `AddrInUse`.
     pub(crate) fn open(dir: &Path) -> io::Result<Self> {
         let path = dir.join(NAME);
@@ -54,7 +54,7 @@ impl Control {
             Err(_) => {}
         }
         let listener = UnixListener::bind(&path)?;
-        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o660))?;
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))?;
         Ok(Self { listener, path })
     }
 

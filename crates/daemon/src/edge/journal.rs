@@ -18,6 +18,9 @@ const CALLS: u32 = 500;
 /// Lines per window, for each reason, for what strangers do.
 const REFUSALS: u32 = 10;
 
+/// Lines per window for wrong passwords: enough to find the guesser by.
+const FAILURES: u32 = 50;
+
 /// Writes the log of the signalling loop.
 #[derive(Debug, Default)]
 pub(super) struct Journal {
@@ -65,9 +68,15 @@ impl Journal {
             Observed::PhoneGone { aor } => {
                 line!(self, metrics, now, "gone", CALLS, info, ?aor, "phone no longer answers");
             }
-            Observed::Refused { side, method, status, reason } => {
+            Observed::Refused { side, method, status, reason, source } => {
                 let (side, method, status) = (side.as_str(), method.label(), status.0);
-                line!(self, metrics, now, reason, REFUSALS, info, side, method, status, reason, "request refused");
+                line!(self, metrics, now, reason, REFUSALS, info, %source, side, method, status, reason, "request refused");
+            }
+            // deploy/fail2ban reads this line.
+            Observed::AuthenticationFailed { side, method, source } => {
+                let (side, method) = (side.as_str(), method.label());
+                let kind = "authentication failed";
+                line!(self, metrics, now, kind, FAILURES, info, %source, side, method, "authentication failed");
             }
             Observed::Dropped { side, reason } if tracing::enabled!(tracing::Level::DEBUG) => {
                 let (side, reason) = (side.as_str(), reason.label());

@@ -120,10 +120,13 @@ impl Metrics {
                 self.count(Name::Responses, &[Direction::Out.label(), side.label(), class(*status)]);
             }
             Observed::Dropped { side, reason } => self.count(Name::Dropped, &[side.label(), reason.label()]),
-            Observed::Refused { side, method: _, status, reason: _ } => {
+            Observed::Refused { side, method: _, status, reason: _, source: _ } => {
                 self.count(Name::Refused, &[side.label(), refusal(*status)]);
             }
             Observed::Oversize { outcome } => self.count(Name::Oversize, &[outcome.label()]),
+            Observed::AuthenticationFailed { side, method: _, source: _ } => {
+                self.count(Name::AuthenticationFailures, &[side.label()]);
+            }
             Observed::Retransmitted { side } => self.count(Name::Retransmissions, &[side.label()]),
             Observed::TimedOut { side, method } => self.count(Name::Timeouts, &[side.label(), method.label()]),
             Observed::Registered { aor: _, flow: _, moved } => {
@@ -250,6 +253,7 @@ mod tests {
             method: MethodLabel::Register,
             status: Status(403),
             reason: "no",
+            source: "192.0.2.1:5060".parse().unwrap(),
         });
         metrics.observe(&Observed::CallEnded { call: PassId(1), cause: Cause::CallerBye, answered: true });
         metrics.observe(&Observed::Upstream { upstream: 0, state: UpstreamState::Up });

@@ -28,6 +28,7 @@ pub(crate) enum Name {
     Requests,
     Responses,
     Refused,
+    AuthenticationFailures,
     Dropped,
     Oversize,
     Retransmissions,
@@ -207,6 +208,15 @@ pub(crate) const TABLE: &[Series] = &[
         "requests",
         &[SIDE, ("status", Values::Of(REFUSALS))],
         "Requests that siplatch itself refused, by the status code that it answered.",
+    ),
+    series(
+        Name::AuthenticationFailures,
+        "siplatch_authentication_failures_total",
+        Kind::Counter,
+        "requests",
+        &[SIDE],
+        "Wrong passwords, here or at the upstream, from sources that had been asked for one. Fast: somebody guesses; \
+         deploy/fail2ban shuts it out.",
     ),
     series(
         Name::Dropped,

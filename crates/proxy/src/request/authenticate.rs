@@ -29,7 +29,7 @@ impl Proxy {
         {
             return Ok(());
         }
-        let user = self.digest(now, message)?;
+        let user = self.digest(now, flow, message)?;
         let claimed = if message.method() == Method::Register { message.to() } else { message.from() };
         let matches =
             claimed.ok().and_then(|c| c.uri().ok()).and_then(|u| u.user).is_some_and(|u| u == user.as_bytes());

@@ -403,7 +403,8 @@ impl Proxy {
         }
         let side = self.side(context.flow);
         let method = context.request.message().method().into();
-        self.observe(Observed::Refused { side, method, status: reject.status, reason: reject.reason });
+        let (status, reason, source) = (reject.status, reject.reason, context.flow.remote);
+        self.observe(Observed::Refused { side, method, status, reason, source });
         self.respond_own(now, context, reject);
         self.request_failed(now, context, reject.status);
     }
@@ -432,9 +433,17 @@ impl Proxy {
     }
 
     /// A response of our own without a transaction. Whoever has proven nothing
-    /// gets no more octets than it sent, twice as many for a challenge: what
-    /// does not fit loses its extra fields, then its reason phrase, then stays unsent.
-    pub(crate) fn answer_stateless(&mut self, flow: Flow, message: Message<'_>, answer: &Reject, proven: bool) {
+    /// gets no more octets than its message has, twice as many for a challenge:
+    /// what does not fit loses its extra fields, then its reason phrase, then
+    /// stays unsent. Over all its messages the ledger has the last word.
+    pub(crate) fn answer_stateless(
+        &mut self,
+        now: Instant,
+        flow: Flow,
+        message: Message<'_>,
+        answer: &Reject,
+        proven: bool,
+    ) {
         let branch = message.top_via().ok().and_then(|v| v.branch()).unwrap_or_default();
         let tag = self.tag_for(message.call_id(), branch);
         let compose = |(extra, reason): (&[u8], _)| {
@@ -461,18 +470,17 @@ impl Proxy {
         let forms = [(&answer.extra[..], answer.reason), (b"", answer.reason), (b"", "")];
         let challenges = [forms[0], (&shorter[..], answer.reason)];
         let allowed = if challenge { &challenges[..] } else { &forms[..] };
-        let Some(bytes) = allowed.iter().map(|form| compose(*form)).find(|bytes| bytes.len() <= budget) else {
+        let fitting = allowed.iter().map(|form| compose(*form)).find(|bytes| bytes.len() <= budget);
+        // A challenge that is too long for a short request waits for its next copy; the ledger says when.
+        let Some(bytes) = fitting.or_else(|| challenge.then(|| compose(challenges[1]))) else {
             let side = self.side(flow);
             return self.observe(Observed::Dropped { side, reason: DropReason::Budget });
         };
+        if !proven && !self.books(now, flow, answer.status, bytes.len()) {
+            return;
+        }
         self.count_out(flow, answer.status);
         self.transmit(via::reply(flow, message), bytes);
-    }
-
-    /// True when the source of a flow is known to be there: a bound phone, the
-    /// upstream, or whoever completed the handshake of a stream.
-    pub(crate) fn is_proven(&self, flow: Flow) -> bool {
-        flow.transport.reliable() || self.registry.on_flow(flow).next().is_some() || self.is_upstream(flow)
     }
 }
 

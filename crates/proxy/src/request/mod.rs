@@ -5,6 +5,7 @@
 //! arguments and returns a value or a [`Reject`], which becomes the response.
 
 pub(crate) mod admit;
+pub(crate) mod attempts;
 pub(crate) mod authenticate;
 pub(crate) mod breadth;
 pub(crate) mod forward;
@@ -16,7 +17,7 @@ pub(crate) mod validate;
 
 use std::time::Instant;
 
-use wire::sip::{Message, Method, Name, Status};
+use wire::sip::{Message, Method, Status, compose};
 use wire::{Flow, Malformed};
 
 pub(crate) use target::Target;
@@ -64,10 +65,10 @@ impl Proxy {
             return self.ack(now, flow, message, &key);
         }
         if let Some(id) = self.contexts.of_server(&key).or_else(|| self.contexts.of_moved(message, &via, method)) {
-            return self.replay(id, flow, message);
+            return self.replay(now, id, flow, message);
         }
         if let Some(reject) = self.refusals.recall(now, &key) {
-            return self.refuse(flow, message, &reject);
+            return self.refuse(now, flow, message, &reject);
         }
         let result = match method {
             Method::Cancel => self.cancel(now, flow, message, &via),
@@ -87,7 +88,7 @@ impl Proxy {
             | Method::Other(_) => self.chain(now, flow, message, key),
         };
         if let Err(reject) = result {
-            self.refuse(flow, message, &reject);
+            self.refuse(now, flow, message, &reject);
             self.refusals.remember(now, Key::of(message, &via), reject);
         }
     }
@@ -105,27 +106,28 @@ impl Proxy {
 
     /// Answers without keeping state: whoever sends this has proven nothing,
     /// so nothing is retransmitted to it (RFC 3261 §8.2.7).
-    pub(crate) fn refuse(&mut self, flow: Flow, message: Message<'_>, reject: &Reject) {
+    pub(crate) fn refuse(&mut self, now: Instant, flow: Flow, message: Message<'_>, reject: &Reject) {
         let side = self.side(flow);
         let method = message.method().into();
-        self.observe(Observed::Refused { side, method, status: reject.status, reason: reject.reason });
+        let (status, reason, source) = (reject.status, reject.reason, flow.remote);
+        self.observe(Observed::Refused { side, method, status, reason, source });
         let proven = self.is_proven(flow);
-        self.answer_stateless(flow, message, reject, proven);
+        self.answer_stateless(now, flow, message, reject, proven);
     }
 
     /// What could not be read: answered 400 where enough of it was.
-    pub(crate) fn malformed(&mut self, flow: Flow, message: Message<'_>, malformed: Malformed) {
+    pub(crate) fn malformed(&mut self, now: Instant, flow: Flow, message: Message<'_>, malformed: Malformed) {
         let side = self.side(flow);
-        // They are copied as written, so they need not be right.
-        let copied = [Name::From, Name::To, Name::CallId, Name::CSeq];
+        // Copied, a lone LF would look like another message to another reader.
         let answerable = message.is_request()
             && message.method() != Method::Ack
             && message.top_via().is_ok()
-            && copied.iter().all(|name| message.value(*name).is_some_and(|value| !value.is_empty()));
+            && malformed.what != "LF without CR"
+            && compose::answerable(message);
         if answerable {
             self.count_in(flow, message.method());
             let status = if malformed.what == "version not supported" { 505 } else { 400 };
-            self.refuse(flow, message, &Reject::new(status, malformed.what));
+            self.refuse(now, flow, message, &Reject::new(status, malformed.what));
         } else {
             self.observe(Observed::Dropped { side, reason: DropReason::Malformed });
         }

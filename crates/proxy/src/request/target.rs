@@ -71,7 +71,7 @@ impl Proxy {
             return Err(GONE);
         }
         if method == Method::Options && self.is_to_us(flow, message) {
-            self.options(flow, message);
+            self.options(now, flow, message);
             return Ok(());
         }
         if matches!(method, Method::Invite | Method::Bye | Method::Update | Method::Prack | Method::Info) && tagged {
@@ -193,12 +193,21 @@ impl Proxy {
         Some(Target { uri, hop, binding: party.binding, phone })
     }
 
-    /// Host of the first Route entry behind ours, else of the remote target.
+    /// Host of the first Route entry behind ours, if it is one of the dialog's
+    /// own (a phone must not send us elsewhere), else of the remote target.
     fn next_hop(&self, party: &Party, next: Option<&[u8]>) -> Option<Hop> {
-        let raw = match next {
-            Some(route) => NameAddr::parse(route).ok()?.uri,
-            None => &party.contact,
+        let entry = |value| NameAddr::parse(value).ok().map(|entry: NameAddr<'_>| entry.uri);
+        let same = |known: &&[u8], written: &[u8]| match (Uri::parse(known), Uri::parse(written)) {
+            (Ok(known), Ok(written)) => known.equals(&written),
+            (Ok(_) | Err(_), Err(_)) | (Err(_), Ok(_)) => false,
         };
+        let written = next.and_then(entry);
+        let mut known = party.route.iter().filter_map(|value| entry(value));
+        let raw = match written {
+            Some(written) => known.clone().find(|known| same(known, written)).or_else(|| known.next()),
+            None => None,
+        };
+        let raw = raw.unwrap_or(&party.contact);
         let goal = Goal::of(&Uri::parse(raw).ok()?)?;
         let mut aim = self.aim(goal, party.flow.listener);
         // A transport that we do not speak: the dialog came about all the same.
@@ -207,12 +216,12 @@ impl Proxy {
     }
 
     /// OPTIONS to ourselves (§11.2).
-    fn options(&mut self, flow: Flow, message: Message<'_>) {
+    fn options(&mut self, now: Instant, flow: Flow, message: Message<'_>) {
         let allow = "Accept: application/sdp\r\n\
                      Allow: INVITE, ACK, BYE, CANCEL, OPTIONS, REGISTER, INFO, UPDATE, PRACK, REFER, SUBSCRIBE, NOTIFY, MESSAGE, PUBLISH\r\n";
         let answer = Reject { extra: allow.into(), ..Reject::new(200, "OK") };
         let proven = self.is_proven(flow);
-        self.answer_stateless(flow, message, &answer, proven);
+        self.answer_stateless(now, flow, message, &answer, proven);
     }
 
     /// Which dialog and legs a request within a dialog belongs to.

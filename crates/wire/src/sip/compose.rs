@@ -8,6 +8,21 @@ use std::net::SocketAddr;
 use super::{Message, Method, Name, NameAddr, Status, edit, lex};
 use crate::Edit;
 
+/// True when a [`Response`] to this request can be read by everybody: what it
+/// copies is there, and holds no CR that some reader would take for a line's end.
+pub fn answerable(request: Message<'_>) -> bool {
+    let copied = [Name::From, Name::To, Name::CallId, Name::CSeq];
+    let whole = |line: &[u8]| {
+        line.iter().zip(line.iter().skip(1).chain(b"\n")).all(|(byte, next)| *byte != b'\r' || *next == b'\n')
+    };
+    copied.iter().all(|name| request.value(*name).is_some_and(|value| !value.is_empty()))
+        && request
+            .fields()
+            .iter()
+            .filter(|field| field.name == Name::Via || copied.contains(&field.name))
+            .all(|field| whole(request.slice(field.line)))
+}
+
 /// A response to `request` (RFC 3261 §8.2.6): all Via values, From, To,
 /// Call-ID and CSeq copied as written, and Timestamp into a 100. Fields that
 /// the request lacks are left out.

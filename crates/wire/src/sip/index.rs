@@ -11,7 +11,7 @@ impl Index {
     ///
     /// Checked here: limits; start line; every field line has a name and a
     /// colon; Content-Length (also repeated and different); line ends CRLF
-    /// (a bare LF is accepted as a line end). Field values are *not* parsed.
+    /// (bare LFs are accepted as line ends if all of them are bare). Field values are *not* parsed.
     ///
     /// After an error the index still holds what could be read, also beyond
     /// the fault, so that a 400 can be composed when start line, Via, From,
@@ -34,7 +34,16 @@ impl Index {
         self.start = start;
         let mut length = None;
         let mut at = end + 1;
-        for end in lines {
+        let crlf = bytes.get(end.wrapping_sub(1)) == Some(&b'\r');
+        let mut line = first;
+        for end in std::iter::once(end).chain(lines) {
+            if let Some(e) = line_end(bytes, Span::new(line, end), crlf) {
+                fault.get_or_insert(e);
+            }
+            line = end + 1;
+            if end < at {
+                continue;
+            }
             if end == at || (end == at + 1 && bytes.get(at) == Some(&b'\r')) {
                 self.head_end = at as u32;
                 let cut = self.body(bytes, end + 1, length, framing, limit);
@@ -94,6 +103,19 @@ impl Index {
         };
         self.body = Span::new(start, start + taken);
         what.map_or(Ok(()), |what| Err(Malformed { at: start, what }))
+    }
+}
+
+/// Line ends are of one kind, and CR stands nowhere else (§7, §25.1): another
+/// reader must not find lines, and so header fields, that we did not see.
+#[inline]
+fn line_end(bytes: &[u8], line: Span, crlf: bool) -> Option<Malformed> {
+    let text = line.in_(bytes);
+    match memchr(b'\r', text) {
+        Some(at) if at + 1 < text.len() => Some(Malformed { at: line.start as usize + at, what: "CR without LF" }),
+        Some(_) => None,
+        None if crlf => Some(Malformed { at: line.end as usize, what: "LF without CR" }),
+        None => None,
     }
 }
 
@@ -241,7 +263,7 @@ mod tests {
 
     #[test]
     fn spans() {
-        let text = "\r\n\r\nINVITE sip:a@b SIP/2.0\r\nv :\tx\r\n y \r\nSubject:\nTO:\r\n z\r\n\r\nbody";
+        let text = "\r\n\r\nINVITE sip:a@b SIP/2.0\r\nv :\tx\r\n y \r\nSubject:\r\nTO:\r\n z\r\n\r\nbody";
         let (index, result) = parse(text, Framing::Datagram);
         assert_eq!(result, Ok(()));
         let message = index.view(text.as_bytes());
@@ -257,6 +279,21 @@ mod tests {
         assert_eq!(message.body(), b"body");
         let lines: usize = index.fields.iter().map(|f| f.line.len()).sum();
         assert_eq!(lines as u32, index.head_end - index.head);
+    }
+
+    #[test]
+    fn line_ends_are_of_one_kind() {
+        for (text, what) in [
+            ("A sip:b SIP/2.0\r\nv: x\ry: z\r\n\r\n", Some("CR without LF")),
+            ("A sip:b SIP/2.0\r\nv: x\r\r\n\r\n", Some("CR without LF")),
+            ("A sip:b SIP/2.0\r\nv: x\ny: z\r\n\r\n", Some("LF without CR")),
+            ("A sip:b SIP/2.0\r\nv: x\n y\r\n\r\n", Some("LF without CR")),
+            ("A sip:b SIP/2.0\r\nv: x\r\n\n", Some("LF without CR")),
+            ("A sip:b SIP/2.0\nv: x\ny: z\n\nbody\r", None),
+            ("A sip:b SIP/2.0\r\nv: x\r\n y\r\n\r\nbody\n\r", None),
+        ] {
+            assert_eq!(parse(text, Framing::Datagram).1.err().map(|e| e.what), what, "{text:?}");
+        }
     }
 
     #[test]

@@ -1,0 +1,43 @@
+//! S3: REGISTER, INVITE and OPTIONS from thousands of sources. Memory stays
+//! bounded, the call goes on, and a phone that comes in the middle of it registers.
+
+use std::net::UdpSocket;
+
+use peer::{Agent, Draft, Loopback, World, accept};
+
+use crate::{scaled, turn, verdict};
+
+/// What a flood may add to the memory: tables of fixed size, full.
+const GROWTH_KIB: u64 = 48 * 1024;
+
+#[test]
+fn s3_plain_flood() {
+    let _turn = turn();
+    for role in ["standalone", "border"] {
+        let world = if role == "border" { World::border("warn") } else { World::standalone(true, "warn") };
+        let call = world.call();
+        let before = world.daemon.resident();
+        let count = scaled(60_000);
+        let late = Agent::new("bob", world.net.at(40, 5060), accept());
+        let mut registered = 0;
+        for number in 0..count {
+            let method = ["REGISTER", "INVITE", "OPTIONS"][number % 3];
+            let socket = UdpSocket::bind((Loopback::stranger(number as u32 / 3), 0)).unwrap();
+            let from = socket.local_addr().unwrap();
+            let user = format!("user{number}");
+            let draft = Draft::new(method, &format!("sip:{user}@{}", world.domain), &user, from);
+            let draft = draft.add("Contact", &format!("<sip:{user}@{from}>"));
+            let _ = socket.send_to(&draft.bytes(), world.sip);
+            if number == count / 2 {
+                registered = late.register(world.sip, &world.domain, "secret");
+            }
+        }
+        assert_eq!(registered, 200, "{role}: a phone that comes in the middle of the flood");
+        let growth = world.daemon.resident().saturating_sub(before);
+        assert!(growth < GROWTH_KIB, "{role}: {growth} KiB");
+        let audio = call.hang_up();
+        let figure =
+            format!("{role}: +{:.1} MiB for {count} requests of {} sources", growth as f64 / 1024.0, count / 3);
+        verdict("S3 plain flood", &figure, &audio);
+    }
+}
