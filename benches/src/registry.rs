@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use registry::{Binding, BindingId, Key, Registry};
+use registry::{Binding, BindingId, Confirmed, FlowId, Key, Registry};
 use wire::{Flow, ListenerId, Transport};
 
 use crate::{Bench, measured};
@@ -20,6 +20,7 @@ fn binding(number: u64, start: Instant) -> Binding {
         aor: format!("{}@example.com", number.wrapping_mul(7919) % 1_000_000).into(),
         contact: format!("sip:{number}@192.168.1.10:5060;ob").into(),
         instance: Some(format!("\"<urn:uuid:00000000-0000-1000-8000-{number:012}>\"").into()),
+        reg_id: None,
         call_id: format!("{number}@192.168.1.10").into(),
         cseq: 1,
         flow: Flow {
@@ -29,12 +30,15 @@ fn binding(number: u64, start: Instant) -> Binding {
             local: ([203, 0, 113, 30], 5060).into(),
             remote: remote.into(),
         },
+        flow_id: FlowId(number),
         upstream: None,
         natted: true,
         phone: None,
         q: 1000,
         user_agent: b"Deskphone/4.2.1".to_vec(),
         expires: start + Duration::from_secs(number),
+        until: start + Duration::from_secs(number),
+        confirmed: Confirmed::default(),
         answered: false,
         missed: 0,
     }

@@ -213,7 +213,7 @@ impl Proxy {
             self.connections.aliases.retain(|(listener, ..), known| (*listener, *known) != id);
         }
         self.redirect_answers(flow);
-        self.unsent(now, flow);
+        if self.on_phones_side(flow) { self.flow_failed(now, flow) } else { self.unsent(now, flow) }
     }
 
     /// Answers that were to go over a connection that has ended.

@@ -66,6 +66,7 @@ impl Proxy {
             hop: Hop::Flow(binding.flow),
             binding: Some(id),
             phone: binding.phone,
+            flows: Vec::new(),
         };
         let flow = binding.flow;
         let to = format!("<{}>", String::from_utf8_lossy(&binding.contact));
@@ -94,7 +95,8 @@ impl Proxy {
             let flow = self.take(&way);
             let probed = way.flow;
             let hop = Hop::Way { way, of: Vec::new() };
-            let target = Target { uri: Some(uri.clone().into_bytes()), hop, binding: None, phone: None };
+            let target =
+                Target { uri: Some(uri.clone().into_bytes()), hop, binding: None, phone: None, flows: Vec::new() };
             let purpose = Purpose::PingUpstream { listener };
             if let Some(id) = self.ask_options(now, flow, target, purpose, &format!("<{uri}>")) {
                 self.probing(probed);

@@ -16,6 +16,7 @@
     )
 )]
 
+mod absorb;
 mod ack;
 mod best;
 mod cancel;
@@ -25,6 +26,7 @@ mod connection;
 mod dialog;
 mod digest;
 mod given;
+mod gruu;
 mod held;
 mod keepalive;
 mod late;
@@ -32,6 +34,7 @@ mod ledger;
 mod locate;
 mod machine;
 mod observed;
+mod outbound;
 mod reconfigure;
 mod register;
 mod registrar;
@@ -40,6 +43,7 @@ mod response;
 mod restore;
 mod rewrite;
 mod session_timer;
+mod silence;
 mod size;
 mod sources;
 mod sweep;
@@ -90,6 +94,11 @@ pub enum Input<'a> {
     /// A connection has ended, or one that [`Output::Connect`] asked for did
     /// not come about. Nothing that was still queued on it will leave.
     Closed {
+        /// Its flow.
+        flow: Flow,
+    },
+    /// The peer's keep-alive came in, a double CRLF, and is answered already (RFC 5626 §4.4.1).
+    KeepAlive {
         /// Its flow.
         flow: Flow,
     },

@@ -26,6 +26,7 @@ use crate::request::attempts::Attempts;
 use crate::request::refusals::Refusals;
 use crate::rewrite::Own;
 use crate::session_timer::Timed;
+use crate::silence::Silences;
 use crate::size::Streams;
 use crate::timer::{Timer, Timers};
 use crate::token::{Key, Token, short};
@@ -41,6 +42,8 @@ pub(crate) struct Seen {
     pub(crate) mapped: Option<Mapped>,
     /// By the upstream's `received` and `rport` on our own OPTIONS.
     pub(crate) observed: Option<SocketAddr>,
+    /// It asked for a ping within so many seconds (RFC 6223).
+    pub(crate) keep: Option<u32>,
 }
 
 /// The signalling core.
@@ -55,6 +58,7 @@ pub struct Proxy {
     pub(crate) contexts: Contexts,
     pub(crate) connections: Connections,
     pub(crate) streams: Streams,
+    pub(crate) silences: Silences,
     pub(crate) refusals: Refusals,
     pub(crate) attempts: Attempts,
     pub(crate) ledger: Ledger,
@@ -97,6 +101,7 @@ impl Proxy {
             contexts: Contexts::default(),
             connections: Connections::default(),
             streams: Streams::default(),
+            silences: Silences::default(),
             refusals: Refusals::default(),
             attempts: Attempts::default(),
             ledger: Ledger::default(),
@@ -127,11 +132,18 @@ impl Proxy {
                 let side = self.side(flow);
                 self.observe(Observed::Dropped { side, reason: DropReason::OwnAddress });
             }
-            Input::Received { flow, bytes } => self.receive(now, flow, bytes),
+            Input::Received { flow, bytes } => {
+                self.silences.heard(now, flow);
+                self.receive(now, flow, bytes);
+            }
             Input::Unsent { flow } => self.unsent(now, flow),
             Input::Opened { flow, peer } => self.opened(flow, peer),
             Input::Closed { flow } => self.closed(now, flow),
-            Input::Pong { flow } => self.pong(now, flow),
+            Input::KeepAlive { flow } => self.silences.heard(now, flow),
+            Input::Pong { flow } => {
+                self.silences.heard(now, flow);
+                self.pong(now, flow);
+            }
             Input::Ports(event) => {
                 self.offers.handle_ports(event);
                 self.resume(now);
@@ -155,6 +167,7 @@ impl Proxy {
                 Timer::Ping(id) => self.ping_due(now, id),
                 Timer::Upstream(listener) => self.upstream_due(now, listener),
                 Timer::Connection(id) => self.connection_due(now, id),
+                Timer::Silence(id) => self.silence_due(now, id),
                 Timer::Locate => self.locate_due(now),
             }
             self.settle(now);

@@ -224,6 +224,11 @@ pub enum Observed {
         /// True when it ran out, false when the phone removed it.
         expired: bool,
     },
+    /// A REGISTER on its way to the upstream.
+    Refresh {
+        /// It changed nothing and was answered here.
+        absorbed: bool,
+    },
     /// A request came back to our Contact without its token (found by user part: `found`).
     ContactWithoutToken {
         /// True if exactly one binding fitted.

@@ -6,20 +6,24 @@ use std::time::{Duration, Instant};
 
 use nat::{Side, Source, detect};
 use registry::registry::Bound;
-use registry::{Binding, BindingId};
+use registry::{Binding, BindingId, Confirmed};
 use wire::sip::{Contact, Host, Message, Name, NameAddr, Status, Uri};
 use wire::{Edit, Flow, Rule, sip};
 
+use crate::absorb::{Sign, lines};
+use crate::outbound::{Path, reg_id};
 use crate::request::Reject;
 use crate::request::route::Routed;
 use crate::rewrite::{Own, contact};
 use crate::token::Token;
 use crate::transaction::{Key, Purpose};
-use crate::{Observed, Proxy};
+use crate::{Observed, Proxy, gruu};
 
-/// A phone whose way may change (a NAT in front of it, or our own behind a
-/// discovered address) registers again after so many seconds at most.
+/// A phone behind a NAT registers again after so many seconds at most.
 pub(crate) const NATED_EXPIRY: u32 = 60;
+/// So does one whose way to the upstream leads through a mapping of ours: when
+/// that is lost, its next REGISTER makes it known by the new one (RFC 5626 §8).
+const MAPPED_EXPIRY: u32 = 30;
 /// Granted when neither side says anything (RFC 3261 §10.2.1.1).
 const DEFAULT_EXPIRY: u32 = 3600;
 /// Contacts of one REGISTER at most.
@@ -33,6 +37,18 @@ pub(crate) struct Registration {
     user_agent: Vec<u8>,
     contacts: Vec<Asked>,
     star: bool,
+    path: Option<Path>,
+    sign: Sign,
+}
+
+impl Registration {
+    /// The binding that it asks for, if it asks for one and nothing else.
+    pub(crate) fn only(&self) -> Option<BindingId> {
+        match &self.contacts[..] {
+            [one] if one.expires > 0 && !self.star => Some(one.id),
+            _ => None,
+        }
+    }
 }
 
 /// One Contact of it.
@@ -41,8 +57,10 @@ struct Asked {
     id: BindingId,
     uri: Vec<u8>,
     instance: Option<Vec<u8>>,
+    reg_id: Option<u32>,
     q: u16,
     expires: u32,
+    gruus: Vec<Vec<u8>>,
 }
 
 /// Seconds that a Contact value or the message asks for.
@@ -111,16 +129,24 @@ impl Proxy {
         aor: &[u8],
         uri: &[u8],
         instance: Option<&[u8]>,
+        reg_id: Option<u32>,
         call_id: &[u8],
         flow: Flow,
     ) -> BindingId {
+        // RFC 5626 §6: whatever its Contact, it is one flow of one phone.
+        if let (Some(instance), Some(reg_id)) = (instance, reg_id) {
+            let same_flow = |b: &&Binding| b.instance.as_deref() == Some(instance) && b.reg_id == Some(reg_id);
+            let known = self.registry.of_aor(aor).find(same_flow).map(|b| b.id);
+            let name = || BindingId(self.key.digest("flow of", &[aor, instance, &reg_id.to_be_bytes()]));
+            return known.unwrap_or_else(name);
+        }
         let same_phone = |b: &&Binding| {
             let same_instance = match (&b.instance, instance) {
                 (Some(a), Some(b)) => a == b,
                 (None, None) => b.flow.remote.ip() == flow.remote.ip() || b.call_id == call_id,
                 (Some(_), None) | (None, Some(_)) => false,
             };
-            b.contact == uri && same_instance
+            b.contact == uri && same_instance && b.reg_id.is_none()
         };
         if let Some(known) = self.registry.of_aor(aor).find(same_phone) {
             return known.id;
@@ -151,6 +177,8 @@ impl Proxy {
             user_agent: user_agent(message),
             contacts: Vec::new(),
             star: false,
+            path: None,
+            sign: self.sign(message),
             aor,
         };
         for contact in message.contacts() {
@@ -158,12 +186,18 @@ impl Proxy {
                 Ok(Contact::Star) => registration.star = true,
                 Ok(Contact::Addr(addr)) => {
                     let instance = addr.params.value("+sip.instance");
+                    let reg_id = reg_id(message, &addr);
+                    let call_id = message.call_id();
+                    let id = self.binding_id(&registration.aor, addr.uri, instance, reg_id, call_id, flow);
+                    let known = self.registry.binding(id);
                     registration.contacts.push(Asked {
-                        id: self.binding_id(&registration.aor, addr.uri, instance, message.call_id(), flow),
+                        id,
                         uri: addr.uri.to_vec(),
                         instance: instance.map(<[u8]>::to_vec),
+                        reg_id,
                         q: preference(&addr),
                         expires: expiry(message, &addr),
+                        gruus: known.map(|b| b.confirmed.gruus.clone()).unwrap_or_default(),
                     });
                 }
                 Err(_) => return Err(Reject::new(400, "Bad Contact")),
@@ -172,6 +206,14 @@ impl Proxy {
         if registration.contacts.len() > MOST_CONTACTS {
             return Err(Reject::new(400, "Too many Contacts"));
         }
+        let absorbed = self.absorb(now, flow, message, &key, &registration);
+        self.note_refresh(absorbed);
+        if absorbed {
+            return Ok(());
+        }
+        let outbound = registration.contacts.iter().any(|c| c.reg_id.is_some());
+        let binding = registration.contacts.first().map(|c| Token::Binding(c.id));
+        registration.path = self.path(flow, message, outbound, binding);
         let instance = registration.contacts.first().and_then(|c| c.instance.as_deref());
         let phone = self.phone_of(&registration.aor, instance, flow);
         let uri = Uri::parse(message.request_uri()).map_err(|_| Reject::new(400, "Bad Request-URI"))?;
@@ -185,6 +227,7 @@ impl Proxy {
 
     /// The Contacts of a forwarded REGISTER.
     pub(crate) fn register_edit(&self, registration: &Registration, message: Message<'_>, own: Own, edit: &mut Edit) {
+        self.path_edit(registration.path, message, own, edit);
         let mut asked = registration.contacts.iter();
         for contact in message.contacts() {
             if let Ok(Contact::Addr(addr)) = contact
@@ -216,6 +259,10 @@ impl Proxy {
         if let Some(Ok(seconds)) = message.number(Name::FlowTimer) {
             self.flow_timer(now, upstream, seconds);
         }
+        self.note_keep(now, upstream, message);
+        self.announce_flow_timer(now, flow, message, edit);
+        self.turn_ours(upstream, self.own(flow), message, edit);
+        let told = if self.is_discovered(upstream.listener) { MAPPED_EXPIRY } else { NATED_EXPIRY };
         let mut granted: Vec<(BindingId, u32)> = Vec::new();
         let mut listed = false;
         let mut shortened = false;
@@ -236,11 +283,14 @@ impl Proxy {
             if asked.is_none() {
                 continue;
             }
+            if let Some(asked) = registration.contacts.iter_mut().find(|c| c.id == id) {
+                gruu::learn(&mut asked.gruus, &addr);
+            }
             let seconds = expiry(message, &addr);
             granted.push((id, seconds));
-            if short && seconds > NATED_EXPIRY {
+            if short && seconds > told {
                 shortened = true;
-                let text = format!(";expires={NATED_EXPIRY}");
+                let text = format!(";expires={told}");
                 match addr.params.find("expires") {
                     Some(param) => edit.replace(message.span(param.raw), Rule::Expires, &[text.as_bytes()]),
                     None => edit.insert(message.span(addr.raw).end, Rule::Expires, &[text.as_bytes()]),
@@ -252,10 +302,10 @@ impl Proxy {
             let all = message.number(Name::Expires).and_then(Result::ok);
             let kept = registration.contacts.iter().filter(|c| c.expires > 0);
             granted.extend(kept.map(|c| (c.id, all.unwrap_or(c.expires))));
-            shortened = short && all.is_some_and(|seconds| seconds > NATED_EXPIRY);
+            shortened = short && all.is_some_and(|seconds| seconds > told);
         }
         if shortened && message.field(Name::Expires).is_some() {
-            let text = NATED_EXPIRY.to_string();
+            let text = told.to_string();
             sip::edit::set(message, edit, Rule::Expires, Name::Expires, &[text.as_bytes()]);
         }
         if registration.star {
@@ -264,10 +314,19 @@ impl Proxy {
                 self.release(id, false);
             }
         }
+        let mut kept = Confirmed { asked: self.kept_sign(registration.sign, upstream), ..Confirmed::default() };
+        kept.credentials = registration.sign.credentials;
+        if registration.only().is_some()
+            && let Ok(answer) = wire::sip::Stored::parse(message.edited(edit), &self.config.limits)
+        {
+            kept.lines = lines(&answer);
+        }
         let asked = std::mem::take(&mut registration.contacts);
         for contact in asked {
             match granted.iter().find(|(id, _)| *id == contact.id) {
                 Some((_, seconds)) if *seconds > 0 => {
+                    let until = now + Duration::from_secs(u64::from(*seconds));
+                    let told = if short { told.min(*seconds) } else { *seconds };
                     let binding = Binding {
                         id: contact.id,
                         aor: registration.aor.clone(),
@@ -275,14 +334,18 @@ impl Proxy {
                         call_id: message.call_id().to_vec(),
                         cseq: message.cseq().map_or(0, |c| c.number),
                         flow,
+                        flow_id: self.flow_id(flow),
                         upstream: Some(upstream),
                         natted: registration.natted,
                         phone: self.phone_of(&registration.aor, contact.instance.as_deref(), flow),
                         q: contact.q,
                         user_agent: registration.user_agent.clone(),
-                        expires: now + Duration::from_secs(u64::from(*seconds)),
+                        expires: self.patience(now, told, until),
+                        until,
+                        confirmed: Confirmed { seconds: *seconds, told, gruus: contact.gruus, ..kept.clone() },
                         answered: false,
                         missed: 0,
+                        reg_id: contact.reg_id,
                         instance: contact.instance,
                     };
                     self.bind(now, binding);
@@ -308,9 +371,12 @@ impl Proxy {
 
     /// Stores a confirmed binding and keeps its mapping alive.
     pub(crate) fn bind(&mut self, now: Instant, mut binding: Binding) {
+        let mut replaced = None;
         if let Some(old) = self.registry.binding(binding.id) {
             binding.answered = old.answered && old.flow == binding.flow;
+            replaced = binding.reg_id.is_some().then_some(old.flow);
         }
+        self.no_repeats(&binding.aor, binding.id);
         let (id, flow, natted) = (binding.id, binding.flow, binding.natted);
         let aor = String::from_utf8_lossy(&binding.aor).into_owned();
         match self.registry.bind(binding) {
@@ -318,6 +384,9 @@ impl Proxy {
             bound @ (Bound::New | Bound::Moved) => {
                 self.observe(Observed::Registered { aor, flow, moved: bound == Bound::Moved });
                 if bound == Bound::Moved {
+                    if let Some(replaced) = replaced {
+                        self.flow_replaced(now, replaced);
+                    }
                     self.follow(now, id, flow);
                 }
             }
@@ -337,6 +406,7 @@ impl Proxy {
     pub(crate) fn release(&mut self, id: BindingId, expired: bool) {
         self.stop_pings(id);
         if let Some(binding) = self.registry.unbind(id) {
+            self.no_repeats(&binding.aor, id);
             let aor = String::from_utf8_lossy(&binding.aor).into_owned();
             self.observe(Observed::Unregistered { aor, expired });
         }

@@ -2,14 +2,16 @@
 
 use std::time::{Duration, Instant};
 
-use registry::{Binding, BindingId};
+use registry::{Binding, BindingId, Confirmed};
 use wire::Flow;
 use wire::sip::{Contact, Message, Name};
 
 use crate::Proxy;
+use crate::outbound::reg_id;
 use crate::register::{NATED_EXPIRY, preference, user_agent};
 use crate::request::Reject;
 use crate::rewrite::contact;
+use crate::silence::FLOW_TIMER;
 use crate::token::Token;
 use crate::transaction::Key;
 
@@ -45,13 +47,18 @@ impl Proxy {
                     }
                     let most = if natted { NATED_EXPIRY } else { LONGEST };
                     let instance = addr.params.value("+sip.instance");
-                    let id = self.binding_id(&aor, addr.uri, instance, message.call_id(), flow);
+                    let reg_id = reg_id(message, &addr);
+                    if reg_id.is_some() && !self.first_hop_keeps_flows(message) {
+                        return Err(Reject::new(439, "First Hop Lacks Outbound Support"));
+                    }
+                    let id = self.binding_id(&aor, addr.uri, instance, reg_id, message.call_id(), flow);
                     let stale =
                         self.registry.binding(id).is_some_and(|b| b.call_id == message.call_id() && b.cseq >= cseq);
                     if stale {
                         return Err(Reject::new(500, "CSeq out of order"));
                     }
-                    put.push((id, addr.uri.to_vec(), instance.map(<[u8]>::to_vec), preference(&addr), asked.min(most)));
+                    let instance = instance.map(<[u8]>::to_vec);
+                    put.push((id, addr.uri.to_vec(), instance, reg_id, preference(&addr), asked.min(most)));
                 }
             }
         }
@@ -68,7 +75,8 @@ impl Proxy {
                 self.release(id, false);
             }
         }
-        for (id, contact, instance, q, seconds) in put {
+        let outbound = put.iter().any(|(_, _, _, reg_id, ..)| reg_id.is_some());
+        for (id, contact, instance, reg_id, q, seconds) in put {
             if seconds == 0 {
                 self.release(id, false);
                 continue;
@@ -79,14 +87,18 @@ impl Proxy {
                 aor: aor.clone(),
                 contact,
                 instance,
+                reg_id,
                 call_id: message.call_id().to_vec(),
                 cseq,
                 flow,
+                flow_id: self.flow_id(flow),
                 upstream: None,
                 natted,
                 q,
                 user_agent: user_agent(message),
                 expires: now + Duration::from_secs(u64::from(seconds)),
+                until: now + Duration::from_secs(u64::from(seconds)),
+                confirmed: Confirmed::default(),
                 answered: false,
                 missed: 0,
             };
@@ -95,6 +107,13 @@ impl Proxy {
             self.bind(now, binding);
         }
         let mut answer = Reject::new(200, "OK");
+        if outbound {
+            answer = answer.with("Require: outbound");
+            if flow.connection != 0 {
+                answer = answer.with(&format!("Flow-Timer: {FLOW_TIMER}"));
+                self.expect_keepalives(now, flow, FLOW_TIMER);
+            }
+        }
         for binding in self.registry.of_aor(&aor) {
             let left = binding.expires.saturating_duration_since(now).as_secs();
             // A phone of the other side is seen as reached through us.
@@ -104,7 +123,11 @@ impl Proxy {
             } else {
                 contact::uri(&binding.contact, self.own(flow), Some(&self.key.seal(Token::Binding(binding.id))))
             };
-            answer = answer.with(&format!("Contact: <{}>;expires={left}", String::from_utf8_lossy(&contact)));
+            let mut line = format!("Contact: <{}>;expires={left}", String::from_utf8_lossy(&contact));
+            if let (Some(instance), Some(reg_id)) = (&binding.instance, binding.reg_id) {
+                line += &format!(";reg-id={reg_id};+sip.instance={}", String::from_utf8_lossy(instance));
+            }
+            answer = answer.with(&line);
         }
         self.answer(now, flow, message, key, &answer);
         Ok(())

@@ -137,6 +137,10 @@ impl Proxy {
         if status.0 == 503 && self.try_next(now, context, index, Failure::Refused(retry_after(message))) {
             return;
         }
+        // RFC 5626 §6: another flow of the same phone.
+        if matches!(status.0, 408 | 430) && self.next_flow(now, context, index) {
+            return;
+        }
         let branch = &mut context.branches[index];
         branch.result = Some(status);
         branch.response = Some(message.store());
@@ -376,9 +380,12 @@ impl Proxy {
     fn nobody_answered(&mut self, now: Instant, context: &mut Context) {
         let timed_out = context.branches.iter().any(|b| b.result == Some(Status(408)));
         let unreachable = context.branches.iter().any(|b| b.result == Some(Status(503)));
+        let ended = context.branches.iter().filter_map(|b| b.result).find(|s| matches!(s.0, 430 | 480));
         let reject = match (context.invite, context.cancelled) {
             (true, true) => Reject::new(487, "Request Terminated"),
             (true, false) if timed_out => Reject::new(408, "Request Timeout"),
+            _ if ended == Some(Status(430)) => Reject::new(430, "Flow Failed"),
+            _ if ended.is_some() => Reject::new(480, "The phone's connection has ended"),
             _ if unreachable && !timed_out => self.instead_of_503(now, context),
             (true, false) => Reject::new(408, "Request Timeout"),
             (false, _) => {

@@ -74,7 +74,7 @@ impl Proxy {
         let stream = self.outgoing(stream, &way.name, CONNECT);
         self.streams.0.insert(flow.remote, Stream::Asked);
         let hop = Hop::Flow(stream);
-        let target = Target { uri: Some(uri.clone().into_bytes()), hop, binding: None, phone: None };
+        let target = Target { uri: Some(uri.clone().into_bytes()), hop, binding: None, phone: None, flows: Vec::new() };
         self.ask_options(now, stream, target, Purpose::AskTcp, &format!("<{uri}>"));
     }
 

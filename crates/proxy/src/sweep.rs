@@ -129,7 +129,7 @@ impl Proxy {
     }
 
     /// A branch ended without a response; `failure` says whether its next hop is to blame.
-    fn branch_gave_up(
+    pub(crate) fn branch_gave_up(
         &mut self,
         now: Instant,
         context: &mut Context,
@@ -253,7 +253,7 @@ impl Proxy {
     pub(crate) fn expire(&mut self, now: Instant) {
         while let Some(key) = self.registry.due(now) {
             match key {
-                Key::Binding(id) => self.release(id, true),
+                Key::Binding(id) => self.binding_due(now, id),
                 Key::Call(pass) => self.call_due(now, pass),
             }
         }

@@ -18,6 +18,8 @@ pub(crate) enum Timer {
     Upstream(u16),
     /// A connection is pinged, or its pong is overdue.
     Connection(crate::connection::Id),
+    /// A phone that promised keep-alives has been silent on its connection.
+    Silence(crate::connection::Id),
     /// A located next hop is looked up again.
     Locate,
 }

@@ -6,14 +6,16 @@
 //! the MAC; the key outlives a restart, so a token does, too.
 
 use hmac::{Hmac, KeyInit, Mac};
-use registry::{BindingId, PassId};
+use registry::{BindingId, FlowId, PassId};
 use sha2::Sha256;
 
 /// The name of the URI parameter that carries a token in a Contact.
 pub(crate) const PARAM: &str = "sl";
 
 /// The text of a token.
-pub(crate) type Text = [u8; 32];
+pub(crate) type Text = [u8; LENGTH];
+/// How long it is.
+pub(crate) const LENGTH: usize = 32;
 
 const ALPHABET: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
 /// Shards and replicas would have other numbers.
@@ -29,6 +31,8 @@ pub(crate) enum Token {
     Leg(PassId, u8),
     /// A pass, in Record-Route: the entry that faces the caller or the callee.
     Route(PassId, Facing),
+    /// A flow, in the Path of a phone that keeps several (RFC 5626 §5.2).
+    Flow(FlowId),
 }
 
 /// Which way a Record-Route entry faces (RFC 5658).
@@ -78,6 +82,7 @@ impl Key {
             Token::Leg(pass, leg) => (2, pass.0, leg),
             Token::Route(pass, Facing::Caller) => (3, pass.0, 0),
             Token::Route(pass, Facing::Callee) => (3, pass.0, 1),
+            Token::Flow(flow) => (4, flow.0, 0),
         };
         let mut bytes = [0; 20];
         bytes[0] = kind;
@@ -103,6 +108,7 @@ impl Key {
             (2, leg) => Some(Token::Leg(PassId(id), leg)),
             (3, 0) => Some(Token::Route(PassId(id), Facing::Caller)),
             (3, 1) => Some(Token::Route(PassId(id), Facing::Callee)),
+            (4, _) => Some(Token::Flow(FlowId(id))),
             _ => None,
         }
     }
@@ -168,6 +174,7 @@ mod tests {
             Token::Leg(PassId(1), 250),
             Token::Route(PassId(0x0123_4567_89ab_cdef), Facing::Caller),
             Token::Route(PassId(0), Facing::Callee),
+            Token::Flow(FlowId(0xfedc_ba98_7654_3210)),
         ];
         for token in tokens {
             let text = key.seal(token);

@@ -44,8 +44,11 @@ impl Proxy {
         if message.method() != Method::Invite {
             return Vec::new();
         }
-        let registered = self.registry.bindings().filter(|b| b.phone == Some(phone) && !b.gone());
-        let targets: Vec<Target> = registered.take(MOST).map(Target::binding).collect();
+        let registered = self
+            .registry
+            .bindings()
+            .filter(|b| b.phone == Some(phone) && !b.gone() && self.connections.is_open(b.flow));
+        let targets: Vec<Target> = registered.take(MOST).map(|b| Target::binding(b, uri)).collect();
         if targets.is_empty() { self.trunk_address(phone, uri).into_iter().collect() } else { targets }
     }
 
@@ -65,6 +68,6 @@ impl Proxy {
         to.extend_from_slice(place.to_string().as_bytes());
         let goal = Goal { host: prefix.ip.to_string(), port: Some(place.port()), transport: None, sips: false };
         let aim = Aim { goal, side: self.config.role.phones(), phone: None, prefer: None };
-        Some(Target { uri: Some(to), hop: Hop::Host(aim), binding: None, phone: Some(phone) })
+        Some(Target { uri: Some(to), hop: Hop::Host(aim), binding: None, phone: Some(phone), flows: Vec::new() })
     }
 }

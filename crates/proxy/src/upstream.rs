@@ -306,7 +306,10 @@ impl Proxy {
     pub(crate) fn next_probes(&mut self, now: Instant, listener: u16) -> Instant {
         let troubled =
             |(key, health): (&Key, &Health)| key.0.0 == listener && health.answers && health.failed.is_some();
-        let schedule = if self.upstreams.health.iter().any(troubled) { OFTEN } else { Schedule::UPSTREAM };
+        let wished = self.seen.get(usize::from(listener)).and_then(|seen| seen.keep);
+        let wished = wished.map(|seconds| Schedule::new(Duration::from_secs(u64::from(seconds)), 20));
+        let troubled = self.upstreams.health.iter().any(troubled);
+        let schedule = if troubled { OFTEN } else { wished.unwrap_or(Schedule::UPSTREAM) };
         schedule.next(now, &mut self.rng)
     }
 

@@ -6,10 +6,16 @@ use std::time::Instant;
 use serde::{Deserialize, Serialize};
 use wire::Flow;
 
+use crate::Confirmed;
+
 /// Names a binding; derived from AOR, Contact and instance so that the same
 /// phone gets the same token again after a restart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct BindingId(pub u64);
+
+/// Names a flow without telling where it goes (RFC 5626 §5.2): a keyed digest of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct FlowId(pub u64);
 
 /// One registered contact of one phone.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,12 +28,16 @@ pub struct Binding {
     pub contact: Vec<u8>,
     /// `+sip.instance`, if given (RFC 5626 §4.1).
     pub instance: Option<Vec<u8>>,
+    /// `reg-id`, by which the same phone keeps several flows (RFC 5626 §4.2).
+    pub reg_id: Option<u32>,
     /// Call-ID of its REGISTER.
     pub call_id: Vec<u8>,
     /// CSeq of the last REGISTER that was confirmed.
     pub cseq: u32,
     /// The present way to the phone.
     pub flow: Flow,
+    /// The name of that way.
+    pub flow_id: FlowId,
     /// The flow over which the upstream confirmed it; `None` in standalone.
     pub upstream: Option<Flow>,
     /// The phone's addresses showed a NAT in between.
@@ -38,8 +48,12 @@ pub struct Binding {
     pub q: u16,
     /// User-Agent, shortened to 64 octets, for the status page.
     pub user_agent: Vec<u8>,
-    /// When the granted expiry runs out.
+    /// When the expiry that the phone was told runs out.
     pub expires: Instant,
+    /// When the expiry that the upstream granted runs out; not before `expires`.
+    pub until: Instant,
+    /// What the upstream said to it.
+    pub confirmed: Confirmed,
     /// It answered a ping at some time.
     pub answered: bool,
     /// Pings in a row without an answer.

@@ -18,12 +18,14 @@
 pub mod binding;
 pub mod call;
 pub mod change;
+pub mod confirmed;
 mod expiry;
 #[allow(clippy::module_inception, reason = "the room's main type has the room's name")]
 pub mod registry;
 pub mod snapshot;
 
-pub use binding::{Binding, BindingId};
+pub use binding::{Binding, BindingId, FlowId};
 pub use call::{Call, CallKind, CallState, Party, PassId};
 pub use change::{Change, Key, Record};
+pub use confirmed::Confirmed;
 pub use registry::Registry;

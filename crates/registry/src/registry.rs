@@ -6,7 +6,7 @@ use std::time::Instant;
 use wire::Flow;
 
 use crate::expiry::Expiry;
-use crate::{Binding, BindingId, Call, Change, Key, PassId, Record};
+use crate::{Binding, BindingId, Call, Change, FlowId, Key, PassId, Record};
 
 /// What [`Registry::bind`] did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,6 +25,7 @@ pub struct Registry {
     bindings: BTreeMap<BindingId, Binding>,
     by_aor: BTreeSet<(Vec<u8>, BindingId)>,
     by_flow: BTreeSet<(Flow, BindingId)>,
+    by_flow_id: BTreeSet<(FlowId, BindingId)>,
     calls: BTreeMap<PassId, Call>,
     by_call_id: BTreeSet<(Vec<u8>, PassId)>,
     expiry: Expiry,
@@ -46,9 +47,13 @@ impl Registry {
         self.changes.push_back(Change::Put(Record::Binding(Box::new(binding.clone()))));
         self.by_aor.insert((binding.aor.clone(), id));
         self.by_flow.insert((binding.flow, id));
-        let (flow, expires) = (binding.flow, binding.expires);
+        let (flow, flow_id, expires) = (binding.flow, binding.flow_id, binding.expires);
         let old = self.bindings.insert(id, binding);
         self.expiry.change(Key::Binding(id), old.as_ref().map(|b| b.expires), Some(expires));
+        if let Some(old) = &old {
+            self.by_flow_id.remove(&(old.flow_id, id));
+        }
+        self.by_flow_id.insert((flow_id, id));
         match old {
             None => Bound::New,
             Some(old) if old.flow == flow => Bound::Refreshed,
@@ -64,6 +69,7 @@ impl Registry {
         let binding = self.bindings.remove(&id)?;
         self.by_aor.remove(&(binding.aor.clone(), id));
         self.by_flow.remove(&(binding.flow, id));
+        self.by_flow_id.remove(&(binding.flow_id, id));
         self.expiry.change(Key::Binding(id), Some(binding.expires), None);
         self.changes.push_back(Change::Delete(Key::Binding(id)));
         Some(binding)
@@ -109,6 +115,23 @@ impl Registry {
             .range((flow, FIRST)..)
             .take_while(move |(f, _)| *f == flow)
             .filter_map(|(_, id)| self.bindings.get(id))
+    }
+
+    /// The same by the name of the flow; none when it has vanished.
+    pub fn on_flow_id(&self, flow: FlowId) -> impl Iterator<Item = &Binding> {
+        self.by_flow_id
+            .range((flow, FIRST)..)
+            .take_while(move |(f, _)| *f == flow)
+            .filter_map(|(_, id)| self.bindings.get(id))
+    }
+
+    /// Moves the time at which a binding runs out.
+    pub fn prolong(&mut self, id: BindingId, expires: Instant) {
+        if let Some(binding) = self.bindings.get_mut(&id) {
+            self.expiry.change(Key::Binding(id), Some(binding.expires), Some(expires));
+            binding.expires = expires;
+            self.changes.push_back(Change::Put(Record::Binding(Box::new(binding.clone()))));
+        }
     }
 
     /// Stores or replaces a call.
@@ -206,9 +229,11 @@ mod tests {
             aor: aor.into(),
             contact: b"sip:a@192.168.1.9".to_vec(),
             instance: None,
+            reg_id: None,
             call_id: b"c".to_vec(),
             cseq: 1,
             flow: flow(port),
+            flow_id: FlowId(u64::from(port)),
             upstream: None,
             natted: true,
             phone: None,
@@ -217,6 +242,8 @@ mod tests {
             expires,
             answered: false,
             missed: 0,
+            until: expires,
+            confirmed: crate::Confirmed::default(),
         }
     }
 

@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use text::Text;
 use wire::{Flow, ListenerId, Transport};
 
-use crate::{Binding, BindingId, Call, CallKind, CallState, Key, Party, PassId, Record};
+use crate::{Binding, BindingId, Call, CallKind, CallState, Confirmed, FlowId, Key, Party, PassId, Record};
 
 /// A configured listener, as it is known without its number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -84,15 +84,29 @@ pub struct PortableBinding {
     aor: Text,
     contact: Text,
     instance: Option<Text>,
+    reg_id: Option<u32>,
     call_id: Text,
     cseq: u32,
     flow: PortableFlow,
+    flow_id: FlowId,
     upstream: Option<PortableFlow>,
     natted: bool,
     q: u16,
     user_agent: Text,
     lasts_ms: u64,
+    granted_ms: u64,
+    confirmed: PortableConfirmed,
     answered: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct PortableConfirmed {
+    seconds: u32,
+    told: u32,
+    asked: u64,
+    credentials: Option<u64>,
+    lines: Text,
+    gruus: Vec<Text>,
 }
 
 /// A call, portable.
@@ -163,15 +177,19 @@ impl PortableBinding {
             aor,
             contact,
             instance,
+            reg_id,
             call_id,
             cseq,
             flow,
+            flow_id,
             upstream,
             natted,
             phone: _,
             q,
             user_agent,
             expires,
+            until,
+            confirmed,
             answered,
             missed: _,
         } = binding;
@@ -180,14 +198,18 @@ impl PortableBinding {
             aor: aor.into(),
             contact: contact.into(),
             instance: instance.as_ref().map(Text::from),
+            reg_id: *reg_id,
             call_id: call_id.into(),
             cseq: *cseq,
             flow: PortableFlow::of(*flow, places)?,
+            flow_id: *flow_id,
             upstream: upstream.map(|flow| PortableFlow::of(flow, places).ok_or(())).transpose().ok()?,
             natted: *natted,
             q: *q,
             user_agent: user_agent.into(),
             lasts_ms: millis(expires.saturating_duration_since(now)),
+            granted_ms: millis(until.saturating_duration_since(now)),
+            confirmed: PortableConfirmed::of(confirmed),
             answered: *answered,
         })
     }
@@ -198,18 +220,47 @@ impl PortableBinding {
             aor: self.aor.into(),
             contact: self.contact.into(),
             instance: self.instance.map(Vec::from),
+            reg_id: self.reg_id,
             call_id: self.call_id.into(),
             cseq: self.cseq,
             flow: self.flow.restore(places)?,
+            flow_id: self.flow_id,
             upstream: self.upstream.map(|flow| flow.restore(places)).transpose()?,
             natted: self.natted,
             phone: None,
             q: self.q,
             user_agent: self.user_agent.into(),
             expires: left(now, passed, self.lasts_ms)?,
+            until: left(now, passed, self.granted_ms)?,
+            confirmed: self.confirmed.restore(),
             answered: self.answered,
             missed: 0,
         })
+    }
+}
+
+impl PortableConfirmed {
+    fn of(confirmed: &Confirmed) -> Self {
+        let Confirmed { seconds, told, asked, credentials, lines, gruus } = confirmed;
+        Self {
+            seconds: *seconds,
+            told: *told,
+            asked: *asked,
+            credentials: *credentials,
+            lines: lines.into(),
+            gruus: gruus.iter().map(Text::from).collect(),
+        }
+    }
+
+    fn restore(self) -> Confirmed {
+        Confirmed {
+            seconds: self.seconds,
+            told: self.told,
+            asked: self.asked,
+            credentials: self.credentials,
+            lines: self.lines.into(),
+            gruus: self.gruus.into_iter().map(Vec::from).collect(),
+        }
     }
 }
 

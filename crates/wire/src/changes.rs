@@ -26,6 +26,8 @@ impl Rule {
             Self::Route => "route",
             Self::RecordRoute => "record-route",
             Self::Path => "path",
+            Self::ServiceRoute => "service-route",
+            Self::FlowTimer => "flow-timer",
             Self::Contact => "contact",
             Self::Expires => "expires",
             Self::Sdp => "sdp",
@@ -43,13 +45,15 @@ impl Rule {
     /// Where it is written that this may, or must, be changed.
     pub fn source(self) -> &'static str {
         match self {
-            Self::ViaReceived => "RFC 3261 §18.2.1, RFC 3581 §4",
+            Self::ViaReceived => "RFC 3261 §18.2.1, RFC 3581 §4, RFC 6223 §4.4",
             Self::Via => "RFC 3261 §16.6(8), §16.7(3)",
             Self::MaxForwards => "RFC 3261 §16.6(3)",
             Self::RequestUri => "RFC 3261 §16.5, §16.6(6)",
             Self::Route => "RFC 3261 §16.4",
             Self::RecordRoute => "RFC 3261 §16.6(4), RFC 5658",
-            Self::Path => "RFC 3327",
+            Self::Path => "RFC 3327, RFC 5626 §5.1",
+            Self::ServiceRoute => "RFC 3608 §6.2",
+            Self::FlowTimer => "RFC 5626 §5.4",
             Self::Contact => "RFC 7092 §3.2.1",
             Self::Expires => "RFC 5853 §3.4",
             Self::Sdp => "RFC 3264, RFC 7092 §3.2.1",

@@ -10,7 +10,7 @@ use crate::Span;
 /// against the documented list of what siplatch changes (RFC 3261 §16.6).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Rule {
-    /// `received` and `rport` on the sender's Via (RFC 3261 §18.2.1, RFC 3581 §4).
+    /// `received`, `rport` and `keep` on the sender's Via (RFC 3261 §18.2.1, RFC 3581 §4, RFC 6223 §4.4).
     ViaReceived,
     /// Our Via pushed on a request or popped from a response (§16.6(8), §16.7(3)).
     Via,
@@ -22,8 +22,12 @@ pub enum Rule {
     Route,
     /// Record-Route added, or turned to face the other side (RFC 5658).
     RecordRoute,
-    /// Path added (RFC 3327).
+    /// Path added, or our entry turned to face the phone (RFC 3327).
     Path,
+    /// Entries of ours in Service-Route turned to face the phone (RFC 3608).
+    ServiceRoute,
+    /// Flow-Timer added (RFC 5626 §5.4).
+    FlowTimer,
     /// Contact made to name us, or the phone's own restored.
     Contact,
     /// Expiry shortened toward a NATed phone (RFC 5853 §3.4).

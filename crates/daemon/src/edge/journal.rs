@@ -119,6 +119,7 @@ impl Journal {
             }
             Observed::Oversize { outcome: Oversize::Tcp | Oversize::Untried }
             | Observed::Dropped { .. }
+            | Observed::Refresh { .. }
             | Observed::RequestIn { .. }
             | Observed::RequestOut { .. }
             | Observed::ResponseIn { .. }

@@ -138,6 +138,7 @@ impl Metrics {
                 self.count(Name::RegistrationsTotal, &[event.label()]);
             }
             Observed::PhoneGone { aor: _ } => self.count(Name::RegistrationsTotal, &[BindingEvent::Gone.label()]),
+            Observed::Refresh { absorbed } => self.count(Name::Refreshes, &[Truth::from(*absorbed).label()]),
             Observed::ContactWithoutToken { found } => {
                 self.count(Name::ContactsWithoutToken, &[Truth::from(*found).label()]);
             }

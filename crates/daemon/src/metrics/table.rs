@@ -33,6 +33,7 @@ pub(crate) enum Name {
     Oversize,
     Retransmissions,
     Timeouts,
+    Refreshes,
     ContactsWithoutToken,
     Datagrams,
     SendFailures,
@@ -250,6 +251,14 @@ pub(crate) const TABLE: &[Series] = &[
         "transactions",
         &[SIDE, METHOD],
         "Requests of ours to which nobody answered.",
+    ),
+    series(
+        Name::Refreshes,
+        "siplatch_refreshes_total",
+        Kind::Counter,
+        "requests",
+        &[("absorbed", Values::Of(<Truth as Label>::VALUES))],
+        "REGISTER requests for the upstream; `absorbed`: it changed nothing and was answered here, in the upstream's place.",
     ),
     series(
         Name::ContactsWithoutToken,

@@ -202,7 +202,9 @@ impl Proxy {
         }
         let cancelled = context.cancelled || branch.cancel.is_some() || branch.cancel_wanted.is_some();
         let next = std::iter::from_fn(|| branch.others.pop()).find(|way| self.still_serves(now, way));
-        let Some(next) = next.filter(|_| !cancelled && context.open()) else { return false };
+        let Some(next) = next.filter(|_| !cancelled && context.open()) else {
+            return self.next_flow(now, context, index);
+        };
         let number = self.random();
         let old = &mut context.branches[index];
         let before = old.way.as_ref().and_then(|way| way.upstream);
@@ -247,7 +249,10 @@ impl Proxy {
     ) -> Result<(), Stop> {
         let branch = &context.branches[index];
         let own = self.own(flow);
-        let value = via::ours(own, context.id, branch.number);
+        let mut value = via::ours(own, context.id, branch.number);
+        if matches!(context.purpose, Purpose::Register(_)) {
+            self.offer_keep(flow, &mut value);
+        }
         self.route_edit(context.flow, message, &branch.target, &value, &context.routed, edit);
         breadth::write(message, edit, index, context.branches.len());
         self.strip_credentials(message, edit);
@@ -301,6 +306,7 @@ impl Proxy {
         edit: &mut Edit,
     ) {
         sip::edit::received(message, edit, from.remote);
+        self.grant_keep(from, message, edit);
         via::push(message, edit, via_value);
         let hops = match message.number(Name::MaxForwards) {
             Some(Ok(n)) => n.saturating_sub(1),
@@ -411,6 +417,7 @@ impl Proxy {
 
     /// A response of our own inside a server transaction.
     pub(crate) fn respond_own(&mut self, now: Instant, context: &mut Context, reject: &Reject) {
+        let keep = self.wants_keep(context.flow);
         let Some(answering) = &mut context.answering else { return };
         if !answering.machine.respond(now, reject.status) {
             return;
@@ -422,6 +429,7 @@ impl Proxy {
             reason: reject.reason,
             to_tag: &answering.tag,
             source: context.flow.remote,
+            keep,
             extra: &reject.extra,
             body: None,
         }
@@ -454,6 +462,7 @@ impl Proxy {
                 reason,
                 to_tag: &tag,
                 source: flow.remote,
+                keep: None,
                 extra,
                 body: None,
             }

@@ -15,6 +15,7 @@ impl Proxy {
     pub(super) fn guard(&self, flow: Flow, message: Message<'_>, routed: &Routed) -> Result<(), Reject> {
         let allowed = routed.uri.is_some()
             || routed.pass.is_some()
+            || routed.path.is_some()
             || self.config.role == Role::Standalone
             || (message.method() == Method::Options && self.is_to_us(flow, message))
             || if self.on_phones_side(flow) {

@@ -21,6 +21,10 @@ pub(crate) struct Routed {
     pub(crate) uri: Option<Token>,
     /// The pass that our Route entries name.
     pub(crate) pass: Option<PassId>,
+    /// The way to a phone that was our Path entry.
+    pub(crate) path: Option<Token>,
+    /// An entry claims to be ours, but its token is not.
+    pub(crate) forged: bool,
     /// The first Route entry behind ours.
     pub(crate) next: Option<Vec<u8>>,
 }
@@ -56,7 +60,17 @@ impl Proxy {
                 }
                 // Another pass of a spiral: that one's turn comes later.
                 Some(_) => false,
-                None => self.names_us(flow, &uri),
+                None => match self.path_token(&uri) {
+                    Some(token) if routed.path.is_none() => {
+                        routed.path = Some(token);
+                        true
+                    }
+                    Some(_) => false,
+                    None => {
+                        routed.forged |= self.is_forged(flow, &uri);
+                        self.names_us(flow, &uri)
+                    }
+                },
             };
             let is_last_of_strict = routed.strict && position + 1 == routes.len();
             if !ours || is_last_of_strict {
@@ -67,6 +81,7 @@ impl Proxy {
             }
             routed.pops += 1;
         }
+        routed.path = routed.path.filter(|token| !self.is_outgoing(flow, *token));
         Ok(routed)
     }
 

@@ -11,6 +11,7 @@ use super::route::Routed;
 use super::{Reject, breadth};
 use crate::config::Role;
 use crate::locate::{Goal, Hop};
+use crate::rewrite::contact;
 use crate::token::Token;
 use crate::transaction::{Key, Purpose};
 use crate::{Observed, Proxy};
@@ -26,15 +27,19 @@ pub(crate) struct Target {
     pub(crate) binding: Option<BindingId>,
     /// The `[[phone]]`.
     pub(crate) phone: Option<usize>,
+    /// Other flows of the same phone, to be taken one after the other; the next is the last.
+    pub(crate) flows: Vec<BindingId>,
 }
 
 impl Target {
-    pub(crate) fn binding(binding: &Binding) -> Self {
+    /// A phone, asked for by `uri`.
+    pub(crate) fn binding(binding: &Binding, uri: &Uri<'_>) -> Self {
         Self {
-            uri: Some(binding.contact.clone()),
+            uri: Some(contact::of_phone(&binding.contact, uri)),
             hop: Hop::Flow(binding.flow),
             binding: Some(binding.id),
             phone: binding.phone,
+            flows: Vec::new(),
         }
     }
 }
@@ -63,6 +68,7 @@ impl Proxy {
         if let Some((pass, from, to)) = self.within(flow, message, &routed) {
             breadth::check(message, 1)?;
             let call = self.registry.call(pass).ok_or(GONE)?;
+            self.pinned(party(call, to).ok_or(GONE)?)?;
             let target = self.toward(call, to, routed.next.as_deref()).ok_or(GONE)?;
             self.note_request(now, flow, pass, from, message);
             return self.start(now, flow, message, key, Purpose::Within { pass, from, to }, vec![target], routed);
@@ -76,6 +82,9 @@ impl Proxy {
         }
         if matches!(method, Method::Invite | Method::Bye | Method::Update | Method::Prack | Method::Info) && tagged {
             return Err(GONE);
+        }
+        if routed.forged && !tagged {
+            return Err(Reject::new(403, "Forged flow token"));
         }
         let targets = self.targets(flow, message, &routed)?;
         if targets.len() > 1 && self.looped(message) {
@@ -108,23 +117,29 @@ impl Proxy {
     /// The target set of a request outside any dialog of ours.
     fn targets(&mut self, flow: Flow, message: Message<'_>, routed: &Routed) -> Result<Vec<Target>, Reject> {
         let uri = Uri::parse(message.request_uri()).map_err(|_| Reject::new(400, "Bad Request-URI"))?;
+        if let Some(path) = routed.path {
+            return self.along_path(path, &uri, routed).map(|t| vec![t]);
+        }
         match routed.uri {
-            Some(Token::Binding(id)) => return self.bound(id).map(|t| vec![t]),
+            Some(Token::Binding(id)) => return self.bound(id, &uri).map(|t| vec![t]),
             // A transfer's Refer-To names a dialog's Contact from outside (RFC 3891).
             Some(Token::Leg(pass, leg)) => {
                 let call = self.registry.call(pass).ok_or(UNKNOWN)?;
                 return self.toward(call, leg, None).map(|t| vec![t]).ok_or(UNKNOWN);
             }
-            Some(Token::Route(..)) | None => {}
+            Some(Token::Route(..) | Token::Flow(_)) | None => {}
         }
         if self.config.role == Role::Standalone {
-            return self.registered(uri.user.ok_or(UNKNOWN)?);
+            return self.registered(&uri);
         }
         if self.on_phones_side(flow) {
             if self.names_us(flow, &uri) {
                 return Err(Reject::new(404, "This address is an outbound proxy, the domain is your provider's"));
             }
             return Ok(vec![self.upstream_target(&uri, self.phone_on(flow))?]);
+        }
+        if let Some(binding) = self.of_gruu(&uri) {
+            return Ok(vec![Target::binding(binding, &uri)]);
         }
         let forged = uri.params.find(crate::token::PARAM).is_some();
         if forged || !self.names_us(flow, &uri) {
@@ -146,36 +161,41 @@ impl Proxy {
             }
         }
         self.observe(Observed::ContactWithoutToken { found: found.is_some() });
-        found.ok_or(UNKNOWN).and_then(|id| self.bound(id)).map(|t| vec![t])
+        found.ok_or(UNKNOWN).and_then(|id| self.bound(id, &uri)).map(|t| vec![t])
     }
 
-    fn bound(&self, id: BindingId) -> Result<Target, Reject> {
+    /// A phone by its binding, over its present flow.
+    pub(crate) fn bound(&self, id: BindingId, uri: &Uri<'_>) -> Result<Target, Reject> {
         let binding = self.registry.binding(id).ok_or(Reject::new(480, "The phone is not registered now"))?;
         if binding.gone() {
             return Err(Reject::new(480, "The phone stopped answering"));
         }
-        Ok(Target::binding(binding))
+        if !self.connections.is_open(binding.flow) {
+            return Err(Reject::new(480, "The phone's connection has ended"));
+        }
+        Ok(Target::binding(binding, uri))
     }
 
     /// All bindings of a user of the embedded registrar, best q first.
-    fn registered(&self, user: &[u8]) -> Result<Vec<Target>, Reject> {
+    fn registered(&self, uri: &Uri<'_>) -> Result<Vec<Target>, Reject> {
+        let user = uri.user.ok_or(UNKNOWN)?;
         let mut bindings: Vec<&Binding> = self.registry.of_aor(user).collect();
         if bindings.is_empty() {
             let known = self.config.users.iter().any(|u| u.name.as_bytes() == user);
             return Err(if known { Reject::new(480, "Not registered now") } else { Reject::new(404, "Not Found") });
         }
-        bindings.retain(|b| !b.gone());
-        bindings.sort_by_key(|b| std::cmp::Reverse(b.q));
+        bindings.retain(|b| !b.gone() && self.connections.is_open(b.flow));
+        bindings.sort_by_key(|b| std::cmp::Reverse((b.q, b.expires)));
         bindings.truncate(16);
         if bindings.is_empty() {
             return Err(Reject::new(480, "The phone stopped answering"));
         }
-        Ok(bindings.into_iter().map(Target::binding).collect())
+        Ok(one_flow_each(&bindings, uri))
     }
 
     /// The upstream for a request, and those that stand in for it.
     pub(crate) fn upstream_target(&self, uri: &Uri<'_>, phone: Option<usize>) -> Result<Target, Reject> {
-        Ok(Target { uri: None, hop: self.upstream_hop(uri, phone)?, binding: None, phone })
+        Ok(Target { uri: None, hop: self.upstream_hop(uri, phone)?, binding: None, phone, flows: Vec::new() })
     }
 
     /// The way to one leg of a call: a phone over its present flow, everybody
@@ -186,11 +206,11 @@ impl Proxy {
         let binding = party.binding.and_then(|id| self.registry.binding(id));
         let phone = binding.and_then(|b| b.phone);
         let hop = match binding {
-            Some(binding) => Hop::Flow(binding.flow),
+            Some(binding) => Hop::Flow(self.pinned(party).ok()?.unwrap_or(binding.flow)),
             None if self.on_phones_side(party.flow) => Hop::Flow(party.flow),
             None => self.next_hop(party, next).unwrap_or(Hop::Flow(party.flow)),
         };
-        Some(Target { uri, hop, binding: party.binding, phone })
+        Some(Target { uri, hop, binding: party.binding, phone, flows: Vec::new() })
     }
 
     /// Host of the first Route entry behind ours, if it is one of the dialog's
@@ -229,7 +249,7 @@ impl Proxy {
         message.to().ok()?.tag()?;
         let named = match routed.uri {
             Some(Token::Leg(pass, _)) => Some(pass),
-            Some(Token::Binding(_) | Token::Route(..)) | None => routed.pass,
+            Some(Token::Binding(_) | Token::Route(..) | Token::Flow(_)) | None => routed.pass,
         };
         let Some(pass) = named else { return self.dialog_of(flow, message) };
         // A token alone is not membership: a transfer shows it to third parties.
@@ -248,6 +268,20 @@ impl Proxy {
             same.then_some((call.id, from, to))
         })
     }
+}
+
+/// One target a phone: of several flows of one instance the first, never two
+/// at a time (RFC 5626 §6).
+fn one_flow_each(bindings: &[&Binding], uri: &Uri<'_>) -> Vec<Target> {
+    let mut targets: Vec<(&Binding, Target)> = Vec::new();
+    for binding in bindings {
+        let same = |b: &Binding| b.reg_id.is_some() && binding.reg_id.is_some() && b.instance == binding.instance;
+        match targets.iter_mut().find(|(first, _)| same(first)) {
+            Some((_, target)) => target.flows.insert(0, binding.id),
+            None => targets.push((binding, Target::binding(binding, uri))),
+        }
+    }
+    targets.into_iter().map(|(_, target)| target).collect()
 }
 
 pub(super) const GONE: Reject =

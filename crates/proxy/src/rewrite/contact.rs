@@ -21,11 +21,35 @@ pub(crate) fn uri(theirs: &[u8], own: Own, token: Option<&Text>) -> Vec<u8> {
         out.push(b'@');
     }
     out.extend_from_slice(own.to_string().as_bytes());
+    if parsed.is_some_and(|u| u.params.find("bnc").is_some()) {
+        out.extend_from_slice(b";bnc");
+    }
     if let Some(token) = token {
         out.extend_from_slice(b";");
         out.extend_from_slice(PARAM.as_bytes());
         out.push(b'=');
         out.extend_from_slice(token);
+    }
+    out
+}
+
+/// The phone's own Contact for a request that asked for it by `uri`. A PBX
+/// that registered for many numbers (`bnc`, RFC 6140 §5.2) gets the number
+/// that was called, and so does one whose provider writes it (RFC 5947).
+pub(crate) fn of_phone(contact: &[u8], uri: &Uri<'_>) -> Vec<u8> {
+    let Some((own, number)) = Uri::parse(contact).ok().zip(uri.user) else { return contact.to_vec() };
+    let bulk = own.params.find("bnc");
+    let named_ours = uri.params.find(PARAM).is_some();
+    if bulk.is_none() && (!named_ours || own.user == Some(number)) {
+        return contact.to_vec();
+    }
+    let mut out = Vec::with_capacity(contact.len() + number.len() + 1);
+    out.extend_from_slice(if own.scheme == Scheme::Sips { b"sips:" } else { b"sip:" });
+    out.extend_from_slice(number);
+    out.push(b'@');
+    out.extend_from_slice(own.host_port);
+    for param in own.params.iter().filter(|p| !p.is("bnc")) {
+        out.extend_from_slice(param.raw);
     }
     out
 }

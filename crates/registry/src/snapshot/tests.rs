@@ -4,7 +4,7 @@ use nat::Side;
 use wire::{Flow, ListenerId, Transport};
 
 use super::*;
-use crate::{Binding, BindingId, Call, CallKind, CallState, Party, PassId, Record};
+use crate::{Binding, BindingId, Call, CallKind, CallState, Confirmed, FlowId, Party, PassId, Record};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -29,15 +29,26 @@ fn binding(now: Instant) -> Binding {
         aor: b"alice@example.com".to_vec(),
         contact: b"sip:alice@192.168.1.10".to_vec(),
         instance: Some(b"\"<urn:uuid:1>\"".to_vec()),
+        reg_id: Some(2),
         call_id: vec![0, b'\n', b'"', 0x7f, 0x80, 0xff],
         cseq: 7,
         flow: flow(1, "198.51.100.7:51000"),
+        flow_id: FlowId(u64::MAX),
         upstream: Some(flow(0, "10.0.0.5:5060")),
         natted: true,
         phone: Some(3),
         q: 500,
         user_agent: "Müller".into(),
         expires: now + 60 * SECOND,
+        until: now + 3000 * SECOND,
+        confirmed: Confirmed {
+            seconds: 3600,
+            told: 60,
+            asked: u64::MAX,
+            credentials: Some(1),
+            lines: b"Contact: <sip:alice@192.168.1.10>\r\n".to_vec(),
+            gruus: vec![b"sip:alice@example.com;gr=urn:uuid:1".to_vec()],
+        },
         answered: true,
         missed: 2,
     }
@@ -97,7 +108,8 @@ fn a_record_comes_back_as_its_essence() {
         match (later, essence) {
             (Record::Binding(later), Record::Binding(before)) => {
                 assert_eq!(later.expires - now, before.expires - then - 10 * SECOND);
-                assert_eq!(*later, Binding { expires: later.expires, ..*before });
+                assert_eq!(later.until - now, before.until - then - 10 * SECOND);
+                assert_eq!(*later, Binding { expires: later.expires, until: later.until, ..*before });
             }
             (Record::Call(later), Record::Call(before)) => {
                 assert_eq!(later.expires.unwrap() - now, 1790 * SECOND);

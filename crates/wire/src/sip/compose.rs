@@ -40,6 +40,8 @@ pub struct Response<'a> {
     /// `received` and `rport` of the top Via are set from here
     /// (RFC 3261 §18.2.1, RFC 3581 §4).
     pub source: SocketAddr,
+    /// The answer to `keep` on the top Via, seconds (RFC 6223 §4.4).
+    pub keep: Option<&'a [u8]>,
     /// Whole extra header lines, each with its CRLF.
     pub extra: &'a [u8],
     /// Content-Type and body, if any.
@@ -75,6 +77,9 @@ impl Response<'_> {
     fn vias(&self, out: &mut Vec<u8>) {
         let mut stamp = Edit::new();
         edit::received(self.request, &mut stamp, self.source);
+        if let Some(seconds) = self.keep {
+            edit::keep(self.request, &mut stamp, seconds);
+        }
         for (number, via) in self.request.fields_of(Name::Via).enumerate() {
             out.extend_from_slice(b"Via: ");
             match number {
@@ -239,6 +244,7 @@ mod tests {
             reason,
             to_tag: b"T",
             source,
+            keep: None,
             extra: b"Retry-After: 3\r\n",
             body: (status == 488).then_some(("text/plain", b"no")),
         };

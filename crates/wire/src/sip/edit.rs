@@ -107,6 +107,15 @@ pub fn received(message: Message<'_>, edit: &mut Edit, source: SocketAddr) {
     }
 }
 
+/// Answers `keep` on the top Via, an offer to keep the way open, with seconds
+/// (RFC 6223 §4.4). One that has a value already is no offer.
+pub fn keep(message: Message<'_>, edit: &mut Edit, seconds: &[u8]) {
+    let offer = message.top_via().ok().and_then(|via| via.params.find("keep")).filter(|p| p.value.is_none());
+    if let Some(offer) = offer {
+        edit.replace(message.span(offer.raw), Rule::ViaReceived, &[b";keep=", seconds]);
+    }
+}
+
 /// Replaces a Via parameter by `start` (`;name=`) and `value`, or adds it behind the others.
 fn stamp(message: Message<'_>, edit: &mut Edit, via: Via<'_>, there: Option<Param<'_>>, start: &[u8], value: &[u8]) {
     let span = match there {

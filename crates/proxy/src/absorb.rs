@@ -1,0 +1,201 @@
+//! Refreshes that end here (RFC 5853 §3.4): a phone behind a NAT registers
+//! each minute, its registrar hears of it as often as its own expiry demands.
+//!
+//! Answered in the registrar's place is only what changes nothing: the flow,
+//! Contact, dialog and options that it confirmed for this address of record,
+//! while more than half of what it granted is left. Everything else goes on:
+//! another flow, other credentials, a query, a removal. Must not: judge
+//! credentials, or keep a phone that neither registers nor answers pings. The
+//! upstream's binding of such a phone is left to run out.
+
+use std::time::{Duration, Instant};
+
+use registry::{Binding, BindingId};
+use wire::Flow;
+use wire::sip::{Message, Name, Status, Stored};
+
+use crate::register::Registration;
+use crate::request::Reject;
+use crate::transaction::Key;
+use crate::{Observed, Proxy};
+
+/// A phone may be late by the time that its retransmissions take (64·T1).
+const MARGIN: Duration = Duration::from_secs(32);
+/// Octets that are kept of a 200, to be said again; of a longer one nothing is.
+const LONGEST: usize = 2048;
+
+/// What must be the same for a REGISTER to be a mere refresh.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Sign {
+    asked: u64,
+    pub(crate) credentials: Option<u64>,
+}
+
+impl Proxy {
+    /// The sign of a REGISTER.
+    pub(crate) fn sign(&self, message: Message<'_>) -> Sign {
+        let mut pieces: Vec<&[u8]> = vec![message.request_uri(), message.call_id()];
+        pieces.extend(message.from().ok().map(|from| from.uri));
+        pieces.extend(message.to().ok().map(|to| to.uri));
+        for name in [Name::Contact, Name::Expires, Name::Supported, Name::Require, Name::Path, Name::Route] {
+            // Each list ends with a piece that no value is.
+            pieces.extend(message.fields_of(name).map(|field| message.slice(field.value)));
+            pieces.push(b"\n");
+        }
+        let mut who: Vec<&[u8]> = Vec::new();
+        for name in [Name::Authorization, Name::ProxyAuthorization] {
+            for field in message.fields_of(name) {
+                let value = message.slice(field.value);
+                who.extend(credential(value, "username").into_iter().chain(credential(value, "realm")));
+            }
+        }
+        let credentials = (!who.is_empty()).then(|| self.key.digest("credentials", &who));
+        Sign { asked: self.key.digest("refresh", &pieces), credentials }
+    }
+
+    /// The sign as it is kept: it counts only while upstream reaches us where it did.
+    pub(crate) fn kept_sign(&self, sign: Sign, upstream: Flow) -> u64 {
+        self.key.digest("confirmed", &[&sign.asked.to_be_bytes(), self.own(upstream).to_string().as_bytes()])
+    }
+
+    /// When a binding runs out whose phone was told `told` seconds.
+    pub(crate) fn patience(&self, now: Instant, told: u32, until: Instant) -> Instant {
+        until.min(now + Duration::from_secs(u64::from(told)) + MARGIN)
+    }
+
+    /// Answers a refresh that changes nothing. False: it goes on.
+    pub(crate) fn absorb(
+        &mut self,
+        now: Instant,
+        flow: Flow,
+        message: Message<'_>,
+        key: &Key,
+        registration: &Registration,
+    ) -> bool {
+        let Some(mut binding) = self.refreshed(now, flow, message, registration).cloned() else { return false };
+        let lines = binding.confirmed.lines.clone();
+        binding.cseq = message.cseq().map_or(0, |c| c.number);
+        binding.missed = 0;
+        binding.expires = self.patience(now, binding.confirmed.told, binding.until);
+        self.registry.bind(binding);
+        let answer = Reject { status: Status(200), reason: "OK", extra: lines };
+        self.answer(now, flow, message, key.clone(), &answer);
+        true
+    }
+
+    /// The binding that a REGISTER refreshes and no more.
+    fn refreshed(
+        &self,
+        now: Instant,
+        flow: Flow,
+        message: Message<'_>,
+        registration: &Registration,
+    ) -> Option<&Binding> {
+        let binding = self.registry.binding(registration.only()?)?;
+        let confirmed = &binding.confirmed;
+        let sign = self.sign(message);
+        let left = binding.until.saturating_duration_since(now);
+        let enough = left > Duration::from_secs(u64::from(confirmed.seconds / 2))
+            && left > Duration::from_secs(u64::from(confirmed.told)) + MARGIN;
+        let same = binding.flow == flow
+            && binding.call_id == message.call_id()
+            && message.cseq().is_ok_and(|c| c.number > binding.cseq)
+            && self.kept_sign(sign, binding.upstream?) == confirmed.asked
+            && (sign.credentials.is_none() || sign.credentials == confirmed.credentials);
+        (enough && same && confirmed.told < confirmed.seconds && !confirmed.lines.is_empty()).then_some(binding)
+    }
+
+    /// A phone has not registered again in the time that it was told. One
+    /// that answers is there all the same, as long as the upstream knows it.
+    pub(crate) fn binding_due(&mut self, now: Instant, id: BindingId) {
+        let Some(binding) = self.registry.binding(id) else { return };
+        let answers = binding.answered && binding.missed == 0;
+        let connected = binding.flow.transport.reliable() && self.connections.is_open(binding.flow);
+        if (answers || connected) && binding.until > now {
+            let expires = self.patience(now, binding.confirmed.told, binding.until);
+            self.registry.prolong(id, expires);
+        } else {
+            self.release(id, true);
+        }
+    }
+
+    /// The phones of an address of record have changed: what the registrar
+    /// said to the others is not the whole truth any more.
+    pub(crate) fn no_repeats(&mut self, aor: &[u8], changed: BindingId) {
+        let known = self.registry.binding(changed).is_some();
+        let stale = |b: &&Binding| b.id != changed && !b.confirmed.lines.is_empty();
+        let others: Vec<Binding> = self.registry.of_aor(aor).filter(stale).cloned().collect();
+        for mut binding in others.into_iter().filter(|_| !known) {
+            binding.confirmed.lines.clear();
+            self.registry.bind(binding);
+        }
+    }
+
+    /// Counts a REGISTER that may have been absorbed.
+    pub(crate) fn note_refresh(&mut self, absorbed: bool) {
+        self.observe(Observed::Refresh { absorbed });
+    }
+}
+
+/// The lines of a 200 that are said again when a refresh ends here. Not
+/// Date, nor anything about authentication: they are true once.
+pub(crate) fn lines(answer: &Stored) -> Vec<u8> {
+    let message = answer.message();
+    let mut lines = Vec::new();
+    for field in message.fields() {
+        let named = matches!(
+            field.name,
+            Name::Contact
+                | Name::Expires
+                | Name::Path
+                | Name::ServiceRoute
+                | Name::Require
+                | Name::Supported
+                | Name::FlowTimer
+        );
+        let again = named || message.slice(field.written).eq_ignore_ascii_case(b"P-Associated-URI");
+        if again {
+            lines.extend_from_slice(message.slice(field.line));
+        }
+    }
+    if lines.len() > LONGEST || !message.body().is_empty() { Vec::new() } else { lines }
+}
+
+/// A parameter of credentials (RFC 3261 §25.1: comma-separated behind the scheme).
+fn credential<'a>(value: &'a [u8], name: &str) -> Option<&'a [u8]> {
+    let start = value.iter().position(|b| *b == b' ')?;
+    wire::sip::field::comma_list(&value[start..]).find_map(|item| {
+        let equals = item.iter().position(|b| *b == b'=')?;
+        item[..equals].trim_ascii().eq_ignore_ascii_case(name.as_bytes()).then(|| item[equals + 1..].trim_ascii())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use wire::sip::Limits;
+
+    use super::*;
+
+    fn parsed(text: &str) -> Stored {
+        Stored::parse(text.replace('\n', "\r\n").into_bytes(), &Limits::default()).expect(text)
+    }
+
+    #[test]
+    fn what_of_a_200_is_said_again() {
+        let head = "SIP/2.0 200 OK\nVia: SIP/2.0/UDP a\nTo: <sip:a@b>;tag=1\nCSeq: 1 REGISTER\nDate: today\n";
+        let kept = "Contact: <sip:a@c>;expires=60\nService-Route: <sip:s;lr>\np-associated-uri: <sip:n@b>\n";
+        let other = "Authentication-Info: nextnonce=\"1\"\nServer: x\n";
+        let answer = parsed(&format!("{head}{kept}{other}\n"));
+        assert_eq!(lines(&answer), kept.replace('\n', "\r\n").into_bytes());
+        let long = format!("{head}Contact: <sip:{}@c>\n\n", "a".repeat(LONGEST));
+        assert_eq!(lines(&parsed(&long)), b"");
+    }
+
+    #[test]
+    fn parameters_of_credentials() {
+        let value = b"Digest realm=\"r, 1\",username = \"alice\" ,uri=\"sip:r\",nc=00000001";
+        assert_eq!(credential(value, "username"), Some(&b"\"alice\""[..]));
+        assert_eq!(credential(value, "Realm"), Some(&b"\"r, 1\""[..]));
+        assert_eq!(credential(b"Digest", "realm"), None);
+    }
+}

@@ -1,0 +1,22 @@
+//! What an upstream registrar confirmed, as far as it is needed again: to
+//! answer a refresh in its place (RFC 5853 §3.4), and to know a phone by the
+//! GRUUs that it was given (RFC 5627 §4).
+
+use serde::{Deserialize, Serialize};
+
+/// The last 2xx to a phone's REGISTER.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Confirmed {
+    /// The expiry that it granted, seconds.
+    pub seconds: u32,
+    /// The expiry that the phone was told, seconds.
+    pub told: u32,
+    /// A digest of all that a mere refresh does not change.
+    pub asked: u64,
+    /// A digest of who was authenticated; `None` when nobody was.
+    pub credentials: Option<u64>,
+    /// Header lines that a repeated 200 carries, each with its CRLF; empty when none may be repeated.
+    pub lines: Vec<u8>,
+    /// Public and temporary GRUUs of the phone, the latest last.
+    pub gruus: Vec<Vec<u8>>,
+}
