@@ -97,10 +97,13 @@ impl Proxy {
         let left = binding.until.saturating_duration_since(now);
         let enough = left > Duration::from_secs(u64::from(confirmed.seconds / 2))
             && left > Duration::from_secs(u64::from(confirmed.told)) + MARGIN;
+        let upstream = binding.upstream?;
         let same = binding.flow == flow
+            // A registration moves with the upstream.
+            && !self.is_down(now, upstream)
             && binding.call_id == message.call_id()
             && message.cseq().is_ok_and(|c| c.number > binding.cseq)
-            && self.kept_sign(sign, binding.upstream?) == confirmed.asked
+            && self.kept_sign(sign, upstream) == confirmed.asked
             && (sign.credentials.is_none() || sign.credentials == confirmed.credentials);
         (enough && same && confirmed.told < confirmed.seconds && !confirmed.lines.is_empty()).then_some(binding)
     }

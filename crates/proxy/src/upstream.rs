@@ -199,6 +199,11 @@ impl Proxy {
         way.upstream.is_none() || self.upstreams.tier(now, (way.flow.listener, way.flow.remote)).is_some()
     }
 
+    /// True for an address that has failed and is not back yet.
+    pub(crate) fn is_down(&self, now: Instant, flow: Flow) -> bool {
+        self.upstreams.state(now, (flow.listener, flow.remote)) == UpstreamState::Down
+    }
+
     /// A request got no good answer from where it went.
     pub(crate) fn hop_failed(&mut self, now: Instant, flow: Flow, failure: Failure) {
         let spread = self.random() % (SPREAD.as_millis() as u64 + 1);
