@@ -50,8 +50,17 @@ fn exercise(bytes: &[u8], index: &mut Index, edit: &mut Edit, out: &mut Vec<u8>)
         assert!(bytes[start..].starts_with(out) || bytes.starts_with(out));
     }
     let source = "192.0.2.1:5060".parse().expect("an address");
-    Response { request: message, status: Status(400), reason: "", to_tag: b"t", source, extra: b"", body: None }
-        .write(out);
+    Response {
+        request: message,
+        status: Status(400),
+        reason: "",
+        to_tag: b"t",
+        source,
+        keep: None,
+        extra: b"",
+        body: None,
+    }
+    .write(out);
     for name in [Name::Via, Name::Route, Name::Contact] {
         edit::pop(message, edit, Rule::Route, name, 1);
         edit::push(message, edit, Rule::Via, name, &[b"x"]);
