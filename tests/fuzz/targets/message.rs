@@ -48,6 +48,7 @@ fn answered(message: Message<'_>) {
         reason: "Bad Request",
         to_tag: b"t",
         source,
+        keep: None,
         extra: b"",
         body: None,
     }

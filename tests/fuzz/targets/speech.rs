@@ -162,6 +162,7 @@ impl Speech {
             reason: "",
             to_tag: tag.as_bytes(),
             source: self.flow.local,
+            keep: None,
             extra: extra.as_bytes(),
             body: (!sdp.is_empty()).then_some(("application/sdp", sdp.as_bytes())),
         }
