@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use media::{Command, Fact, StreamId, ports};
 use nat::Mapped;
 use proxy::config::User;
-use proxy::question::{Address, Answer, Kind, Question, Records, Srv};
+use proxy::question::{Address, Answer, Kind, Naptr, Question, Records, Srv};
 use proxy::{Config, Input, Output, Proxy, Work};
 use registry::{Change, Record};
 use wire::{Flow, ListenerId, Transmit, Transport};
@@ -67,6 +67,8 @@ impl Edge {
         let mut config = roles::config(role, if manners.users { users.to_vec() } else { Vec::new() });
         if let Some(upstream) = config.upstreams.first_mut().filter(|_| manners.named) {
             upstream.host = "sip.provider.example".to_owned();
+            // With a port only addresses are asked for, without one NAPTR and SRV records, too.
+            upstream.port = manners.pongs.then_some(5060);
         }
         let config = Arc::new(config);
         let now = beginning();
@@ -202,13 +204,20 @@ impl Edge {
         self.input(Input::Fact(Fact::Closed { stream, legs: Box::default() }));
     }
 
-    /// A name has so many addresses, or servers.
+    /// A name has so many addresses, servers or ways; with more than three nobody can say.
     pub(super) fn resolve(&mut self, question: Question, count: u8) {
         let local = self.config.listeners[0].bind.ip();
         let upstream = question.name.ends_with("sip.provider.example");
         let ip = |n| IpAddr::from(if upstream { [203, 0, 113, 5 + n] } else { [203, 0, 113, 80 + n] });
         let records = match question.kind {
-            Kind::Naptr => None,
+            Kind::Naptr => {
+                let record = |n: u8| {
+                    let (service, way) = if n == 1 { ("SIP+D2T", "_tcp") } else { ("SIP+D2U", "_udp") };
+                    let replacement = format!("_sip.{way}.{}", question.name);
+                    Naptr { order: n.into(), preference: 1, flags: "s".into(), service: service.into(), replacement }
+                };
+                Some(Records::Naptr((0..count).map(record).collect()))
+            }
             Kind::Srv => Some(Records::Srv(
                 (0..count)
                     .map(|n| Srv {
@@ -227,8 +236,11 @@ impl Edge {
             }
         };
         let ttl = Duration::from_secs(60);
-        let answer =
-            records.filter(|_| count > 0).map_or(Answer::Nothing { ttl }, |records| Answer::Found { records, ttl });
+        let answer = match records {
+            Some(_) if count > 3 => Answer::Failed,
+            Some(records) if count > 0 => Answer::Found { records, ttl },
+            Some(_) | None => Answer::Nothing { ttl },
+        };
         self.input(Input::Resolved { question, answer });
     }
 
@@ -241,7 +253,8 @@ impl Edge {
                 Output::Ports(command) => self.ports.push_back(command),
                 Output::Resolve(question) => {
                     if self.manners.prompt {
-                        let known = u8::from(question.name.ends_with("sip.provider.example")) * 2;
+                        let named = question.name.ends_with("sip.provider.example");
+                        let known = u8::from(named && question.kind != Kind::Naptr) * 2;
                         self.resolve(question, known);
                     } else {
                         self.asked.push_back(question);

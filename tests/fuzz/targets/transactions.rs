@@ -169,7 +169,7 @@ impl<'a> Play<'a> {
             deed::WORKER => self.worker(),
             deed::NAME => {
                 if let Some(question) = self.edge.asked.pop_front() {
-                    let count = self.choices.octet() % 4;
+                    let count = self.choices.octet() % 5;
                     self.edge.resolve(question, count);
                 }
             }
