@@ -6,8 +6,14 @@
     reason = "a test that unwraps in vain, or that meets another event than expected, has failed"
 )]
 
+#[path = "streams/authority.rs"]
+mod authority;
 #[path = "streams/world.rs"]
 mod world;
 
 #[path = "streams/tcp.rs"]
 mod tcp;
+#[path = "streams/tls.rs"]
+mod tls;
+#[path = "streams/ws.rs"]
+mod ws;

@@ -10,14 +10,16 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc::Sender;
+use tokio_tungstenite::WebSocketStream;
 use wire::sip::Limits;
 use wire::{Flow, Transport};
 
 use super::line::{Line, Why};
 use super::roll::Roll;
-use super::{stream, tcp};
+use super::{stream, tcp, tls, ws};
 use crate::clock;
 
 /// How long is waited for what.
@@ -137,6 +139,7 @@ pub(super) struct Connection {
     pub(super) events: Sender<Event>,
     pub(super) limits: Limits,
     pub(super) patience: Patience,
+    tls: Option<Arc<tls::Settings>>,
     opened: bool,
     /// Since when it has been silent, and whether it ever was not.
     last: Instant,
@@ -151,9 +154,10 @@ impl Connection {
         events: Sender<Event>,
         limits: Limits,
         patience: Patience,
+        tls: Option<Arc<tls::Settings>>,
     ) -> Self {
         let (opened, last, spoken) = (false, clock::now(), false);
-        Self { flow, line, roll, events, limits, patience, opened, last, spoken }
+        Self { flow, line, roll, events, limits, patience, tls, opened, last, spoken }
     }
 
     /// A connection that was accepted, to its end.
@@ -177,30 +181,83 @@ impl Connection {
     }
 
     async fn accept(&mut self, socket: TcpStream) -> End {
+        let (patience, largest) = (self.patience.handshake, self.limits.message_bytes);
+        let tls = async |socket| handshake(patience, self.tls()?.accept(socket)).await;
         match self.flow.transport {
-            Transport::Tcp => self.talk(socket, Vec::new()).await,
-            Transport::Udp | Transport::Tls | Transport::Ws | Transport::Wss => Why::Handshake.into(),
+            Transport::Udp | Transport::Tcp => self.octets(Ok((socket, Vec::new()))).await,
+            Transport::Tls => {
+                let secured = tls(socket).await;
+                self.octets(secured).await
+            }
+            Transport::Ws => {
+                let agreed = within(patience, ws::accept(socket, largest)).await;
+                self.messages(agreed, Vec::new()).await
+            }
+            Transport::Wss => match tls(socket).await {
+                Ok((stream, peer)) => {
+                    let agreed = within(patience, ws::accept(stream, largest)).await;
+                    self.messages(agreed, peer).await
+                }
+                Err(end) => end,
+            },
         }
     }
 
     async fn connect(&mut self, goal: Goal) -> End {
-        let Goal { name: _, within } = goal;
-        let socket = match deadline(within, tcp::connect(self.flow)).await {
+        let (patience, largest, port) = (self.patience.handshake, self.limits.message_bytes, self.flow.remote.port());
+        let tls = async |socket| handshake(patience, self.tls()?.connect(socket, &goal.name)).await;
+        let socket = match deadline(goal.within, tcp::connect(self.flow)).await {
             Ok(Ok(socket)) => socket,
             Ok(Err(error)) => return End::new(Why::Unreachable, error),
             Err(late) => return End::new(Why::Unreachable, late),
         };
         match self.flow.transport {
-            Transport::Tcp => self.talk(socket, Vec::new()).await,
-            Transport::Udp | Transport::Tls | Transport::Ws | Transport::Wss => Why::Handshake.into(),
+            Transport::Udp | Transport::Tcp => self.octets(Ok((socket, Vec::new()))).await,
+            Transport::Tls => {
+                let secured = tls(socket).await;
+                self.octets(secured).await
+            }
+            Transport::Ws => {
+                let agreed = within(patience, ws::connect(socket, &goal.name, port, largest)).await;
+                self.messages(agreed, Vec::new()).await
+            }
+            Transport::Wss => match tls(socket).await {
+                Ok((stream, peer)) => {
+                    let agreed = within(patience, ws::connect(stream, &goal.name, port, largest)).await;
+                    self.messages(agreed, peer).await
+                }
+                Err(end) => end,
+            },
         }
     }
 
-    async fn talk(&mut self, stream: impl tokio::io::AsyncRead + tokio::io::AsyncWrite, peer: Vec<String>) -> End {
-        if let Err(end) = self.open(peer).await {
-            return end;
+    fn tls(&self) -> Result<&tls::Settings, End> {
+        self.tls.as_deref().ok_or_else(|| End::new(Why::Handshake, "TLS is not set up"))
+    }
+
+    /// Messages in a stream of octets.
+    async fn octets(&mut self, stream: Result<(impl AsyncRead + AsyncWrite, Vec<String>), End>) -> End {
+        match stream {
+            Ok((stream, peer)) => match self.open(peer).await {
+                Ok(()) => stream::talk(stream, self).await,
+                Err(end) => end,
+            },
+            Err(end) => end,
         }
-        stream::talk(stream, self).await
+    }
+
+    /// Messages of a WebSocket.
+    async fn messages<S>(&mut self, agreed: Result<WebSocketStream<S>, End>, peer: Vec<String>) -> End
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        match agreed {
+            Ok(stream) => match self.open(peer).await {
+                Ok(()) => ws::talk(stream, self).await,
+                Err(end) => end,
+            },
+            Err(end) => end,
+        }
     }
 
     /// The handshakes are done.
@@ -251,6 +308,16 @@ async fn cut(line: &Line, patience: Duration) -> End {
         tokio::time::sleep(patience).await;
     }
     why.into()
+}
+
+/// Waits for a TLS handshake, but not longer than `patience`.
+async fn handshake<T>(patience: Duration, future: impl Future<Output = io::Result<T>>) -> Result<T, End> {
+    within(patience, async { future.await.map_err(|error| End::new(Why::Handshake, error)) }).await
+}
+
+/// Waits for a handshake, but not longer than `patience`.
+async fn within<T>(patience: Duration, future: impl Future<Output = Result<T, End>>) -> Result<T, End> {
+    deadline(patience, future).await.unwrap_or_else(|late| Err(End::new(Why::Handshake, late)))
 }
 
 /// Waits for `future`, but not longer than `patience`.

@@ -6,7 +6,9 @@ pub mod connection;
 pub mod line;
 pub mod roll;
 pub mod streams;
+pub mod tls;
 pub mod udp;
+pub mod ws;
 
 mod framer;
 mod stream;

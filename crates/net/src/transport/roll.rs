@@ -11,6 +11,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use wire::{Flow, ListenerId};
+
 use super::line::{Line, Why};
 
 /// How many connections there may be.
@@ -62,6 +64,7 @@ struct State {
 #[derive(Debug)]
 struct Member {
     line: Arc<Line>,
+    listener: ListenerId,
     /// Where a stranger came from.
     source: Option<IpAddr>,
 }
@@ -94,7 +97,7 @@ impl Roll {
     }
 
     /// A stranger came in: its number, unless there is no room.
-    pub(super) fn admit(&self, from: IpAddr, line: &Arc<Line>) -> Option<u32> {
+    pub(super) fn admit(&self, listener: ListenerId, from: IpAddr, line: &Arc<Line>) -> Option<u32> {
         let source = subscriber(from);
         let mut state = self.state();
         if state.sources.get(&source).is_some_and(|strangers| strangers.len() >= self.caps.per_source) {
@@ -105,15 +108,22 @@ impl Roll {
             state.evict(crowded);
         }
         let number = state.number();
-        state.all.insert(number, Member { line: Arc::clone(line), source: Some(source) });
+        state.all.insert(number, Member { line: Arc::clone(line), listener, source: Some(source) });
         state.sources.entry(source).or_default().silent.insert(number);
         state.strangers += 1;
         Some(number)
     }
 
     /// A connection of ours.
-    pub(super) fn enter(&self, number: u32, line: Arc<Line>) {
-        self.state().all.insert(number, Member { line, source: None });
+    pub(super) fn enter(&self, flow: Flow, line: Arc<Line>) {
+        self.state().all.insert(flow.connection, Member { line, listener: flow.listener, source: None });
+    }
+
+    /// Its listener is gone: all of its connections end, once what is queued has left.
+    pub(super) fn finish(&self, listener: ListenerId) {
+        for member in self.state().all.values().filter(|member| member.listener == listener) {
+            member.line.finish();
+        }
     }
 
     /// It has sent a whole message.
@@ -226,7 +236,7 @@ mod tests {
         }
 
         fn admit(&self, from: &str) -> Option<u32> {
-            self.roll.admit(from.parse().unwrap(), &Arc::new(Line::new(100, false)))
+            self.roll.admit(ListenerId(0), from.parse().unwrap(), &Arc::new(Line::new(100, false)))
         }
 
         fn there(&self, number: u32) -> bool {

@@ -39,6 +39,12 @@ async fn read(reader: &mut (impl AsyncRead + Unpin), connection: &mut Connection
         }
         let slow = begun.map(|at| (at + connection.patience.message, Why::Slow));
         let limit = slow.into_iter().chain(connection.limit()).min();
+        // Whoever has something to say all the time is late all the same.
+        if let Some((at, why)) = limit
+            && at <= clock::now()
+        {
+            return why.into();
+        }
         let read = reader.read_buf(framer.room());
         let read = match limit {
             None => read.await,

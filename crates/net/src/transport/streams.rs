@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ use wire::{Flow, ListenerId, Transmit, Transport};
 use super::connection::{Connection, Event, Goal, Patience};
 use super::line::Line;
 use super::roll::{Caps, Census, Roll};
-use super::tcp;
+use super::{tcp, tls};
 
 /// Events that may wait for the signalling loop, each with at most one message.
 /// Connections beyond that wait in the order in which they came.
@@ -57,6 +57,7 @@ struct Within {
     settings: Settings,
     roll: Arc<Roll>,
     events: Sender<Event>,
+    tls: Mutex<Option<Arc<tls::Settings>>>,
 }
 
 impl Streams {
@@ -68,7 +69,8 @@ impl Streams {
             .enable_all()
             .build()?;
         let (sender, events) = channel(EVENTS);
-        let within = Within { settings, roll: Arc::new(Roll::new(settings.caps)), events: sender };
+        let within =
+            Within { settings, roll: Arc::new(Roll::new(settings.caps)), events: sender, tls: Mutex::default() };
         Ok(Self { runtime: Some(runtime), doors: BTreeMap::new(), within: Arc::new(within), events })
     }
 
@@ -88,10 +90,11 @@ impl Streams {
         Ok(local)
     }
 
-    /// Closes a listener; its connections stay.
+    /// Closes a listener, and its connections once what is queued on them has left.
     pub fn unlisten(&mut self, id: ListenerId) {
         if let Some(task) = self.doors.remove(&id) {
             task.abort();
+            self.within.roll.finish(id);
         }
     }
 
@@ -102,7 +105,7 @@ impl Streams {
     pub fn connect(&self, flow: Flow, name: String, within: Duration) {
         let Some(runtime) = &self.runtime else { return };
         let line = Arc::new(Line::new(self.within.settings.limits.message_bytes, true));
-        self.within.roll.enter(flow.connection, Arc::clone(&line));
+        self.within.roll.enter(flow, Arc::clone(&line));
         runtime.spawn(self.within.connection(flow, line).goes_out(Goal { name, within }));
     }
 
@@ -127,6 +130,11 @@ impl Streams {
     /// Whoever is behind a connection is known: it is no stranger any more.
     pub fn prove(&self, flow: Flow) {
         self.within.roll.prove(flow.connection);
+    }
+
+    /// What handshakes use from now on; connections that are open stay as they are.
+    pub fn set_tls(&self, settings: tls::Settings) {
+        *self.within.tls.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(settings));
     }
 
     /// How many connections there are.
@@ -165,7 +173,8 @@ impl Drop for Streams {
 impl Within {
     fn connection(&self, flow: Flow, line: Arc<Line>) -> Connection {
         let Settings { limits, patience, .. } = self.settings;
-        Connection::new(flow, line, Arc::clone(&self.roll), self.events.clone(), limits, patience)
+        let tls = self.tls.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        Connection::new(flow, line, Arc::clone(&self.roll), self.events.clone(), limits, patience, tls)
     }
 
     /// Takes in what comes, for ever.
@@ -175,7 +184,7 @@ impl Within {
                 Ok((socket, local, remote)) => {
                     let line = Arc::new(Line::new(self.settings.limits.message_bytes, false));
                     // Refused: dropping the socket closes it.
-                    let Some(number) = self.roll.admit(remote.ip(), &line) else { continue };
+                    let Some(number) = self.roll.admit(id, remote.ip(), &line) else { continue };
                     let flow = Flow { transport, listener: id, connection: number, local, remote };
                     tokio::spawn(self.connection(flow, line).came_in(socket));
                 }

@@ -244,14 +244,15 @@ async fn one_that_cannot_be_opened_is_told() {
 }
 
 #[tokio::test]
-async fn a_listener_that_is_closed_leaves_its_connections() {
+async fn a_listener_that_is_closed_takes_its_connections_along() {
     let mut ours = Ours::new(settings(), TCP);
     let mut phone = peer(ours.listeners[0]).await;
     let (flow, _) = ours.opened().await;
+    ours.send(flow, MESSAGE);
     ours.streams.unlisten(wire::ListenerId(0));
-    ours.quiet().await;
-    say(&mut phone, MESSAGE).await;
-    assert_eq!(ours.message().await.0, flow);
+    expect(&mut phone, MESSAGE).await;
+    expect_end(&mut phone).await;
+    assert_eq!(ours.closed().await, (flow, Why::Asked, String::new()));
     let again = ours.streams.listen(wire::ListenerId(1), Transport::Tcp, ours.listeners[0]);
     assert_eq!(again.unwrap(), ours.listeners[0]);
 }

@@ -72,12 +72,6 @@ impl Ours {
         }
     }
 
-    /// Nothing is to happen for a while.
-    pub(crate) async fn quiet(&mut self) {
-        let event = tokio::time::timeout(Duration::from_millis(150), self.streams.event()).await;
-        assert!(event.is_err(), "{event:?}");
-    }
-
     pub(crate) fn send(&self, flow: Flow, bytes: &[u8]) {
         self.streams.send(Transmit { flow, bytes: bytes.to_vec() }).unwrap();
     }
