@@ -81,7 +81,10 @@ pub(crate) const ROOMS: &[Room] = &[
     Room {
         name: "net",
         rooms: &["wire", "nat", "media"],
-        outside: &["tokio", "socket2", "libc", "rustls", "hickory-resolver", "aya", "crab_nat", "igd-next"],
+        outside: &[
+            "tokio", "socket2", "libc", "rustls", "tokio-rustls", "rustls-webpki", "tokio-tungstenite", "futures-util",
+            "hickory-resolver", "aya", "crab_nat", "igd-next",
+        ],
         forbidden: NET,
         unsafe_code: UnsafeCode::AllowedWithReason,
     },

@@ -6,8 +6,10 @@ use std::path::Path;
 
 use nat::{Advertise, Side};
 use proxy::config::{Listener, Role};
+use wire::Transport;
 
 use crate::config::Settings;
+use crate::metrics::label::Label as _;
 use crate::view::{ListenerRow, asks};
 
 /// What is known when the banner is due.
@@ -79,8 +81,18 @@ fn phone(settings: &Settings, known: &Known<'_>) -> Vec<(&'static str, String)> 
         ("password", password.to_owned()),
         ("domain, registrar", domain),
         ("outbound proxy", proxy),
-        ("transport", "UDP".to_owned()),
+        ("transport", transports(config)),
     ]
+}
+
+/// What phones may speak.
+fn transports(config: &proxy::Config) -> String {
+    let open = |transport: &Transport| {
+        let speaks = |l: &&Listener| l.side == config.role.phones() && l.accepts && l.transport == *transport;
+        config.listeners.iter().find(speaks).is_some()
+    };
+    let names: Vec<&str> = Transport::ALL.iter().filter(|t| open(t)).map(|t| t.via()).collect();
+    names.join(" or ")
 }
 
 /// Where phones reach a listener, as they would type it.
@@ -119,14 +131,17 @@ fn facts(settings: &Settings, known: &Known<'_>) -> Vec<(&'static str, String)> 
         let trunk = trunk.map(|phone| format!(", its calls go to {}", phone.name)).unwrap_or_default();
         facts.push((whom, format!("{}{domain}{turn}{trunk}", upstream.uri())));
     }
-    for (listener, row) in config.listeners.iter().zip(known.listeners) {
+    for (listener, row) in config.listeners.iter().zip(known.listeners).filter(|(listener, _)| listener.accepts) {
+        let transport = listener.transport.label();
         let side = match listener.phone.and_then(|at| config.phones.get(at)) {
             Some(phone) => format!("{}, for {}", listener.side.as_str(), phone.name),
             None => listener.side.as_str().to_owned(),
         };
         match &row.trouble {
-            None => facts.push(("Listening", format!("udp {} ({side})", listener.bind))),
-            Some(trouble) => facts.push(("NOT listening", format!("udp {} ({side}): {trouble}", listener.bind))),
+            None => facts.push(("Listening", format!("{transport} {} ({side})", listener.bind))),
+            Some(trouble) => {
+                facts.push(("NOT listening", format!("{transport} {} ({side}): {trouble}", listener.bind)))
+            }
         }
         facts.extend(public(listener, row, settings).map(|address| ("Public address", address)));
     }
@@ -156,6 +171,8 @@ fn public(listener: &Listener, row: &ListenerRow, settings: &Settings) -> Option
         servers.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
     };
     match (listener.advertise, row.found) {
+        // What is said of the one beside it goes for connections, too.
+        _ if listener.transport.reliable() => None,
         (Advertise::Listen, _) => None,
         (Advertise::Ip(ip), _) => Some(format!("{ip}, as configured")),
         (Advertise::Stun | Advertise::StunAddress, Some(found)) if row.by == "stun" => {
@@ -183,9 +200,12 @@ mod tests {
         load(&sources, &machine).unwrap()
     }
 
+    /// Listeners beyond `rows` are open.
     fn banner(settings: &Settings, rows: &[ListenerRow]) -> String {
+        let mut rows = rows.to_vec();
+        rows.resize(settings.proxy.listeners.len(), open());
         let known = Known {
-            listeners: rows,
+            listeners: &rows,
             addresses: &["127.0.0.1".parse().unwrap(), "192.168.1.2".parse().unwrap(), "2001:db8::2".parse().unwrap()],
             control: Some(Path::new("/var/lib/siplatch/control.sock")),
             forgetful: None,
@@ -235,7 +255,7 @@ mod tests {
         let settings = settings("office.toml");
         let busy = ListenerRow { trouble: Some("another program has this port".to_owned()), ..ListenerRow::default() };
         let known = Known {
-            listeners: &[busy, open()],
+            listeners: &[busy, open(), open(), open()],
             addresses: &[],
             control: None,
             forgetful: Some("/var/lib/siplatch cannot be written"),

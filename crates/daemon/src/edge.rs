@@ -10,6 +10,7 @@ mod lookup;
 mod relay;
 mod reload;
 mod sockets;
+mod streams;
 mod stun;
 mod watchers;
 
@@ -22,6 +23,7 @@ use std::time::{Duration, Instant};
 use nat::discovery;
 use net::datapath::Report;
 use net::transport::Readiness;
+use net::transport::{Census, Streams};
 use net::{Alarm, clock, entropy};
 use proxy::{Input, MethodLabel, Observed, Output, Proxy};
 use registry::Record;
@@ -86,6 +88,7 @@ pub(crate) struct Begin {
 #[derive(Debug, Default)]
 struct Wake {
     sockets: Vec<(usize, Readiness)>,
+    stream: Option<net::transport::Event>,
     ports: bool,
     report: Option<Report>,
     answer: Option<Answer>,
@@ -98,6 +101,8 @@ struct Edge<B> {
     settings: Arc<Settings>,
     proxy: Proxy,
     sockets: Sockets,
+    streams: Streams,
+    census: Census,
     stun: Stun,
     relay: Relay,
     store: Store,
@@ -131,6 +136,8 @@ pub(crate) async fn run(shared: Arc<Shared>, begin: Begin, begun: impl FnOnce())
     let mut edge = Edge {
         proxy: Proxy::new(now, Arc::clone(&settings.proxy), begin.token_key, entropy::seed()?),
         sockets: Sockets::new(now, &settings.proxy.listeners),
+        streams: Streams::new(streams::settings(&settings.proxy, begin.descriptors))?,
+        census: Census::default(),
         stun: Stun::new(now, settings, entropy::seed)?,
         relay: Relay::start(settings, begin.descriptors, &shared.view)?,
         store: begin.store,
@@ -175,7 +182,7 @@ impl<B: FnOnce()> Edge<B> {
 
     /// Whatever has a deadline that has passed.
     fn due(&mut self, now: Instant) {
-        for listener in self.sockets.open(now, &self.shared.view) {
+        for listener in self.sockets.open(now, &mut self.streams, &self.shared.view) {
             self.stun.opened(now, listener);
         }
         for (side, names) in self.stun.unresolved(now) {
@@ -210,6 +217,9 @@ impl<B: FnOnce()> Edge<B> {
                 Poll::Pending => false,
             };
             self.sockets.poll_ready(cx, &mut wake.sockets);
+            if let Poll::Ready(event) = self.streams.poll_event(cx) {
+                wake.stream = Some(event);
+            }
             wake.ports = self.relay.poll_ready(cx);
             wake.report = self.relay.poll_report(cx);
             wake.answer = self.lookups.poll_answer(cx);
@@ -222,6 +232,7 @@ impl<B: FnOnce()> Edge<B> {
             let something = rang
                 || wake.ports
                 || !wake.sockets.is_empty()
+                || wake.stream.is_some()
                 || wake.report.is_some()
                 || wake.answer.is_some()
                 || wake.order.is_some();
@@ -246,6 +257,9 @@ impl<B: FnOnce()> Edge<B> {
             if readiness.readable {
                 self.receive(now, index);
             }
+        }
+        if let Some(event) = wake.stream {
+            self.take_streams(now, event);
         }
         if wake.ports {
             self.relay.receive(now);
@@ -349,6 +363,7 @@ impl<B: FnOnce()> Edge<B> {
                 self.unsent(failure.flow);
             }
         }
+        self.census();
         for (ip, range, counts) in self.proxy.ports() {
             self.shared.view.ports(ip, range, counts);
         }
@@ -389,12 +404,17 @@ impl<B: FnOnce()> Edge<B> {
     fn carry_out(&mut self, now: Instant, output: Output) {
         match output {
             Output::Transmit(transmit) => {
-                if let Err(transmit) = self.sockets.queue(transmit) {
+                let queued = match transmit.flow.transport.reliable() {
+                    true => self.streams.send(transmit),
+                    false => self.sockets.queue(transmit),
+                };
+                if let Err(transmit) = queued {
                     self.unsent(transmit.flow);
                 }
             }
-            Output::Connect { flow, .. } => self.inputs.push_back(Input::Closed { flow }),
-            Output::Close { .. } | Output::Proven { .. } => {}
+            Output::Connect { flow, name, within } => self.streams.connect(flow, name, within),
+            Output::Close { flow } => self.streams.close(flow),
+            Output::Proven { flow } => self.streams.prove(flow),
             Output::Media(command) => self.relay.order(now, command),
             Output::Ports(command) => self.relay.plan(now, command),
             Output::Resolve(question) => self.lookups.resolve(question),

@@ -15,6 +15,7 @@ use proxy::{Observed, UpstreamState};
 use registry::{Binding, BindingId, Call, CallKind, CallState, Change, Key, PassId, Record};
 use wire::ListenerId;
 
+use crate::metrics::label::Label as _;
 pub(crate) use status::{Reload, Status};
 
 /// What is going on, as last told.
@@ -199,9 +200,9 @@ impl View {
         let mut troubles = Vec::new();
         for (index, listener) in config.listeners.iter().enumerate().filter(|(_, listener)| !listener.retired) {
             let row = u16::try_from(index).map(|id| self.listener_row(ListenerId(id))).unwrap_or_default();
-            if !row.bound {
+            if listener.accepts && !row.bound {
                 let why = row.trouble.unwrap_or_else(|| "not yet opened".to_owned());
-                troubles.push(format!("listener udp {} is not open: {why}", listener.bind));
+                troubles.push(format!("listener {} {} is not open: {why}", listener.transport.label(), listener.bind));
             }
         }
         let alive = self.workers_alive();
@@ -212,9 +213,11 @@ impl View {
     }
 }
 
-/// True when the listener's address is found by STUN.
+/// True when the listener asks STUN for its address; one for connections has that of its neighbour.
 pub(crate) fn asks(listener: &proxy::config::Listener) -> bool {
-    !listener.retired && matches!(listener.advertise, nat::Advertise::Stun | nat::Advertise::StunAddress)
+    !listener.retired
+        && listener.transport == wire::Transport::Udp
+        && matches!(listener.advertise, nat::Advertise::Stun | nat::Advertise::StunAddress)
 }
 
 impl CallRow {

@@ -12,6 +12,8 @@ use std::time::{Duration, Instant};
 
 #[path = "serve/reload.rs"]
 mod reload;
+#[path = "serve/streams.rs"]
+mod streams;
 #[path = "serve/trace.rs"]
 mod trace;
 
@@ -139,7 +141,7 @@ fn serves_shows_what_it_does_and_stops() {
         r#"siplatch_requests_total{direction="in",method="OPTIONS",side="inner"} 1"#,
         r#"siplatch_datagrams_total{kind="sip",side="inner"} 1"#,
         r#"siplatch_ports_free{range="30000-30999"} 500"#,
-        "siplatch_listeners_bound 1",
+        "siplatch_listeners_bound 2",
     ] {
         assert!(page.lines().any(|found| found == line), "{line} is missing in\n{page}");
     }

@@ -32,4 +32,4 @@ pub use datapath::{Report, WorkerHandle, spawn_workers};
 pub use dns::{Resolver, resolve};
 pub use limits::raise_nofile;
 pub use ports::Ports;
-pub use transport::UdpListener;
+pub use transport::{Streams, UdpListener};

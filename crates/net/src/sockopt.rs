@@ -1,17 +1,25 @@
-//! Socket options: how our UDP sockets are opened.
+//! Socket options: how our sockets are opened.
 //!
 //! One function per question, so that no other file sets an option. UDP ports
 //! are never shared (neither `SO_REUSEADDR` nor `SO_REUSEPORT`): a second
 //! daemon on the same port must fail to start instead of taking half of the
-//! messages.
+//! messages. TCP listeners set `SO_REUSEADDR`, which on Linux shares nothing
+//! with another listener, only with connections that are fading away.
 #![expect(unsafe_code, reason = "IP_PKTINFO and IPV6_RECVPKTINFO are not among socket2's safe setters")]
 
 use std::io;
 use std::mem::size_of;
-use std::net::{SocketAddr, UdpSocket};
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::AsRawFd;
+use std::time::Duration;
 
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
+
+/// How long data may go unacknowledged before a connection is dead.
+pub const DEAD: Duration = Duration::from_secs(30);
+
+/// Connections that the kernel keeps until we accept them.
+const BACKLOG: i32 = 1024;
 
 /// What a socket carries; its priority marking and buffers follow from it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,6 +75,42 @@ pub fn bind_udp(local: SocketAddr, class: Class) -> io::Result<UdpSocket> {
     Ok(socket.into())
 }
 
+/// Opens a non-blocking TCP listener on `local`; its connections have the
+/// options of [`stream`], which Linux hands down. Errors as of [`bind_udp`].
+pub fn listen_tcp(local: SocketAddr) -> io::Result<TcpListener> {
+    let socket = stream(local)?;
+    socket.set_reuse_address(true)?;
+    socket.bind(&local.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+/// A non-blocking TCP socket that is to connect from the IP of `local`; a
+/// wildcard leaves the choice to the kernel.
+pub fn from_tcp(local: SocketAddr) -> io::Result<TcpStream> {
+    let socket = stream(local)?;
+    if !local.ip().is_unspecified() {
+        socket.bind(&SocketAddr::new(local.ip(), 0).into())?;
+    }
+    Ok(socket.into())
+}
+
+/// What all our TCP sockets have: no delay for small messages; a dead peer is
+/// noticed within [`DEAD`] when something is sent, and within minutes else.
+fn stream(local: SocketAddr) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(local), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_nonblocking(true)?;
+    if local.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    socket.set_tcp_nodelay(true)?;
+    socket.set_tcp_user_timeout(Some(DEAD))?;
+    let every = Duration::from_secs(10);
+    socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(Duration::from_secs(120)).with_interval(every))?;
+    mark(&socket, local, Class::Signalling);
+    Ok(socket)
+}
+
 /// Best effort: a sandbox that forbids marking still carries calls.
 fn mark(socket: &Socket, local: SocketAddr, class: Class) {
     let octet = u32::from(class.octet());
@@ -104,6 +148,26 @@ mod tests {
         let first = bind_udp("127.0.0.1:0".parse().unwrap(), Class::Signalling).unwrap();
         let again = bind_udp(first.local_addr().unwrap(), Class::Signalling);
         assert_eq!(again.unwrap_err().kind(), io::ErrorKind::AddrInUse);
+    }
+
+    #[test]
+    fn connections_have_the_options_of_their_listener() {
+        let listener = listen_tcp("127.0.0.1:0".parse().unwrap()).unwrap();
+        listener.set_nonblocking(false).unwrap();
+        let address = listener.local_addr().unwrap();
+        assert_eq!(listen_tcp(address).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        let socket: Socket = from_tcp("127.0.0.2:5060".parse().unwrap()).unwrap().into();
+        socket.set_nonblocking(false).unwrap();
+        socket.connect(&address.into()).unwrap();
+        let (accepted, from) = listener.accept().unwrap();
+        assert_eq!(from.ip().to_string(), "127.0.0.2");
+        assert_ne!(from.port(), 5060);
+        for socket in [&accepted.into(), &socket] {
+            let socket: &Socket = socket;
+            assert!(socket.tcp_nodelay().unwrap() && socket.keepalive().unwrap());
+            assert_eq!(socket.tcp_user_timeout().unwrap(), Some(DEAD));
+            assert_eq!(socket.tos_v4().unwrap(), 0x60);
+        }
     }
 
     #[test]

@@ -75,6 +75,6 @@ fault: user[0].name: this is missing
         let machine = Machine { ipv6: false, processors: 1, state_dirs: Vec::new(), metrics_open: false };
         let settings = load(&sources, &machine).unwrap();
         assert_eq!(settings.proxy.media.ranges[0].first, 40_000);
-        assert_eq!(settings.proxy.listeners.len(), 1, "no IPv6, one listener");
+        assert_eq!(settings.proxy.listeners.len(), 2, "no IPv6: one listener for UDP, one for TCP");
     }
 }

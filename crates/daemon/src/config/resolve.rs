@@ -8,6 +8,7 @@
 mod beyond;
 mod phones;
 mod sides;
+mod streams;
 mod together;
 
 use std::net::SocketAddr;
@@ -121,7 +122,7 @@ impl Resolver<'_> {
 
     fn settings(&mut self) -> Settings {
         self.not_yet();
-        let upstreams = self.upstreams();
+        let (upstreams, upstream_keys) = self.upstreams();
         let networks = self.networks();
         let mut listeners = Vec::new();
         let mut keys = Vec::new();
@@ -129,6 +130,7 @@ impl Resolver<'_> {
             [self.side(Side::Inner, &mut listeners, &mut keys), self.side(Side::Outer, &mut listeners, &mut keys)];
         let (media, range_keys) = self.media();
         let (phones, media) = self.phones(media, range_keys, &mut listeners, &mut keys, &stun);
+        self.unwritten(&mut listeners, &mut keys, &upstreams, &upstream_keys);
         self.collisions(&listeners, &keys, &media.ranges);
         self.reachable(&listeners, &keys, &upstreams, &networks);
         let users = self.users();

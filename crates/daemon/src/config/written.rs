@@ -44,8 +44,9 @@ pub(super) fn listen(text: &str) -> Result<(Transport, SocketAddr), Wrong> {
     };
     let transport = match scheme {
         "udp" => Transport::Udp,
-        "tcp" | "tls" | "ws" | "wss" => {
-            return wrong(format!("{scheme}: listeners are not yet built"), "listen on udp: only");
+        "tcp" => Transport::Tcp,
+        "tls" | "ws" | "wss" => {
+            return wrong(format!("{scheme}: listeners are not yet built"), "listen on udp: and tcp: only");
         }
         _ => return wrong(format!("there is no transport \"{scheme}\""), "write \"udp:ADDRESS:PORT\""),
     };
@@ -213,15 +214,13 @@ fn name(host: &str) -> bool {
         && host.trim_end_matches('.').split('.').all(|label| !label.is_empty() && label.len() <= 63)
 }
 
-/// `sip:HOST[:PORT]`: host, port and transport, if they are written.
-pub(super) fn upstream(text: &str) -> Result<(String, Option<u16>, Option<Transport>), Wrong> {
-    const FORM: &str = "write \"sip:HOST\" or \"sip:HOST:PORT\"";
+/// `sip:HOST[:PORT][;transport=…]` or `sips:…`: host, port and transport, if they are written, and whether it is sips.
+pub(super) fn upstream(text: &str) -> Result<(String, Option<u16>, Option<Transport>, bool), Wrong> {
+    const FORM: &str =
+        "write \"sip:HOST\", \"sip:HOST:PORT\" or \"sips:HOST\"; with \";transport=tcp\" only TCP is used";
     let uri = match Uri::parse(text.as_bytes()) {
-        Ok(uri) if uri.scheme == Scheme::Sips => {
-            return wrong("sips: toward the upstream is not yet built", "write it with sip:, over UDP");
-        }
-        Ok(uri) if uri.scheme == Scheme::Sip => uri,
-        Ok(_) | Err(_) if !text.starts_with("sip:") => {
+        Ok(uri) if matches!(uri.scheme, Scheme::Sip | Scheme::Sips) => uri,
+        Ok(_) | Err(_) if !text.starts_with("sip:") && !text.starts_with("sips:") => {
             return wrong(format!("\"{text}\" is not a SIP URI"), format!("write \"sip:{text}\""));
         }
         Ok(_) => return wrong(format!("\"{text}\" is not a SIP URI"), FORM),
@@ -230,14 +229,24 @@ pub(super) fn upstream(text: &str) -> Result<(String, Option<u16>, Option<Transp
     if uri.user.is_some() {
         return wrong("a next hop has no user part", FORM);
     }
+    let sips = uri.scheme == Scheme::Sips;
     let transport = match uri.params.value("transport") {
         None => None,
-        Some(value) if value.eq_ignore_ascii_case(b"udp") => Some(Transport::Udp),
-        Some(value) => {
-            let value = String::from_utf8_lossy(value).into_owned();
-            return wrong(format!("transport={value} toward the upstream is not yet built"), "leave it out: UDP");
-        }
+        Some(value) => match Transport::named(value) {
+            // RFC 3261 §26.2.2.
+            Some(Transport::Udp) if sips => {
+                return wrong("sips: is never sent over UDP", "leave transport out: TLS");
+            }
+            Some(transport) => Some(transport),
+            None => {
+                let value = String::from_utf8_lossy(value).into_owned();
+                return wrong(format!("there is no transport \"{value}\""), "write udp, tcp, tls, ws or wss");
+            }
+        },
     };
+    if sips || transport.is_some_and(|transport| transport.reliable() && transport != Transport::Tcp) {
+        return wrong("TLS and WebSocket toward the upstream are not yet built", "write it with sip:");
+    }
     let host = uri.host.map(|host| String::from_utf8_lossy(host.0).into_owned()).unwrap_or_default();
     let bare = host.trim_start_matches('[').trim_end_matches(']').to_owned();
     if bare.parse::<IpAddr>().is_ok_and(nat::address::is_absurd) || (bare.parse::<IpAddr>().is_err() && !name(&bare)) {
@@ -246,7 +255,7 @@ pub(super) fn upstream(text: &str) -> Result<(String, Option<u16>, Option<Transp
     if uri.port == Some(0) {
         return wrong("0 is no port", FORM);
     }
-    Ok((bare, uri.port, transport))
+    Ok((bare, uri.port, transport, sips))
 }
 
 #[cfg(test)]
@@ -266,7 +275,7 @@ mod tests {
             "udp:",
             "udp:host:5060",
             "192.168.1.2:5060",
-            "tcp:1.2.3.4:5060",
+            "sctp:1.2.3.4:5060",
             "udp:1.2.3.4:0",
             "udp:224.0.0.1:5060",
         ] {

@@ -6,8 +6,10 @@ use std::time::Instant;
 
 use media::Fact;
 use nat::discovery::Finding;
+use net::transport::Event;
 use proxy::{Observed, Oversize, UpstreamState};
 
+use super::streams::{Gravity, gravity};
 use crate::log::{Pass, Throttle};
 use crate::metrics::Metrics;
 use crate::metrics::label::Label as _;
@@ -167,6 +169,42 @@ impl Journal {
                 tracing::debug!(?stream, ?end, ?component, %source, moved, "media latched");
             }
             Fact::Counted { .. } | Fact::Closed { .. } | Fact::Totals(_) => {}
+        }
+    }
+
+    /// What became of a connection.
+    pub(super) fn stream(&mut self, now: Instant, metrics: &Metrics, event: &Event) {
+        match event {
+            Event::Opened { flow, peer } => {
+                tracing::debug!(transport = flow.transport.label(), remote = %flow.remote, ?peer, "connection open");
+            }
+            Event::Closed { flow, why, what, opened: _ } => {
+                let (transport, remote, why) = (flow.transport.label(), flow.remote, *why);
+                let label = why.label();
+                match gravity(*flow, why) {
+                    Gravity::Ours => {
+                        line!(self, metrics, now, label, REFUSALS, warn, transport, %remote, why = label, ?what, "connection failed");
+                    }
+                    Gravity::Theirs => {
+                        line!(self, metrics, now, label, REFUSALS, info, transport, %remote, why = label, ?what, "connection closed");
+                    }
+                    Gravity::Usual => tracing::debug!(transport, %remote, why = label, ?what, "connection closed"),
+                }
+            }
+            Event::Short { error } => {
+                let kind = "accept";
+                line!(
+                    self,
+                    metrics,
+                    now,
+                    kind,
+                    1,
+                    error,
+                    ?error,
+                    "a connection cannot be accepted; raise the limit of open files (LimitNOFILE)"
+                );
+            }
+            Event::Message { .. } | Event::KeepAlive { .. } | Event::Pong { .. } => {}
         }
     }
 

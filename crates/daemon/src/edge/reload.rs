@@ -37,7 +37,7 @@ impl<B: FnOnce()> Edge<B> {
         }
         let Plan { settings, added, removed, changes: _, names: _ } = plan;
         let listeners = &settings.proxy.listeners;
-        let opened = Opened::all(listeners, &added)?;
+        let opened = Opened::all(listeners, &added, &mut self.streams)?;
         // One for each side and family, should they all be new.
         let no_seed = |error| format!("refused: the system gives no random numbers: {error}\n");
         let seeds = [entropy::seed(), entropy::seed(), entropy::seed(), entropy::seed()];
@@ -49,7 +49,7 @@ impl<B: FnOnce()> Edge<B> {
         for failure in self.sockets.send() {
             self.inputs.push_back(Input::Unsent { flow: failure.flow });
         }
-        self.sockets.take_over(&settings.proxy.listeners, opened, view);
+        self.sockets.take_over(&settings.proxy.listeners, opened, &mut self.streams, view);
         for (listener, id) in settings.proxy.listeners.iter().zip(0..) {
             let was = before.proxy.listeners.get(usize::from(id));
             if was.is_some_and(|was| asks(was) && was.advertise != listener.advertise) {

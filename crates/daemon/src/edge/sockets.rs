@@ -1,17 +1,20 @@
-//! The signalling sockets: opened, tried again while they cannot be, read in
-//! batches and written in order.
+//! The signalling sockets: opened and tried again while they cannot be. Those
+//! for datagrams are read here in batches and written in order; what comes in
+//! at the others is [`net::Streams`]' affair.
 
 mod change;
 
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
+use std::net::SocketAddr;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use net::UdpListener;
 use net::transport::Readiness;
+use net::{Streams, UdpListener};
 use proxy::config::Listener;
-use wire::{ListenerId, Transmit};
+use wire::{ListenerId, Transmit, Transport};
 
+use crate::metrics::label::Label as _;
 use crate::view::View;
 
 pub(super) use change::Opened;
@@ -29,40 +32,74 @@ pub(super) struct Sockets {
 #[derive(Debug)]
 struct Socket {
     config: Listener,
-    open: Option<UdpListener>,
+    open: Open,
     said: bool,
+}
+
+/// Whether a socket is open.
+#[derive(Debug)]
+enum Open {
+    /// It is not, or not yet.
+    Not,
+    /// For datagrams.
+    Udp(Box<UdpListener>),
+    /// For connections; it lives elsewhere.
+    Stream,
+}
+
+impl Open {
+    /// Opens it.
+    fn new(id: ListenerId, transport: Transport, bind: SocketAddr, streams: &mut Streams) -> io::Result<Self> {
+        match transport {
+            Transport::Udp => UdpListener::bind(id, bind).map(|listener| Self::Udp(Box::new(listener))),
+            Transport::Tcp | Transport::Tls | Transport::Ws | Transport::Wss => {
+                streams.listen(id, transport, bind).map(|_bound| Self::Stream)
+            }
+        }
+    }
+
+    fn udp(&mut self) -> Option<&mut UdpListener> {
+        match self {
+            Self::Udp(listener) => Some(listener),
+            Self::Not | Self::Stream => None,
+        }
+    }
 }
 
 impl Sockets {
     /// None open yet; the first [`open`](Self::open) is due at once.
     pub(super) fn new(now: Instant, listeners: &[Listener]) -> Self {
-        let socket = |config: &Listener| Socket { config: config.clone(), open: None, said: false };
+        let socket = |config: &Listener| Socket { config: config.clone(), open: Open::Not, said: false };
         Self { all: listeners.iter().map(socket).collect(), retry: Some(now) }
     }
 
     /// Opens what is not open, if it is time; returns what was opened.
-    pub(super) fn open(&mut self, now: Instant, view: &View) -> Vec<ListenerId> {
+    pub(super) fn open(&mut self, now: Instant, streams: &mut Streams, view: &View) -> Vec<ListenerId> {
         let mut opened = Vec::new();
         if self.retry.is_none_or(|at| at > now) {
             return opened;
         }
         self.retry = None;
-        for (index, socket) in
-            self.all.iter_mut().enumerate().filter(|(_, socket)| socket.open.is_none() && !socket.config.retired)
-        {
-            let (Ok(index), bind) = (u16::try_from(index), socket.config.bind) else { break };
+        let wanted =
+            |socket: &Socket| matches!(socket.open, Open::Not) && socket.config.accepts && !socket.config.retired;
+        for (index, socket) in self.all.iter_mut().enumerate().filter(|(_, socket)| wanted(socket)) {
+            let (Ok(index), bind, transport) = (u16::try_from(index), socket.config.bind, socket.config.transport)
+            else {
+                break;
+            };
             let id = ListenerId(index);
-            match UdpListener::bind(id, bind) {
-                Ok(listener) => {
-                    tracing::info!(side = socket.config.side.as_str(), %bind, "listening on udp");
-                    socket.open = Some(listener);
+            match Open::new(id, transport, bind, streams) {
+                Ok(open) => {
+                    tracing::info!(side = socket.config.side.as_str(), %bind, "listening on {}", transport.label());
+                    socket.open = open;
                     view.listener(id, Ok(()));
                     opened.push(id);
                 }
                 Err(error) => {
-                    let mend = mend(error.kind(), bind.port());
+                    let mend = mend(error.kind(), transport, bind.port());
                     if !std::mem::replace(&mut socket.said, true) {
-                        tracing::error!(%bind, %error, "cannot listen; {mend}; tried again every 5 s");
+                        let transport = transport.label();
+                        tracing::error!(transport, %bind, %error, "cannot listen; {mend}; tried again every 5 s");
                     }
                     view.listener(id, Err(format!("{error}; {mend}")));
                     self.retry = Some(now + RETRY);
@@ -80,7 +117,7 @@ impl Sockets {
     /// Adds the sockets that have something to do to `ready`.
     pub(super) fn poll_ready(&self, cx: &mut Context<'_>, ready: &mut Vec<(usize, Readiness)>) {
         for (index, socket) in self.all.iter().enumerate() {
-            if let Some(listener) = &socket.open
+            if let Open::Udp(listener) = &socket.open
                 && let Poll::Ready(Ok(readiness)) = listener.poll_ready(cx)
             {
                 ready.push((index, readiness));
@@ -90,7 +127,7 @@ impl Sockets {
 
     /// The open socket at an index.
     pub(super) fn at(&mut self, index: usize) -> Option<&mut UdpListener> {
-        self.all.get_mut(index)?.open.as_mut()
+        self.all.get_mut(index)?.open.udp()
     }
 
     /// The open socket of a listener.
@@ -112,7 +149,7 @@ impl Sockets {
     /// Sends what is queued, as far as the kernel takes it; returns what failed.
     pub(super) fn send(&mut self) -> Vec<net::transport::SendFailure> {
         let mut failures = Vec::new();
-        for listener in self.all.iter_mut().filter_map(|socket| socket.open.as_mut()) {
+        for listener in self.all.iter_mut().filter_map(|socket| socket.open.udp()) {
             listener.try_send_batch();
             failures.extend(std::iter::from_fn(|| listener.poll_failure()));
         }
@@ -121,10 +158,11 @@ impl Sockets {
 }
 
 /// What to do about a socket that cannot be opened.
-fn mend(error: ErrorKind, port: u16) -> String {
+fn mend(error: ErrorKind, transport: Transport, port: u16) -> String {
     if error == ErrorKind::AddrInUse {
+        let kind = if transport.reliable() { "-tlpn" } else { "-ulpn" };
         format!(
-            "another program has this port (\"ss -ulpn sport = :{port}\" shows which): stop it, or write another listen"
+            "another program has this port (\"ss {kind} sport = :{port}\" shows which): stop it, or write another listen"
         )
     } else if error == ErrorKind::AddrNotAvailable {
         "this machine does not have this address now: wait for it, or write another listen".to_owned()

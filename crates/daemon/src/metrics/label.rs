@@ -3,11 +3,13 @@
 
 use media::Component;
 use nat::Side;
+use net::transport::Why;
 use proxy::config::Role;
 use proxy::question::{Answer, Kind as Question};
 use proxy::{Cause, DropReason, FailoverCause, MethodLabel, Oversize, UpstreamState};
 use registry::CallState;
 use registry::snapshot::Lost;
+use wire::Transport;
 use wire::sip::Status;
 
 /// An enum as a label.
@@ -34,6 +36,12 @@ macro_rules! label {
 
 label!(Side { Inner => "inner", Outer => "outer" });
 label!(Role { Office => "office", Border => "border", Standalone => "standalone" });
+label!(Transport { Udp => "udp", Tcp => "tcp", Tls => "tls", Ws => "ws", Wss => "wss" });
+label!(Why {
+    Ended => "ended", Lost => "lost", Asked => "asked", Unframed => "unframed", Slow => "slow", Silent => "silent",
+    Idle => "idle", Evicted => "evicted", Overflow => "overflow", Handshake => "handshake",
+    Unreachable => "unreachable",
+});
 label!(Component { Rtp => "rtp", Rtcp => "rtcp" });
 label!(CallState { Early => "early", Confirmed => "confirmed", Ending => "ending" });
 label!(MethodLabel {
@@ -131,6 +139,18 @@ label!(Datagram {
     StunOther => "stun_other", KeepAlive => "keep_alive", Truncated => "truncated",
 });
 
+/// What a connection brought.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum StreamInput {
+    /// A message.
+    Sip,
+    /// Keep-alives, answered.
+    KeepAlive,
+    /// The answer to a keep-alive of ours.
+    Pong,
+}
+label!(StreamInput { Sip => "sip", KeepAlive => "keep_alive", Pong => "pong" });
+
 /// How an advertised address was found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum FoundBy {
@@ -202,6 +222,9 @@ impl From<nat::discovery::Finding> for Finding {
         }
     }
 }
+
+/// The transports that have connections.
+pub(crate) const STREAMS: &[&str] = &["tcp", "tls", "ws", "wss"];
 
 /// The classes of responses (RFC 3261 §7.2).
 pub(crate) const CLASSES: &[&str] = &["1xx", "2xx", "3xx", "4xx", "5xx", "6xx", "other"];

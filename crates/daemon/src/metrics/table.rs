@@ -9,9 +9,11 @@ use proxy::{Cause, DropReason, FailoverCause, MethodLabel};
 use registry::CallState;
 use registry::snapshot::Lost;
 
+use net::transport::Why;
+
 use super::label::{
     BindingEvent, CLASSES, Datagram, Direction, FailoverTo, Finding, FoundBy, Kept, Label, Latch, Lookup, REFUSALS,
-    Reloaded, Truth,
+    Reloaded, STREAMS, StreamInput, Truth,
 };
 
 /// Names a series in code; its place in [`TABLE`].
@@ -36,6 +38,12 @@ pub(crate) enum Name {
     Refreshes,
     ContactsWithoutToken,
     Datagrams,
+    StreamInputs,
+    Connections,
+    ConnectionsStrangers,
+    ConnectionsOpened,
+    ConnectionsClosed,
+    AcceptFailures,
     SendFailures,
     Lookups,
     ListenersBound,
@@ -113,6 +121,7 @@ pub(crate) struct Series {
 
 const SIDE: (&str, Values) = ("side", Values::Of(<Side as Label>::VALUES));
 const DIRECTION: (&str, Values) = ("direction", Values::Of(<Direction as Label>::VALUES));
+const STREAM: (&str, Values) = ("transport", Values::Of(STREAMS));
 const METHOD: (&str, Values) = ("method", Values::Of(<MethodLabel as Label>::VALUES));
 const RANGE: (&str, Values) = ("range", Values::Given("the range of ports as configured, `first-last`"));
 
@@ -275,6 +284,56 @@ pub(crate) const TABLE: &[Series] = &[
         "datagrams",
         &[SIDE, ("kind", Values::Of(<Datagram as Label>::VALUES))],
         "Datagrams that came in on signalling sockets, by what they were taken for.",
+    ),
+    series(
+        Name::StreamInputs,
+        "siplatch_stream_inputs_total",
+        Kind::Counter,
+        "messages",
+        &[SIDE, STREAM, ("kind", Values::Of(<StreamInput as Label>::VALUES))],
+        "What came in on connections; keep-alives that came at once count as one.",
+    ),
+    series(
+        Name::Connections,
+        "siplatch_connections",
+        Kind::Gauge,
+        "connections",
+        &[SIDE, STREAM],
+        "Connections that are open, their handshakes done.",
+    ),
+    series(
+        Name::ConnectionsStrangers,
+        "siplatch_connections_strangers",
+        Kind::Gauge,
+        "connections",
+        &[],
+        "Connections of peers that have proven nothing, those in their handshake included.",
+    ),
+    series(
+        Name::ConnectionsOpened,
+        "siplatch_connections_opened_total",
+        Kind::Counter,
+        "connections",
+        &[SIDE, STREAM, DIRECTION],
+        "Connections that came about; `out` are those that siplatch opened.",
+    ),
+    series(
+        Name::ConnectionsClosed,
+        "siplatch_connections_closed_total",
+        Kind::Counter,
+        "connections",
+        &[SIDE, STREAM, ("reason", Values::Of(<Why as Label>::VALUES))],
+        "Connections that ended or did not come about. `evicted`: strangers that made room, an attack or a limit of \
+         open files that is too low; `slow`, `silent`: half-open or dripping ones; `overflow`: the peer did not take \
+         what was sent; `unreachable`: siplatch could not connect.",
+    ),
+    series(
+        Name::AcceptFailures,
+        "siplatch_accept_failures_total",
+        Kind::Counter,
+        "failures",
+        &[],
+        "Times that the system had no descriptor for a connection that came in. Should be 0: raise the limit of open files.",
     ),
     series(
         Name::SendFailures,

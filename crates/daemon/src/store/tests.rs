@@ -347,7 +347,7 @@ fn a_second_process_finds_what_the_first_one_left() {
     assert_eq!(store.poll_timeout(), Some(now + DELAY), "not yet");
     // A listener of a later configuration, which the next process does not have.
     listeners.push(Listener { bind: ([127, 0, 0, 1], 5080).into(), ..listeners[0].clone() });
-    registry.bind(Binding { flow: flow(1), ..inner(3, now + Duration::from_secs(60)) });
+    registry.bind(Binding { flow: flow(2), ..inner(3, now + Duration::from_secs(60)) });
     drain(&mut registry, &mut store, now);
     finish(store, &registry, &listeners);
     let mode = fs::metadata(dir.join("snapshot")).unwrap().permissions().mode();

@@ -184,7 +184,8 @@ impl View {
     }
 
     fn listeners_now(&self, config: &proxy::Config) -> Vec<Listener> {
-        let all = config.listeners.iter().enumerate().filter(|(_, listener)| !listener.retired);
+        let open = |listener: &proxy::config::Listener| listener.accepts && !listener.retired;
+        let all = config.listeners.iter().enumerate().filter(|(_, listener)| open(listener));
         all.map(|(index, listener)| {
             let row = u16::try_from(index).map(|id| self.listener_row(ListenerId(id))).unwrap_or_default();
             Listener {

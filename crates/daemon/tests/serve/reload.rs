@@ -96,7 +96,7 @@ fn a_call_outlives_a_reload_by_signal() {
     assert_eq!((name("alice"), name("bob")), ("reception".into(), "desk".into()), "{status}");
     assert_eq!(status["calls"][0]["state"], "confirmed", "{status}");
     assert_eq!(status["calls"][0]["phone"], "reception", "{status}");
-    assert_eq!(status["listeners"].as_array().map(Vec::len), Some(2), "{status}");
+    assert_eq!(status["listeners"].as_array().map(Vec::len), Some(4), "{status}");
     assert!(answers(more) && answers(sip));
     assert!(daemon.http("/healthz").contains("200 OK"));
     let page = daemon.http("/metrics");

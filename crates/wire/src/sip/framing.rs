@@ -43,12 +43,22 @@ pub fn frame(buffer: &[u8], limits: &Limits) -> Result<Frame, Malformed> {
         [b'\r' | b'\n', ..] => return Ok(Frame::KeepAlive { skip: 1, ping: false }),
         _ => {}
     }
+    Ok(match whole(buffer, limits)? {
+        Some(total) if total <= buffer.len() => Frame::Message(total),
+        Some(_) | None => Frame::Partial,
+    })
+}
+
+/// How many octets the message that `buffer` begins with has, its body
+/// included; `None` while its header has not ended. Whoever waits for a body
+/// asks once and counts, so that a sender of single octets costs little.
+pub fn whole(buffer: &[u8], limits: &Limits) -> Result<Option<usize>, Malformed> {
     let limit = limits.message_bytes.min(u32::MAX as usize);
     let too_large = Malformed { at: limit, what: "message too large" };
     let header = lex::before(buffer, limit);
     let mut lines = memchr_iter(b'\n', header);
     let Some(end) = lines.next() else {
-        return if buffer.len() < limit { Ok(Frame::Partial) } else { Err(too_large) };
+        return if buffer.len() < limit { Ok(None) } else { Err(too_large) };
     };
     let mut at = end + 1;
     let mut length = None;
@@ -57,14 +67,10 @@ pub fn frame(buffer: &[u8], limits: &Limits) -> Result<Frame, Malformed> {
         if matches!(line, [] | [b'\r']) {
             let missing = Malformed { at, what: "Content-Length missing" };
             let total = (end + 1).saturating_add(length.ok_or(missing)?);
-            return match total {
-                _ if total > limit => Err(too_large),
-                _ if total > buffer.len() => Ok(Frame::Partial),
-                _ => Ok(Frame::Message(total)),
-            };
+            return if total > limit { Err(too_large) } else { Ok(Some(total)) };
         }
         match buffer.get(end + 1) {
-            None => return Ok(Frame::Partial),
+            None => return Ok(None),
             Some(b' ' | b'\t') => continue,
             Some(_) => {}
         }
@@ -76,7 +82,7 @@ pub fn frame(buffer: &[u8], limits: &Limits) -> Result<Frame, Malformed> {
         }
         at = end + 1;
     }
-    if buffer.len() < limit { Ok(Frame::Partial) } else { Err(too_large) }
+    if buffer.len() < limit { Ok(None) } else { Err(too_large) }
 }
 
 #[cfg(test)]

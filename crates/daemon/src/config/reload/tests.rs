@@ -25,6 +25,13 @@ fn settings(text: &str) -> Settings {
     load(&sources, &machine).unwrap()
 }
 
+/// Without the TCP listeners that nobody wrote: the others are enough to count.
+fn udp(text: &str) -> Settings {
+    let mut settings = settings(text);
+    Arc::make_mut(&mut settings.proxy).listeners.retain(|listener| !listener.transport.reliable());
+    settings
+}
+
 fn places(settings: &Settings) -> Vec<(u16, bool)> {
     settings.proxy.listeners.iter().map(|listener| (listener.bind.port(), listener.retired)).collect()
 }
@@ -35,8 +42,8 @@ fn ids(ids: &[ListenerId]) -> Vec<u16> {
 
 #[test]
 fn listeners_keep_their_ids_and_no_id_is_used_twice() {
-    let before = settings(BEFORE);
-    let one = plan(&before, &settings(&BEFORE.replace("30:5060", "30:5064"))).unwrap();
+    let before = udp(BEFORE);
+    let one = plan(&before, &udp(&BEFORE.replace("30:5060", "30:5064"))).unwrap();
     assert_eq!(places(&one.settings), [(5060, false), (5060, true), (5062, false), (5064, false)]);
     assert_eq!((ids(&one.added), ids(&one.removed)), (vec![3], vec![1]));
     assert_eq!(
@@ -56,7 +63,7 @@ fn listeners_keep_their_ids_and_no_id_is_used_twice() {
 fn a_phones_own_listener_is_found_in_its_new_place() {
     let office = |ports: [u16; 2]| {
         let [side, own] = ports;
-        settings(&format!(
+        udp(&format!(
             "role = \"office\"\n[inner]\nlisten = [\"udp:192.168.1.2:5060\"]\n[outer]\nlisten = \
              [\"udp:192.168.1.2:{side}\"]\nadvertise = \"203.0.113.7\"\n[[upstream]]\nuri = \"sip:203.0.113.5\"\n\
              [[phone]]\nname = \"a\"\nuser = \"a\"\nouter_listen = \"udp:192.168.1.2:{own}\"\n"

@@ -7,17 +7,18 @@ use super::super::written;
 use super::Resolver;
 
 impl Resolver<'_> {
-    pub(super) fn upstreams(&mut self) -> Vec<Upstream> {
+    /// The next hops, and the key of each.
+    pub(super) fn upstreams(&mut self) -> (Vec<Upstream>, Vec<String>) {
         if self.role == Role::Standalone && !self.raw.upstream.is_empty() {
             let mend = "remove it, or write role = \"office\" or role = \"border\"";
             self.fault("upstream[0]", "standalone has no upstream", mend);
-            return Vec::new();
+            return (Vec::new(), Vec::new());
         }
         if self.role != Role::Standalone && self.raw.upstream.is_empty() {
             let whom = if self.role == Role::Office { "the provider" } else { "the core" };
             self.missing("", "upstream", format!("write [[upstream]] with uri = \"sip:…\", where {whom} is"));
         }
-        let mut upstreams: Vec<Upstream> = Vec::new();
+        let (mut upstreams, mut keys): (Vec<Upstream>, Vec<String>) = (Vec::new(), Vec::new());
         for (index, raw) in self.raw.upstream.iter().enumerate() {
             let path = format!("upstream[{index}]");
             let default_phone = raw.default_phone.as_ref().and_then(|name| self.default_phone(&path, name));
@@ -26,17 +27,18 @@ impl Resolver<'_> {
                 self.missing(&path, "uri", "write uri = \"sip:HOST\"");
                 continue;
             };
-            if let Some((host, port, transport)) = self.take(&format!("{path}.uri"), written::upstream(uri)) {
-                let (sips, comedia) = (false, raw.comedia.unwrap_or(false));
+            if let Some((host, port, transport, sips)) = self.take(&format!("{path}.uri"), written::upstream(uri)) {
+                let comedia = raw.comedia.unwrap_or(false);
                 let upstream = Upstream { host, port, transport, sips, domain, comedia, default_phone };
                 let same = |other: &Upstream| other.uri() == upstream.uri() && other.domain == upstream.domain;
                 if upstreams.iter().any(same) {
                     self.fault(format!("{path}.uri"), "this upstream is written twice", "keep one of the two");
                 }
                 upstreams.push(upstream);
+                keys.push(format!("{path}.uri"));
             }
         }
-        upstreams
+        (upstreams, keys)
     }
 
     /// The `[[phone]]` of a trunk without registration.

@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use media::PortRange;
 use nat::{Advertise, Network, Side};
 use proxy::config::{Listener, Role, Upstream};
+use wire::Transport;
 
 use super::Resolver;
 
@@ -15,6 +16,11 @@ impl Resolver<'_> {
             let (ip, port) = (listener.bind.ip(), listener.bind.port());
             for (earlier, earlier_key) in listeners[..index].iter().zip(keys) {
                 let other = earlier.bind.ip();
+                if !(listener.accepts && earlier.accepts)
+                    || listener.transport.reliable() != earlier.transport.reliable()
+                {
+                    continue;
+                }
                 let same = other == ip || other.is_unspecified() || ip.is_unspecified();
                 if earlier.bind.port() == port && same && other.is_ipv4() == ip.is_ipv4() {
                     let what = match other == ip {
@@ -27,15 +33,18 @@ impl Resolver<'_> {
                     break;
                 }
             }
-            if let Some(range) = ranges.iter().find(|range| (range.first..=range.last).contains(&port)) {
+            let udp = listener.transport == Transport::Udp;
+            if udp && let Some(range) = ranges.iter().find(|range| (range.first..=range.last).contains(&port)) {
                 let what = format!("port {port} lies inside the media ports {}-{}", range.first, range.last);
                 self.fault(key, what, "move the one or the other");
             }
         }
         let metrics = self.raw.metrics.listen.as_deref().and_then(|text| text.parse::<SocketAddr>().ok());
-        // TCP and UDP ports do not collide today; a udp: listener opens TCP too, once that is built.
         if let Some(metrics) = metrics
-            && let Some((_, key)) = listeners.iter().zip(keys).find(|(listener, _)| listener.bind == metrics)
+            && let Some((_, key)) = listeners
+                .iter()
+                .zip(keys)
+                .find(|(listener, _)| listener.transport.reliable() && listener.accepts && listener.bind == metrics)
         {
             let what = format!("{metrics} is also {key}");
             self.fault("metrics.listen", what, "give the metrics an address or port of their own");
@@ -53,7 +62,11 @@ impl Resolver<'_> {
         if self.role == Role::Standalone {
             return;
         }
-        for (listener, key) in listeners.iter().zip(keys).filter(|(listener, _)| listener.side == Side::Outer) {
+        for (index, (listener, key)) in listeners.iter().zip(keys).enumerate() {
+            // One that nobody wrote has the key of another, and its fault.
+            if listener.side != Side::Outer || !listener.accepts || keys[..index].contains(key) {
+                continue;
+            }
             let bind = listener.bind.ip();
             let (ip, key) = match listener.advertise {
                 Advertise::Listen if !bind.is_unspecified() => (bind, key.clone()),

@@ -3,67 +3,84 @@
 
 use std::io::ErrorKind;
 
-use net::UdpListener;
+use net::Streams;
 use proxy::config::Listener;
-use wire::{ListenerId, Transport};
+use wire::ListenerId;
 
-use super::{Socket, Sockets, mend};
+use super::{Open, Socket, Sockets, mend};
+use crate::metrics::label::Label as _;
 use crate::view::View;
 
-/// Sockets that were opened and serve nobody yet; closed when dropped.
+/// Sockets that were opened and whose listeners nobody knows yet.
 #[derive(Debug, Default)]
-pub(in crate::edge) struct Opened(Vec<(ListenerId, UdpListener)>);
+pub(in crate::edge) struct Opened(Vec<(ListenerId, Open)>);
 
 impl Opened {
-    /// Opens the listeners that were added; or says why one cannot be.
-    pub(in crate::edge) fn all(listeners: &[Listener], added: &[ListenerId]) -> Result<Self, String> {
+    /// Opens the listeners that were added; or says why one cannot be, and closes the others again.
+    pub(in crate::edge) fn all(
+        listeners: &[Listener],
+        added: &[ListenerId],
+        streams: &mut Streams,
+    ) -> Result<Self, String> {
         let mut opened = Self::default();
         for id in added {
-            let Some(listener) = listeners.get(usize::from(id.0)) else { continue };
-            let (bind, transport) = (listener.bind, listener.transport.via().to_ascii_lowercase());
-            if listener.transport != Transport::Udp {
-                return Err(format!(
-                    "refused: listener {transport} {bind} cannot be added while siplatch runs\n  mend: restart siplatch\n"
-                ));
+            let Some(listener) = listeners.get(usize::from(id.0)).filter(|listener| listener.accepts) else { continue };
+            match Open::new(*id, listener.transport, listener.bind, streams) {
+                Ok(socket) => opened.0.push((*id, socket)),
+                Err(error) => {
+                    for (id, _) in opened.0 {
+                        streams.unlisten(id);
+                    }
+                    return Err(refused(listeners, *id, listener, &error));
+                }
             }
-            let socket = UdpListener::bind(*id, bind).map_err(|error| {
-                let ours = |(other, at): (&Listener, u16)| {
-                    let wild = other.bind.ip().is_unspecified() || bind.ip().is_unspecified();
-                    at != id.0 && wild && other.transport == listener.transport && other.bind.port() == bind.port()
-                };
-                let mend = if error.kind() == ErrorKind::AddrInUse && listeners.iter().zip(0..).any(ours) {
-                    "siplatch itself has this port, at another address: restart it, or write another port".to_owned()
-                } else {
-                    mend(error.kind(), bind.port())
-                };
-                format!("refused: siplatch cannot listen on {transport} {bind}: {error}\n  mend: {mend}\n")
-            })?;
-            opened.0.push((*id, socket));
         }
         Ok(opened)
     }
 }
 
+fn refused(listeners: &[Listener], id: ListenerId, listener: &Listener, error: &std::io::Error) -> String {
+    let (bind, transport) = (listener.bind, listener.transport);
+    let ours = |(other, at): (&Listener, u16)| {
+        let wild = other.bind.ip().is_unspecified() || bind.ip().is_unspecified();
+        let kind = other.transport.reliable() == transport.reliable();
+        at != id.0 && wild && kind && other.bind.port() == bind.port()
+    };
+    let mend = if error.kind() == ErrorKind::AddrInUse && listeners.iter().zip(0..).any(ours) {
+        "siplatch itself has this port, at another address: restart it, or write another port".to_owned()
+    } else {
+        mend(error.kind(), transport, bind.port())
+    };
+    format!("refused: siplatch cannot listen on {} {bind}: {error}\n  mend: {mend}\n", transport.label())
+}
+
 impl Sockets {
     /// Takes the sockets over and closes those of retired listeners. One that
     /// stays is not touched, open or not.
-    pub(in crate::edge) fn take_over(&mut self, listeners: &[Listener], opened: Opened, view: &View) {
-        for (index, config) in listeners.iter().enumerate() {
-            match self.all.get_mut(index) {
+    pub(in crate::edge) fn take_over(
+        &mut self,
+        listeners: &[Listener],
+        opened: Opened,
+        streams: &mut Streams,
+        view: &View,
+    ) {
+        for (config, id) in listeners.iter().zip(0..) {
+            match self.all.get_mut(usize::from(id)) {
                 Some(socket) => {
                     if config.retired && !socket.config.retired {
                         tracing::info!(bind = %config.bind, "no longer listening");
-                        socket.open = None;
+                        socket.open = Open::Not;
+                        streams.unlisten(ListenerId(id));
                     }
                     socket.config = config.clone();
                 }
-                None => self.all.push(Socket { config: config.clone(), open: None, said: false }),
+                None => self.all.push(Socket { config: config.clone(), open: Open::Not, said: false }),
             }
         }
-        for (id, listener) in opened.0 {
+        for (id, open) in opened.0 {
             if let Some(socket) = self.all.get_mut(usize::from(id.0)) {
                 tracing::info!(side = socket.config.side.as_str(), bind = %socket.config.bind, "listening");
-                socket.open = Some(listener);
+                socket.open = open;
                 view.listener(id, Ok(()));
             }
         }
