@@ -309,6 +309,10 @@ impl<B: FnOnce()> Edge<B> {
                     Datagram::Sip
                 }
                 Signalling::Stun => match wire::stun::kind(bytes) {
+                    Kind::Response if self.proxy.asked_stun(flow, bytes) => {
+                        self.proxy.handle_input(now, Input::Stun { flow, bytes });
+                        Datagram::StunAnswer
+                    }
                     Kind::Response => {
                         self.stun.received(now, flow.listener, flow.remote, bytes);
                         Datagram::StunAnswer
@@ -411,6 +415,10 @@ impl<B: FnOnce()> Edge<B> {
                 if let Err(transmit) = queued {
                     self.unsent(transmit.flow);
                 }
+            }
+            Output::KeepAlive(transmit) => {
+                // One that does not leave is sent again.
+                let _ = self.sockets.queue(transmit);
             }
             Output::Connect { flow, name, within } => self.streams.connect(flow, name, within),
             Output::Close { flow } => self.streams.close(flow),

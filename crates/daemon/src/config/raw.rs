@@ -218,9 +218,11 @@ section! {
         address: String = r#""192.168.1.11""#,
         /// Selector: its +sip.instance (RFC 5626).
         instance: String = r#""urn:uuid:00000000-0000-1000-8000-000a95a0e128""#,
-        /// Its password at the provider. Comes later. Default: none.
+        /// Its password at the provider (office). When our public address changes, the phone is registered
+        /// again in its place within two seconds; without it, at its next refresh, half a minute later at
+        /// most. Shown to the provider only, as a digest. Default: none.
         password: Secret = r#""…""#,
-        /// The realm that the password is for. Comes later. Default: the one that accepted its REGISTER.
+        /// The realm that the password is for; no other is answered. Default: the one that accepted its REGISTER.
         realm: String = r#""provider.example""#,
         /// A signalling socket of its own toward the provider (office). Default: those of [outer].
         outer_listen: String = r#""udp:192.168.1.2:5070""#,

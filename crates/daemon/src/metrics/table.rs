@@ -36,6 +36,7 @@ pub(crate) enum Name {
     Retransmissions,
     Timeouts,
     Refreshes,
+    Renewals,
     ContactsWithoutToken,
     Datagrams,
     StreamInputs,
@@ -268,6 +269,15 @@ pub(crate) const TABLE: &[Series] = &[
         "requests",
         &[("absorbed", Values::Of(<Truth as Label>::VALUES))],
         "REGISTER requests for the upstream; `absorbed`: it changed nothing and was answered here, in the upstream's place.",
+    ),
+    series(
+        Name::Renewals,
+        "siplatch_renewals_total",
+        Kind::Counter,
+        "requests",
+        &[("outcome", Values::Of(<proxy::Renewed as Label>::VALUES))],
+        "Phones that were registered again in their place because our public address had changed. Refused: is their \
+         password right?",
     ),
     series(
         Name::ContactsWithoutToken,
