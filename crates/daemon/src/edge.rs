@@ -155,6 +155,7 @@ pub(crate) async fn run(shared: Arc<Shared>, begin: Begin, begun: impl FnOnce())
         shared: Arc::clone(&shared),
         settings: Arc::clone(settings),
     };
+    edge.admit();
     edge.drain(now);
     edge.turn().await?;
     edge.relay.stop();
@@ -301,6 +302,15 @@ impl<B: FnOnce()> Edge<B> {
             let Some(listener) = self.sockets.at(index) else { return };
             let Some(datagram) = listener.datagram(at) else { return };
             let (flow, bytes) = (datagram.flow, datagram.bytes);
+            let side = self.settings.proxy.side(flow.listener);
+            // Before anything else: whoever is shut out costs a look at its address.
+            let admitted = self.settings.access.admits(side, flow.remote.ip())
+                || self.stun.is_server(flow.remote)
+                || self.proxy.expects(flow);
+            if !admitted {
+                self.shared.metrics.count(Name::Datagrams, &[side.label(), Datagram::Denied.label()]);
+                continue;
+            }
             let kind = match demux::signalling(bytes) {
                 _ if datagram.truncated => Datagram::Truncated,
                 Signalling::KeepAlive => Datagram::KeepAlive,
@@ -329,7 +339,6 @@ impl<B: FnOnce()> Edge<B> {
                     Kind::Other => Datagram::StunOther,
                 },
             };
-            let side = self.settings.proxy.side(flow.listener);
             self.shared.metrics.count(Name::Datagrams, &[side.label(), kind.label()]);
             self.drain(now);
         }

@@ -153,6 +153,11 @@ section! {
         /// this side. Required where advertise is "stun" or "stun-address"; two are better
         /// than one, because a wrong answer then shows. Default: none.
         stun_servers: Vec<String> = r#"[]"#,
+        /// Who may speak to us on this side: addresses and prefixes. Messages of all others are dropped
+        /// unread, and their connections closed; upstreams and STUN servers need not be written. A
+        /// [[network]] with an access goes before. Media is not meant: that is the latch's business.
+        /// Default: everybody.
+        allow: Vec<String> = r#"[]"#,
         /// This side's network is trusted: sips: may use it in the clear. Comes later with TLS.
         /// Default: false.
         secure: bool = "false",
@@ -192,6 +197,10 @@ section! {
         /// What is advertised toward them, as in [inner]. A private address is accepted toward
         /// the prefixes that have a [[network]]. Default: as their side does.
         advertise: String = r#""listen""#,
+        /// "deny": whoever is here may not speak to us at all, and nothing of what comes is read; the other
+        /// keys do not go with it. "allow": it may, even where a shorter prefix or the side's allow
+        /// list says otherwise. Default: as the side's allow list says.
+        access: String = r#""allow""#,
         /// "relay", or "signalling-only" (comes later). Default: "relay".
         media: String = r#""relay""#,
         /// Media may come from any address inside (the NAT pool of a carrier). Whoever sends from

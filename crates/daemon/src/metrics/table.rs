@@ -45,6 +45,7 @@ pub(crate) enum Name {
     ConnectionsOpened,
     ConnectionsClosed,
     AcceptFailures,
+    ConnectionsDenied,
     SendFailures,
     Lookups,
     ListenersBound,
@@ -344,6 +345,14 @@ pub(crate) const TABLE: &[Series] = &[
         "failures",
         &[],
         "Times that the system had no descriptor for a connection that came in. Should be 0: raise the limit of open files.",
+    ),
+    series(
+        Name::ConnectionsDenied,
+        "siplatch_connections_denied_total",
+        Kind::Counter,
+        "connections",
+        &[SIDE],
+        "Connections of those who may not speak to us (allow, [[network]] access), closed before anything was read.",
     ),
     series(
         Name::SendFailures,
