@@ -156,6 +156,9 @@ pub(crate) async fn run(shared: Arc<Shared>, begin: Begin, begun: impl FnOnce())
         settings: Arc::clone(settings),
     };
     edge.admit();
+    if let Some(certificates) = &settings.certificates {
+        edge.streams.set_tls(Arc::clone(certificates));
+    }
     edge.drain(now);
     edge.turn().await?;
     edge.relay.stop();
