@@ -23,6 +23,7 @@ use crate::holdings::Holdings;
 use crate::keepalive::Ping;
 use crate::ledger::Ledger;
 use crate::locate::Cache;
+use crate::renew::Renewals;
 use crate::request::attempts::Attempts;
 use crate::request::refusals::Refusals;
 use crate::rewrite::Own;
@@ -68,6 +69,7 @@ pub struct Proxy {
     pub(crate) parked: BTreeSet<Id>,
     pub(crate) names: Cache,
     pub(crate) upstreams: Upstreams,
+    pub(crate) renewals: Renewals,
     pub(crate) timers: Timers,
     pub(crate) timed: Timed,
     pub(crate) seen: Vec<Seen>,
@@ -112,6 +114,7 @@ impl Proxy {
             parked: BTreeSet::new(),
             names: Cache::default(),
             upstreams: Upstreams::default(),
+            renewals: Renewals::default(),
             timers: Timers::default(),
             timed: Timed::default(),
             seen: vec![Seen::default(); config.listeners.len()],
@@ -147,6 +150,7 @@ impl Proxy {
                 self.silences.heard(now, flow);
                 self.pong(now, flow);
             }
+            Input::Stun { flow, bytes } => self.stun_answer(now, flow, bytes),
             Input::Ports(event) => {
                 self.offers.handle_ports(event);
                 self.resume(now);
@@ -171,6 +175,8 @@ impl Proxy {
                 Timer::Upstream(listener) => self.upstream_due(now, listener),
                 Timer::Connection(id) => self.connection_due(now, id),
                 Timer::Silence(id) => self.silence_due(now, id),
+                Timer::Renewal => self.renewal_due(now),
+                Timer::Stun(key) => self.stun_due(now, key),
                 Timer::Locate => self.locate_due(now),
             }
             self.settle(now);

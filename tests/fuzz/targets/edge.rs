@@ -267,7 +267,7 @@ impl Edge {
                 Output::Changed(Change::Put(Record::Binding(binding))) => self.recipients.bound(binding.flow),
                 Output::Changed(_) | Output::Observed(_) => {}
                 Output::Connect { flow, .. } => panic!("no stream is configured: {flow:?}"),
-                Output::Close { .. } | Output::Proven { .. } | Output::Traced(_) => {}
+                Output::KeepAlive(_) | Output::Close { .. } | Output::Proven { .. } | Output::Traced(_) => {}
             }
         }
     }

@@ -140,6 +140,7 @@ impl Metrics {
             }
             Observed::PhoneGone { aor: _ } => self.count(Name::RegistrationsTotal, &[BindingEvent::Gone.label()]),
             Observed::Refresh { absorbed } => self.count(Name::Refreshes, &[Truth::from(*absorbed).label()]),
+            Observed::Renewed { outcome } => self.count(Name::Renewals, &[outcome.label()]),
             Observed::ContactWithoutToken { found } => {
                 self.count(Name::ContactsWithoutToken, &[Truth::from(*found).label()]);
             }

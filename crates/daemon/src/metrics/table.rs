@@ -39,6 +39,7 @@ pub(crate) enum Name {
     Retransmissions,
     Timeouts,
     Refreshes,
+    Renewals,
     ContactsWithoutToken,
     Datagrams,
     StreamInputs,
@@ -47,6 +48,7 @@ pub(crate) enum Name {
     ConnectionsOpened,
     ConnectionsClosed,
     AcceptFailures,
+    ConnectionsDenied,
     SendFailures,
     Lookups,
     ListenersBound,
@@ -297,6 +299,15 @@ pub(crate) const TABLE: &[Series] = &[
         "REGISTER requests for the upstream; `absorbed`: it changed nothing and was answered here, in the upstream's place.",
     ),
     series(
+        Name::Renewals,
+        "siplatch_renewals_total",
+        Kind::Counter,
+        "requests",
+        &[("outcome", Values::Of(<proxy::Renewed as Label>::VALUES))],
+        "Phones that were registered again in their place because our public address had changed. Refused: is their \
+         password right?",
+    ),
+    series(
         Name::ContactsWithoutToken,
         "siplatch_contacts_without_token_total",
         Kind::Counter,
@@ -361,6 +372,14 @@ pub(crate) const TABLE: &[Series] = &[
         "failures",
         &[],
         "Times that the system had no descriptor for a connection that came in. Should be 0: raise the limit of open files.",
+    ),
+    series(
+        Name::ConnectionsDenied,
+        "siplatch_connections_denied_total",
+        Kind::Counter,
+        "connections",
+        &[SIDE],
+        "Connections of those who may not speak to us (allow, [[network]] access), closed before anything was read.",
     ),
     series(
         Name::SendFailures,

@@ -13,6 +13,7 @@ use crate::holdings::Holder;
 use crate::late::Abandoned;
 use crate::locate::Way;
 use crate::register::Registration;
+use crate::renew::Renewing;
 use crate::request::Target;
 use crate::request::route::Routed;
 
@@ -30,6 +31,8 @@ pub(crate) enum Purpose {
     Pass,
     /// REGISTER through us.
     Register(Box<Registration>),
+    /// REGISTER of ours in a phone's place.
+    Renew(Box<Renewing>),
     /// It creates a dialog.
     Create(PassId),
     /// It belongs to a dialog: from one leg to another (0 is the caller, n the n-th callee).
@@ -49,9 +52,13 @@ impl Purpose {
     pub(crate) fn pass(&self) -> Option<PassId> {
         match self {
             Self::Create(pass) | Self::Within { pass, .. } => Some(*pass),
-            Self::Pass | Self::Register(_) | Self::Ping(_) | Self::PingUpstream { .. } | Self::AskTcp | Self::Bye => {
-                None
-            }
+            Self::Pass
+            | Self::Register(_)
+            | Self::Renew(_)
+            | Self::Ping(_)
+            | Self::PingUpstream { .. }
+            | Self::AskTcp
+            | Self::Bye => None,
         }
     }
 }
