@@ -28,9 +28,11 @@ mod rng;
 mod run;
 mod scenario;
 mod sip;
+mod stack;
 mod stats;
 mod stun;
 mod transaction;
+mod verdict;
 mod world;
 
-pub use run::{Report, many, seed, written};
+pub use run::{Many, Report, many, seed, written};
