@@ -52,6 +52,7 @@ pub(crate) fn judge(scene: &Scene, score: &Score) -> (Outcome, Option<String>) {
     let mut outcome = figures(scene);
     outcome.transactions = score.started;
     outcome.wrong = score.wrong.len() as u64;
+    outcome.disturbed = score.disturbed;
     let mut failed = None;
     let phones: Vec<&Phone> = scene.world.phones().collect();
     for plan in &scene.script.plans {

@@ -187,12 +187,7 @@ pub fn many(first: u64, seeds: u64, foul: bool) -> Many {
     Many { summary, broken, right: outcome.right() }
 }
 
-fn summary(
-    seeds: u64,
-    outcome: &Outcome,
-    (broken, wrong): (&[Report], &[(u64, String)]),
-    wall: Duration,
-) -> String {
+fn summary(seeds: u64, outcome: &Outcome, (broken, wrong): (&[Report], &[(u64, String)]), wall: Duration) -> String {
     let mut text = outcome.text(seeds as usize, wall);
     for (seed, wrong) in wrong.iter().take(20) {
         let _ = writeln!(text, "sim:   seed {seed}: {wrong}");

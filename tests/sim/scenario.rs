@@ -46,9 +46,7 @@ impl Weather {
                 jitter: rng.millis(0, 40),
                 ..fair
             },
-            Self::Foul => {
-                Link { loss: 50, duplicate: 50, reorder: 100, jitter: Duration::from_millis(50), ..fair }
-            }
+            Self::Foul => Link { loss: 50, duplicate: 50, reorder: 100, jitter: Duration::from_millis(50), ..fair },
             Self::Slow => Link::ideal(rng.millis(280, 420)),
             Self::Echoing => Link { duplicate: 330, ..fair },
         }

@@ -40,10 +40,20 @@ fn rounds(transport: Transport) -> u8 {
 /// What a node gets to know of its connections.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Event {
-    Opened { pair: Pair, transport: Transport, ours: bool },
-    Said { pair: Pair, transport: Transport, bytes: Vec<u8> },
+    Opened {
+        pair: Pair,
+        transport: Transport,
+        ours: bool,
+    },
+    Said {
+        pair: Pair,
+        transport: Transport,
+        bytes: Vec<u8>,
+    },
     /// Or it did not come about.
-    Ended { pair: Pair },
+    Ended {
+        pair: Pair,
+    },
 }
 
 #[derive(Debug)]
@@ -71,12 +81,7 @@ pub(crate) struct Stack {
 
 impl Default for Stack {
     fn default() -> Self {
-        Self {
-            connections: BTreeMap::new(),
-            listens: BTreeMap::new(),
-            aliases: BTreeMap::new(),
-            next_port: FIRST_PORT,
-        }
+        Self { connections: BTreeMap::new(), listens: BTreeMap::new(), aliases: BTreeMap::new(), next_port: FIRST_PORT }
     }
 }
 

@@ -94,6 +94,8 @@ pub(crate) struct Outcome {
     /// Client transactions of phones and core, and those that did not end as they should.
     pub(crate) transactions: u64,
     pub(crate) wrong: u64,
+    /// Without the planned answer because the script stood in the way.
+    pub(crate) disturbed: u64,
     /// Phones and cores by transport, as siplatch speaks with them.
     pub(crate) phones: [u64; 5],
     pub(crate) upstreams: [u64; 5],
@@ -115,7 +117,7 @@ impl Outcome {
             ($($field:ident)*) => { $(self.$field += other.$field;)* };
         }
         sum!(steps datagrams calls completed audible early cancelled rejected held informed vanished failed rebinds
-            retransmissions attack_packets attack_answers lost filtered idle_calls surplus exhausted transactions wrong
+            retransmissions attack_packets attack_answers lost filtered idle_calls surplus exhausted transactions wrong disturbed
             streamed crossed hangs reopened);
         for (sum, count) in self.phones.iter_mut().zip(other.phones) {
             *sum += count;
@@ -146,7 +148,8 @@ impl Outcome {
              sim:             completed calls: {} with a stream, {} crossed; {} of 25 pairs of phones, {} of 15 of phone \
              and core\n\
              sim:             connections: {} ended by the script, {} of phones ended in all\n\
-             sim: transactions {} of phones and cores, {} did not end as they should: {:.3} % did\n",
+             sim: transactions {} of phones and cores: {} with the planned answer, {} whose way the script had broken,\n\
+             sim:             {} did not end as they should: {:.3} % did\n",
             self.streamed,
             self.crossed,
             self.kinds.count_ones(),
@@ -154,6 +157,8 @@ impl Outcome {
             self.hangs,
             self.reopened,
             self.transactions,
+            self.transactions - self.wrong - self.disturbed,
+            self.disturbed,
             self.wrong,
             self.right(),
         )

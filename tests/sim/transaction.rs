@@ -140,13 +140,7 @@ fn sent_by(msg: &Msg) -> String {
 
 impl Transactions {
     /// Sends a request that carries our Via on top.
-    pub(crate) fn request(
-        &mut self,
-        now: Time,
-        msg: Msg,
-        way: Way,
-        out: &mut Vec<Packet>,
-    ) -> ClientId {
+    pub(crate) fn request(&mut self, now: Time, msg: Msg, way: Way, out: &mut Vec<Packet>) -> ClientId {
         let id = ClientId(self.next);
         self.next += 1;
         let packet = way.packet(msg.bytes());
@@ -191,7 +185,9 @@ impl Transactions {
     pub(crate) fn cut(&mut self, now: Time, to: &[SocketAddr], repeats: bool, out: &mut Vec<Packet>) -> Vec<Event> {
         let pending = |c: &Client| matches!(c.state, State::Trying | State::Proceeding);
         let hit = |c: &Client| c.packet.transport().reliable() && pending(c) && to.contains(&c.packet.to);
-        let kept = |c: &Client| repeats && c.request.method() != "REGISTER";
+        // RFC 3261 §17.2.3: later than that, the other end has forgotten the first copy.
+        let young = |c: &Client| self.records.get(c.record).is_some_and(|r| r.started + LONG > now);
+        let kept = |c: &Client| repeats && c.request.method() != "REGISTER" && young(c);
         out.extend(self.clients.iter().filter(|c| hit(c) && kept(c)).map(|c| c.packet.clone()));
         let failed: Vec<(ClientId, usize)> =
             self.clients.iter().filter(|c| hit(c) && !kept(c)).map(|c| (c.id, c.record)).collect();

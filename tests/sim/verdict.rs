@@ -23,6 +23,8 @@ use crate::world::Node;
 #[derive(Debug, Default)]
 pub(crate) struct Score {
     pub(crate) started: u64,
+    /// Without the answer that was planned, because the script stood in the way.
+    pub(crate) disturbed: u64,
     pub(crate) wrong: Vec<String>,
 }
 
@@ -33,6 +35,10 @@ pub(crate) fn score(scene: &Scene) -> Score {
     let mut calls: BTreeMap<&str, Vec<&CallLog>> = BTreeMap::new();
     for log in phones.iter().flat_map(|phone| &phone.log) {
         calls.entry(&log.call_id).or_default().push(log);
+    }
+    // A run that was broken off says nothing of what was to come.
+    if !scene.world.watch.holds() {
+        return score;
     }
     let court = Court { scene, phones: &phones, calls };
     for phone in &phones {
@@ -64,7 +70,11 @@ impl Court<'_> {
             return;
         }
         score.started += 1;
-        if self.right(phone, record) {
+        if self.planned(phone, record) {
+            return;
+        }
+        if self.disturbed(phone, self.plan(record), record.started, self.until(record)) {
+            score.disturbed += 1;
             return;
         }
         let Record { method, uri, call_id, inside, transport, started, ended, result } = record;
@@ -76,26 +86,31 @@ impl Court<'_> {
         ));
     }
 
-    fn right(&self, phone: Option<&Phone>, record: &Record) -> bool {
-        let logs = self.calls.get(record.call_id.as_str()).map(Vec::as_slice).unwrap_or_default();
-        let plan = logs.first().map(|log| &self.scene.script.plans[log.plan]);
-        let until = if record.result == Result::Open { self.scene.world.now } else { record.ended };
-        let status = match record.result {
-            Result::Final(status) => status,
-            Result::Open | Result::TimedOut | Result::Cut => {
-                return self.disturbed(phone, plan, record.started, until);
-            }
-        };
-        let over = logs.iter().any(|log| log.ended.is_some_and(|(at, _)| at <= until));
-        let fine = match (record.method.as_str(), record.inside, status) {
+    fn logs(&self, record: &Record) -> &[&CallLog] {
+        self.calls.get(record.call_id.as_str()).map(Vec::as_slice).unwrap_or_default()
+    }
+
+    fn plan(&self, record: &Record) -> Option<&CallPlan> {
+        self.logs(record).first().map(|log| &self.scene.script.plans[log.plan])
+    }
+
+    fn until(&self, record: &Record) -> Time {
+        if record.result == Result::Open { self.scene.world.now } else { record.ended }
+    }
+
+    /// The final response fits the plan.
+    fn planned(&self, phone: Option<&Phone>, record: &Record) -> bool {
+        let Result::Final(status) = record.result else { return false };
+        let plan = self.plan(record);
+        let over = self.logs(record).iter().any(|log| log.ended.is_some_and(|(at, _)| at <= record.ended));
+        match (record.method.as_str(), record.inside, status) {
             (_, _, 401 | 407) => phone.is_some_and(|phone| phone.profile.password.is_some()),
             ("REGISTER", ..) => status == 200 || status == 503 && self.unmapped(record.started),
             ("INVITE", false, _) => plan.is_some_and(|plan| self.answers(plan, status)),
             ("INVITE", true, _) => matches!(status, 200 | 491) || over && status == 481,
             ("CANCEL" | "BYE", ..) => matches!(status, 200 | 481),
             _ => status == 200 || over && status == 481,
-        };
-        fine || self.disturbed(phone, plan, record.started, until)
+        }
     }
 
     /// An office does not know its public address before STUN has answered.
@@ -112,7 +127,10 @@ impl Court<'_> {
             Answer::Never => false,
         };
         let scarce = self.scene.script.tight && matches!(status, 480 | 486 | 500 | 503);
-        wanted(plan.answer) || forked && wanted(plan.twin) || scarce || status == 487 && (plan.cancel.is_some() || forked)
+        wanted(plan.answer)
+            || forked && wanted(plan.twin)
+            || scarce
+            || status == 487 && (plan.cancel.is_some() || forked)
     }
 
     fn is_twin(&self, phone: &Phone, plan: &CallPlan) -> bool {
@@ -127,7 +145,8 @@ impl Court<'_> {
         let involved: Vec<usize> = phone.map(|phone| phone.me).into_iter().chain(ends).chain(twins).collect();
         let of = |me: &usize| self.phones.iter().find(|p| p.me == *me);
         let vanished = |me: &usize| {
-            let gone = of(me).and_then(|p| p.log.iter().find(|log| log.ended.is_some_and(|(_, how)| how == Ended::Vanished)));
+            let gone =
+                of(me).and_then(|p| p.log.iter().find(|log| log.ended.is_some_and(|(_, how)| how == Ended::Vanished)));
             gone.and_then(|log| log.ended).is_some_and(|(at, _)| at <= until)
         };
         let stopped = self.scene.script.stop.is_some_and(|at| at <= until + LONG);

@@ -103,7 +103,9 @@ impl Connections {
         let brought = self.brought.get(&(msg.branch().to_owned(), msg.method().to_owned()))?;
         let there = brought.iter().any(|at| self.open.contains_key(at));
         let astray = there && !brought.contains(&id(flow));
-        astray.then(|| format!("{} to {} over connection {}, not over {brought:?}", msg.start, flow.remote, flow.connection))
+        astray.then(|| {
+            format!("{} to {} over connection {}, not over {brought:?}", msg.start, flow.remote, flow.connection)
+        })
     }
 
     fn asks(&self, truth: &Truth, flow: Flow, msg: &Msg) -> Option<String> {

@@ -202,7 +202,11 @@ impl Stage {
 }
 
 fn streams(side: Side, ip: IpAddr, transports: &[Transport]) -> impl Iterator<Item = Listener> {
-    let at = move |transport: &Transport| Listener { transport: *transport, bind: door(ip, *transport), ..listener(side, ip, 0) };
+    let at = move |transport: &Transport| Listener {
+        transport: *transport,
+        bind: door(ip, *transport),
+        ..listener(side, ip, 0)
+    };
     transports.iter().map(at)
 }
 

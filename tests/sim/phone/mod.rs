@@ -7,10 +7,10 @@
 mod call;
 mod callee;
 mod caller;
+mod connection;
 mod dialog;
 pub(crate) mod digest;
 mod media;
-mod connection;
 mod register;
 mod reinvite;
 pub(crate) mod sdp;
