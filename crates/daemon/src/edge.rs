@@ -103,6 +103,8 @@ struct Edge<B> {
     sockets: Sockets,
     streams: Streams,
     census: Census,
+    /// Requests in progress and their octets, as last told.
+    requests: (usize, usize),
     stun: Stun,
     relay: Relay,
     store: Store,
@@ -138,6 +140,7 @@ pub(crate) async fn run(shared: Arc<Shared>, begin: Begin, begun: impl FnOnce())
         sockets: Sockets::new(now, &settings.proxy.listeners),
         streams: Streams::new(streams::settings(&settings.proxy, begin.descriptors))?,
         census: Census::default(),
+        requests: (0, 0),
         stun: Stun::new(now, settings, entropy::seed)?,
         relay: Relay::start(settings, begin.descriptors, &shared.view)?,
         store: begin.store,
@@ -155,6 +158,9 @@ pub(crate) async fn run(shared: Arc<Shared>, begin: Begin, begun: impl FnOnce())
         shared: Arc::clone(&shared),
         settings: Arc::clone(settings),
     };
+    if let Some(certificates) = &settings.certificates {
+        edge.streams.set_tls(Arc::clone(certificates));
+    }
     edge.drain(now);
     edge.turn().await?;
     edge.relay.stop();

@@ -57,7 +57,10 @@ impl<B: FnOnce()> Edge<B> {
                 self.count_stream(flow, StreamInput::Sip);
                 self.proxy.handle_input(now, Input::Received { flow, bytes: &bytes });
             }
-            Event::KeepAlive { flow } => self.count_stream(flow, StreamInput::KeepAlive),
+            Event::KeepAlive { flow } => {
+                self.count_stream(flow, StreamInput::KeepAlive);
+                self.proxy.handle_input(now, Input::KeepAlive { flow });
+            }
             Event::Pong { flow } => {
                 self.count_stream(flow, StreamInput::Pong);
                 self.proxy.handle_input(now, Input::Pong { flow });
@@ -84,8 +87,16 @@ impl<B: FnOnce()> Edge<B> {
         (self.settings.proxy.side(flow.listener).label(), flow.transport.label())
     }
 
-    /// Brings the gauges of connections up to date.
+    /// Brings the gauges of connections and of requests in progress up to date.
     pub(super) fn census(&mut self) {
+        let requests = self.proxy.requests();
+        if self.requests != requests {
+            self.requests = requests;
+            #[expect(clippy::cast_precision_loss, reason = "Prometheus counts in f64")]
+            let [count, octets] = [requests.0, requests.1].map(|n| n as f64);
+            self.shared.metrics.set(Name::Transactions, &[], count);
+            self.shared.metrics.set(Name::TransactionOctets, &[], octets);
+        }
         let census = self.streams.census();
         if self.census != census {
             self.census = census;
