@@ -347,8 +347,7 @@ impl Transactions {
         for (_, record) in &dead {
             self.end(now, *record, Result::TimedOut);
         }
-        let events = dead.into_iter().map(|(client, _)| Event::Timeout { client }).collect();
-        events
+        dead.into_iter().map(|(client, _)| Event::Timeout { client }).collect()
     }
 
     pub(crate) fn next(&self) -> Option<Time> {
