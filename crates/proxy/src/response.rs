@@ -72,7 +72,8 @@ impl Proxy {
         let Some(client) = &mut context.branches[index].client else { return };
         let verdict = client.response(now, status);
         if matches!(verdict, Verdict::Ack | Verdict::AckAndPass) {
-            self.acknowledge(&context.branches[index].sent, context.branches[index].flow, message);
+            let flow = self.same_hop(&mut context.branches[index]);
+            self.acknowledge(&context.branches[index].sent, flow, message);
         }
         match verdict {
             Verdict::Pass | Verdict::AckAndPass => self.pass_response(now, context, index, flow, message, status),

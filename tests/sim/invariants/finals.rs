@@ -84,6 +84,7 @@ impl Rule for OneFinalResponse {
                 None
             }
             Entry::Timer
+            | Entry::Line(_)
             | Entry::Command(_)
             | Entry::Fact(_)
             | Entry::Changed(_)

@@ -75,7 +75,8 @@ impl Rule for SameBytes {
                 self.advertised = Some(now);
                 None
             }
-            Entry::Command(_)
+            Entry::Line(_)
+            | Entry::Command(_)
             | Entry::Fact(_)
             | Entry::Changed(_)
             | Entry::Ports(..)
