@@ -127,6 +127,7 @@ fn config() -> Config {
             workers: 1,
             reserve: 8,
         },
+        names: vec![],
         limits: Limits::default(),
     }
 }
