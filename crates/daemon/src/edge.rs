@@ -103,6 +103,8 @@ struct Edge<B> {
     sockets: Sockets,
     streams: Streams,
     census: Census,
+    /// Requests in progress and their octets, as last told.
+    requests: (usize, usize),
     stun: Stun,
     relay: Relay,
     store: Store,
@@ -149,6 +151,7 @@ pub(crate) async fn run(shared: Arc<Shared>, begin: Begin, begun: impl FnOnce())
         sockets: Sockets::new(now, &settings.proxy.listeners),
         streams: Streams::new(streams::settings(&settings.proxy, begin.descriptors))?,
         census: Census::default(),
+        requests: (0, 0),
         stun: Stun::new(now, settings, entropy::seed)?,
         relay: Relay::start(settings, begin.descriptors, &shared.view)?,
         store: begin.store,

@@ -29,6 +29,7 @@ mod digest;
 mod given;
 mod gruu;
 mod held;
+mod holdings;
 mod keepalive;
 mod late;
 mod ledger;
@@ -165,6 +166,8 @@ pub struct Work {
     pub contexts: usize,
     /// Of these, how many wait for ports or an address.
     pub parked: usize,
+    /// Octets that these requests hold.
+    pub octets: usize,
     /// Bindings.
     pub bindings: usize,
     /// Calls and subscriptions, one per pass.

@@ -19,6 +19,7 @@ use crate::config::{Config, Listener, Role};
 use crate::connection::{CONNECT, Connections};
 use crate::digest::Nonces;
 use crate::given::Given;
+use crate::holdings::Holdings;
 use crate::keepalive::Ping;
 use crate::ledger::Ledger;
 use crate::locate::Cache;
@@ -63,6 +64,7 @@ pub struct Proxy {
     pub(crate) refusals: Refusals,
     pub(crate) attempts: Attempts,
     pub(crate) ledger: Ledger,
+    pub(crate) holdings: Holdings,
     pub(crate) given: Given,
     pub(crate) parked: BTreeSet<Id>,
     pub(crate) names: Cache,
@@ -109,6 +111,7 @@ impl Proxy {
             refusals: Refusals::default(),
             attempts: Attempts::default(),
             ledger: Ledger::default(),
+            holdings: Holdings::default(),
             given: Given::default(),
             parked: BTreeSet::new(),
             names: Cache::default(),
@@ -201,10 +204,16 @@ impl Proxy {
         Work {
             contexts: self.contexts.len(),
             parked: self.parked.len(),
-            bindings: self.registry.bindings().count(),
+            octets: self.holdings.total(),
+            bindings: self.registry.binding_count(),
             calls: self.registry.call_count(),
             streams: self.offers.open_streams(),
         }
+    }
+
+    /// Requests in progress, and the octets that they hold.
+    pub fn requests(&self) -> (usize, usize) {
+        (self.contexts.len(), self.holdings.total())
     }
 
     /// State of the port pools, for gauges and the status page.

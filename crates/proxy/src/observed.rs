@@ -154,6 +154,11 @@ pub enum Observed {
         /// Method.
         method: MethodLabel,
     },
+    /// A transaction that was only kept for copies of its request made room for others.
+    Forgotten {
+        /// Side that its request came from.
+        side: Side,
+    },
     /// A request went out (not counting retransmissions).
     RequestOut {
         /// Side it went to.

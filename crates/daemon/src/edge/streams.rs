@@ -101,8 +101,16 @@ impl<B: FnOnce()> Edge<B> {
         flow.connection >= OUTGOING || self.settings.access.admits(side, flow.remote.ip())
     }
 
-    /// Brings the figures of connections up to date.
+    /// Brings the figures of connections and of requests in progress up to date.
     pub(super) fn census(&mut self) {
+        let requests = self.proxy.requests();
+        if self.requests != requests {
+            self.requests = requests;
+            #[expect(clippy::cast_precision_loss, reason = "Prometheus counts in f64")]
+            let [count, octets] = [requests.0, requests.1].map(|n| n as f64);
+            self.shared.metrics.set(Name::Transactions, &[], count);
+            self.shared.metrics.set(Name::TransactionOctets, &[], octets);
+        }
         for (listener, denied) in self.streams.take_denied() {
             let side = self.settings.proxy.side(listener).label();
             #[expect(clippy::cast_precision_loss, reason = "Prometheus counts in f64")]

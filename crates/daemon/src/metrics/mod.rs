@@ -120,6 +120,7 @@ impl Metrics {
                 self.count(Name::Responses, &[Direction::Out.label(), side.label(), class(*status)]);
             }
             Observed::Dropped { side, reason } => self.count(Name::Dropped, &[side.label(), reason.label()]),
+            Observed::Forgotten { side } => self.count(Name::TransactionsForgotten, &[side.label()]),
             Observed::Refused { side, method: _, status, reason: _, source: _ } => {
                 self.count(Name::Refused, &[side.label(), refusal(*status)]);
             }

@@ -15,9 +15,9 @@ use wire::Flow;
 use wire::sip::{Message, Method, Scheme, Uri};
 
 use super::Reject;
-use crate::{Observed, Proxy};
+use crate::{Observed, Proxy, holdings};
 
-/// Requests in progress at most; a context costs a few kilobytes.
+/// Requests in progress at most, beside what they may hold in octets.
 const MOST_CONTEXTS: usize = 50_000;
 /// Calls and subscriptions at most.
 const MOST_CALLS: usize = 200_000;
@@ -67,16 +67,17 @@ impl Proxy {
         if self.stopping && message.method() == Method::Invite {
             return Err(Reject::new(503, "Shutting down").with("Retry-After: 10"));
         }
-        let contexts = self.contexts.len() * 100 / MOST_CONTEXTS;
+        let held = self.holdings.total() / (holdings::ALL / 100);
+        let contexts = (self.contexts.len() * 100 / MOST_CONTEXTS).max(held);
         let calls = self.registry.call_count() * 100 / MOST_CALLS;
         let percent = contexts.max(calls);
-        // The usual case costs two divisions.
+        // The usual case costs three divisions.
         if !refused(Urgency::New, percent, self.lag) {
             return Ok(());
         }
         let urgency = self.urgency(flow, message);
         // What creates nothing that lasts needs no room for calls.
-        let percent = if urgency == Urgency::New || creates(message) { percent } else { contexts };
+        let percent = if creates(message) { percent } else { contexts };
         if !refused(urgency, percent, self.lag) {
             return Ok(());
         }

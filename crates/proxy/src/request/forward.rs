@@ -81,7 +81,9 @@ impl Proxy {
             routed,
             ..Context::new(flow, message.store(), purpose, branches)
         });
-        self.contexts.take(id)
+        let mut context = self.contexts.take(id)?;
+        self.hold_for(&mut context);
+        Some(context)
     }
 
     /// Sends every branch that is not sent yet; parks the context if one must wait.

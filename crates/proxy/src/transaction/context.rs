@@ -9,6 +9,7 @@ use wire::Flow;
 use wire::sip::{Message, Method, Status, Stored, Via};
 
 use super::{Client, Key, Server};
+use crate::holdings::Holder;
 use crate::late::Abandoned;
 use crate::locate::Way;
 use crate::register::Registration;
@@ -128,7 +129,7 @@ impl Branch {
         }
     }
 
-    fn deadline(&self) -> Option<Instant> {
+    pub(super) fn deadline(&self) -> Option<Instant> {
         let client = self.client.as_ref().and_then(Client::deadline);
         let cancel = self.cancel.as_ref().and_then(|(client, _)| client.deadline());
         [client, cancel].into_iter().flatten().min()
@@ -160,6 +161,11 @@ pub(crate) struct Context {
     pub(crate) cancelled: bool,
     /// The deadline in the timer table.
     pub(crate) armed: Option<Instant>,
+    /// Whose budget its octets count in, and how many are counted.
+    pub(crate) holder: Holder,
+    pub(crate) counted: usize,
+    /// The final answer has left; what only comes before it is not kept.
+    pub(crate) compact: bool,
 }
 
 impl Context {
@@ -179,6 +185,9 @@ impl Context {
             ended: Vec::new(),
             cancelled: false,
             armed: None,
+            holder: Holder::Ours,
+            counted: 0,
+            compact: false,
         }
     }
 
@@ -277,6 +286,11 @@ impl Contexts {
     /// How many there are.
     pub(crate) fn len(&self) -> usize {
         self.live
+    }
+
+    /// Is there one of that id?
+    pub(crate) fn holds(&self, id: Id) -> bool {
+        self.get(id).is_some()
     }
 
     /// All contexts.
