@@ -40,7 +40,7 @@ impl Proxy {
                 self.branch_response(now, &mut context, index, flow, message, status);
             }
             Some(_) => self.observe(Observed::Dropped { side, reason: DropReason::StrayResponse }),
-            None => self.late_response(&context, number, flow, message),
+            None => self.late_response(now, &mut context, number, flow, message),
         }
         self.keep(now, context);
     }
@@ -174,8 +174,11 @@ impl Proxy {
         match context.purpose.clone() {
             Purpose::Create(pass) if dialog_forming => {
                 if self.registry.call(pass).is_none() {
-                    // The call has ended; a fork that answers only now hears no ACK and gives up.
+                    // The call has ended; a fork that answers only now is told.
                     self.observe(Observed::Dropped { side: self.side(flow), reason: DropReason::StrayResponse });
+                    if context.invite && status.is_success() {
+                        self.end_unwanted(now, context, flow, message);
+                    }
                     return false;
                 }
                 let target = context.branches[index].target.clone();

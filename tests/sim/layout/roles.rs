@@ -196,6 +196,7 @@ impl Stage {
                 workers: self.rng.between(1, 2) as u8,
                 reserve: 4,
             },
+            names: vec![],
             limits: wire::sip::Limits::default(),
         }
     }

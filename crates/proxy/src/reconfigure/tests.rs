@@ -54,6 +54,7 @@ fn config(role: Role, listeners: Vec<Listener>) -> Config {
             workers: 1,
             reserve: 4,
         },
+        names: vec![],
         limits: wire::sip::Limits::default(),
     }
 }

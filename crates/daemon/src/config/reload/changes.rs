@@ -47,6 +47,7 @@ pub(super) fn between(was: &Settings, is: &Settings) -> Vec<String> {
     list(&mut lines, &a.users, &b.users, |user| format!("user \"{}\"", user.name));
     let ports = |config: &proxy::Config| config.media.ranges.first().map(|r| format!("{}-{}", r.first, r.last));
     value(&mut lines, "media.ports", &ports(a).unwrap_or_default(), &ports(b).unwrap_or_default());
+    value(&mut lines, "names", &a.names.join(", "), &b.names.join(", "));
     value(&mut lines, "media.timeout_s", &a.media.timeout.as_secs(), &b.media.timeout.as_secs());
     value(&mut lines, "limits.message_bytes", &a.limits.message_bytes, &b.limits.message_bytes);
     value(&mut lines, "limits.header_fields", &a.limits.header_fields, &b.limits.header_fields);
