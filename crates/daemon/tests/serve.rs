@@ -12,6 +12,8 @@ use std::time::{Duration, Instant};
 
 #[path = "serve/access.rs"]
 mod access;
+#[path = "serve/overload.rs"]
+mod overload;
 #[path = "serve/reload.rs"]
 mod reload;
 #[path = "serve/secure.rs"]

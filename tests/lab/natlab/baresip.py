@@ -40,7 +40,7 @@ class Phone:
     """One phone of the world; `user` is also the name of its host."""
 
     def __init__(self, namespace, user, folder, domain=settings.DOMAIN, proxy=None, *,
-                 password=None, transport="udp", outbound=False):
+                 transport="udp", outbound=False):
         self.user = user
         self.domain = domain
         self.uri = f"sip:{user}@{domain}"
@@ -53,7 +53,6 @@ class Phone:
         (self.folder / "config").write_text(CONFIG.format(tone=tone_file, heard=heard))
         by = "" if transport == "udp" else f";transport={transport}"
         options = f'outbound="sip:{proxy}{by}";' if proxy else ""
-        options += f"auth_pass={password};" if password else ""
         options += "sipnat=outbound;" if outbound else ""
         account = ACCOUNT.format(user=user, domain=domain, by=by, options=options)
         (self.folder / "accounts").write_text(account)

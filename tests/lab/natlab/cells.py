@@ -11,8 +11,7 @@ CALL, EARLY, HOLD, IDLE, GAP = "call", "early", "hold", "idle", "gap"
 class Cell:
     """One world and the call or calls in it.
 
-    role: border, office, standalone, registrar (standalone in public, for phones from elsewhere), or direct
-        (no siplatch: phones talk to the provider themselves)
+    role: border, office, standalone, or direct (no siplatch: phones talk to the provider themselves)
     nat: type of the office's NAT box, or None where nobody is behind one
     transport: of the phones' signalling, toward siplatch
     outbound: phones keep their flow as RFC 5626 says
@@ -49,7 +48,7 @@ class Cell:
     @property
     def control(self):
         """The same without siplatch, which must fail; None where there is no NAT to fail at."""
-        if self.role not in ("border", "office", "registrar"):
+        if self.role not in ("border", "office"):
             return None
         name = f"control-{self.nat}-{self.caller}-{self.callee}"
         if self.kind != CALL:
@@ -92,13 +91,9 @@ def catalogue():
 
 
 def nat_practices():
-    """What else RFC 6314 §5.1 draws: a registrar that phones reach themselves, connections, and outbound."""
+    """What else RFC 6314 §5.1 draws: connections, and outbound."""
     kind = nat.PORT_RESTRICTED
     return [
-        Cell(f"registrar-{kind}-office-public", "registrar", kind, "office", "public"),
-        Cell(f"registrar-{kind}-public-office", "registrar", kind, "public", "office"),
-        Cell(f"registrar-{nat.SYMMETRIC}-office-branch", "registrar", nat.SYMMETRIC, "office", "branch"),
-        Cell(f"registrar-{kind}-office-public-tcp", "registrar", kind, "office", "public", transport="tcp"),
         Cell(f"border-{kind}-office-public-tcp", "border", kind, "office", "public", transport="tcp"),
         Cell(f"border-{kind}-public-office-tcp", "border", kind, "public", "office", transport="tcp"),
         Cell(f"border-{nat.SYMMETRIC}-public-office-outbound", "border", nat.SYMMETRIC, "public", "office", outbound=True),

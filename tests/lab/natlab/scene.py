@@ -8,9 +8,7 @@ from .baresip import Phone
 from .process import LabError, Process
 from .siplatch import Siplatch
 
-SIPLATCH_HOST = {"border": "border", "registrar": "border", "office": "siplatch", "standalone": "siplatch"}
-# Nobody else is needed there.
-REGISTRARS = ("standalone", "registrar")
+SIPLATCH_HOST = {"border": "border", "office": "siplatch", "standalone": "siplatch"}
 
 
 class Scene:
@@ -49,13 +47,13 @@ class Scene:
             self.world.add(SIPLATCH_HOST[self.cell.role])
         if self.cell.role == "border":
             self.world.add("core")
-        elif self.cell.role not in REGISTRARS:
+        elif self.cell.role != "standalone":
             self.world.add("provider")
         if self.cell.role == "office":
             self.world.add("stun")
 
     def _servers(self):
-        if self.cell.role in REGISTRARS:
+        if self.cell.role == "standalone":
             return
         host = "core" if self.cell.role == "border" else "provider"
         self.processes.append(kamailio.start(
@@ -67,18 +65,16 @@ class Scene:
             self.announcer = Announcer(self.world.namespace("announcer"), world.address("announcer"))
 
     def _phone(self, user):
-        domain, proxy, password = settings.DOMAIN, world.address("provider"), None
+        domain, proxy = settings.DOMAIN, world.address("provider")
         if self.cell.role == "border":
             proxy = world.address("border")
         elif self.cell.role == "office" and user.startswith("office"):
             proxy = world.address("siplatch")
         elif self.cell.role == "standalone":
             domain, proxy = world.address("siplatch"), None
-        elif self.cell.role == "registrar":
-            domain, proxy, password = world.address("border"), None, settings.PASSWORD
         phone = Phone(
             self.world.namespace(user), user, self.folder, domain, proxy,
-            password=password, transport=self.cell.transport, outbound=self.cell.outbound,
+            transport=self.cell.transport, outbound=self.cell.outbound,
         )
         self.phones[user] = phone
         self.processes.append(phone.process)

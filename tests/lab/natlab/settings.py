@@ -2,8 +2,6 @@
 
 DOMAIN = "provider.example"
 NAMESPACE_PREFIX = "siplab"
-# Of every phone, where siplatch is the registrar.
-PASSWORD = "correct-horse-battery-staple"
 
 # What siplatch calls things. If one of these is renamed, this is the only place to follow.
 METRICS_LISTEN = ("127.0.0.1", 9090)

@@ -29,20 +29,6 @@ stun_servers = [{stun}]
 uri = "sip:{upstream}:5060"
 """
 
-REGISTRAR = """
-role = "standalone"
-[inner]
-listen = ["udp:{inner}:5060"]
-[outer]
-listen = ["udp:{outer}:5060"]
-"""
-
-USER = """
-[[user]]
-name = "{name}"
-password = "{password}"
-"""
-
 COMMON = """
 [media]
 ports = "30000-30999"
@@ -56,9 +42,6 @@ dir = "{state}"
 def configuration(role, state):
     if role == "border":
         text = BORDER.format(inner=world.BORDER_INNER, outer=world.address("border"), upstream=world.address("core"))
-    elif role == "registrar":
-        text = REGISTRAR.format(inner=world.BORDER_INNER, outer=world.address("border"))
-        text += "".join(USER.format(name=name, password=settings.PASSWORD) for name in world.HOSTS)
     else:
         stun = ", ".join(f'"{each}:{coturn.PORT}"' for each in world.HOSTS["stun"][1])
         text = OFFICE.format(host=world.address("siplatch"), stun=stun, upstream=world.address("provider"))

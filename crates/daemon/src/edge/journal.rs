@@ -211,7 +211,7 @@ impl Journal {
                     "a connection cannot be accepted; raise the limit of open files (LimitNOFILE)"
                 );
             }
-            Event::Message { .. } | Event::KeepAlive { .. } | Event::Pong { .. } => {}
+            Event::Message { .. } | Event::KeepAlive { .. } | Event::Pong { .. } | Event::Denied => {}
         }
     }
 

@@ -32,13 +32,15 @@ fn whoever_is_shut_out_is_not_read() {
     }
     let mut shut = connection_from("127.0.0.3", sip);
     assert!(matches!(shut.read(&mut [0; 16]), Ok(0) | Err(_)), "a connection is closed");
-    let page = daemon.http("/metrics");
+    let deadline = Instant::now() + Duration::from_secs(5);
     for line in [
         r#"siplatch_datagrams_total{kind="sip",side="inner"} 1"#,
         r#"siplatch_datagrams_total{kind="denied",side="inner"} 2"#,
         r#"siplatch_connections_denied_total{side="inner"} 1"#,
     ] {
-        assert!(page.lines().any(|found| found == line), "{line} is missing in\n{page}");
+        while !daemon.http("/metrics").lines().any(|found| found == line) {
+            assert!(Instant::now() < deadline, "{line} is missing");
+        }
     }
     daemon.rewrite(&config(""));
     assert!(daemon.reload(&[]).status.success());

@@ -43,6 +43,7 @@ async fn whoever_may_not_speak_is_turned_away() {
     ours.streams.set_access(Arc::new(access), vec![Side::Inner]);
     let mut shut = peer_from("127.0.0.3", ours.listeners[0]).await;
     expect_end(&mut shut).await;
+    assert_eq!(ours.event().await, Event::Denied);
     let mut phone = peer_from("127.0.0.2", ours.listeners[0]).await;
     let (flow, _) = ours.opened().await;
     assert_eq!(flow.remote, phone.local_addr().unwrap(), "nothing is heard of the other");

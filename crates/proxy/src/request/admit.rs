@@ -1,4 +1,4 @@
-//! Step 1: is there room? Checked before any work is done (RFC 6357 §4,
+//! Step 1: is there room? Checked before any work is done (RFC 6357 §12,
 //! RFC 7339 §5.10.1).
 //!
 //! Two things can run short: room, as the share of the contexts and calls that
