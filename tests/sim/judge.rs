@@ -234,6 +234,14 @@ fn audio(scene: &Scene, call: &Call<'_>) -> Option<String> {
     if logs_of_surplus(scene, call.plan) > 0 {
         return None;
     }
+    // A phone on a stream is seen at its NAT's new address only when it has registered again.
+    let moved = |phone: usize| {
+        let nat = scene.boxes.get(phone).copied().flatten();
+        scene.transports[phone].reliable() && scene.rebound.iter().any(|(id, _)| nat == Some(*id))
+    };
+    if rebound && (moved(call.plan.from) || moved(call.plan.to)) {
+        return None;
+    }
     // A provider that does not latch keeps sending to an office's old mapping.
     if rebound && scene.role == Role::Office {
         return None;

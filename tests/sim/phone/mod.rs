@@ -77,7 +77,9 @@ impl Profile {
     /// What it calls itself: its address, or a name that means nothing, as browsers write it (RFC 7118 §5).
     fn host(&self) -> String {
         match self.transport {
-            Transport::Ws | Transport::Wss => format!("df7jal23ls0d{}.invalid", self.port),
+            Transport::Ws | Transport::Wss => {
+                format!("df7jal23ls0d{}p{}.invalid", self.ip.to_string().replace('.', ""), self.port)
+            }
             Transport::Udp | Transport::Tcp | Transport::Tls => self.local().to_string(),
         }
     }
