@@ -145,14 +145,4 @@ impl Rig {
         });
         traced.collect()
     }
-
-    /// What was sent to an address since it was last taken, as text.
-    pub(crate) fn sent(&mut self, to: &str) -> Vec<String> {
-        let said = std::mem::take(&mut self.said);
-        let sent = said.into_iter().filter_map(|output| match output {
-            Output::Transmit(t) if t.flow.remote.to_string() == to => Some(String::from_utf8(t.bytes).unwrap()),
-            _ => None,
-        });
-        sent.collect()
-    }
 }

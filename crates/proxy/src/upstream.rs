@@ -476,3 +476,6 @@ impl Proxy {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
