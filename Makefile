@@ -1,6 +1,6 @@
 # The one task runner; continuous integration calls the same verbs. `make help` lists them.
 
-.PHONY: help run demo build attack test lint rfc sim lab fuzz bench doc image deny
+.PHONY: help run demo build attack test lint rfc mutants sim lab fuzz bench doc image deny
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 22
@@ -29,6 +29,10 @@ lint: ## format, clippy, rights, links, and shellcheck and cargo-deny where they
 
 rfc: build ## every behaviour that docs/rfc.md calls a must, with its tests, run for real, as a table
 	cargo run --quiet --locked -p siplatch-tests --example rfc
+
+mutants: ## SAMPLE (60) small faults put into proxy, drawn by SEED (1): tried, caught, survivors
+	cargo mutants --version || cargo install --locked cargo-mutants
+	tests/mutants/run --seed $${SEED:-1} --sample $${SAMPLE:-60}
 
 sim: ## 2,000 seeds of the simulated world
 	SIPLATCH_SIM_SEEDS=$${SIPLATCH_SIM_SEEDS:-2000} cargo test --release --locked -p siplatch-tests --lib --test sim -- --nocapture
