@@ -1,6 +1,6 @@
 # The one task runner; continuous integration calls the same verbs. `make help` lists them.
 
-.PHONY: help run demo build attack test lint rfc mutants sim lab fuzz bench doc image deny
+.PHONY: help run demo build attack connections test lint rfc mutants sim lab fuzz bench doc image deny
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 22
@@ -18,6 +18,9 @@ build: ## the binary: target/release/siplatch
 attack: ## attacks on the running program while a call is up, a line with its figure each
 	cargo test --release --locked -p siplatch-tests --test attack -- --nocapture
 
+connections: ## 2,000 phones on TLS, all reachable beside 1,000 slow or half-open connections
+	cargo test --release --locked -p siplatch-tests --test connections -- --nocapture
+
 test: ## all that fits into fifteen minutes; says first what it installs
 	tests/run
 
@@ -27,7 +30,7 @@ lint: ## format, clippy, rights, links, and shellcheck and cargo-deny where they
 	cargo test --quiet --locked -p siplatch-tests --test rights --test docs
 	tests/optional-lints
 
-rfc: build ## every behaviour that docs/rfc.md calls a must, with its tests, run for real, as a table
+rfc: ## every behaviour that docs/rfc.md calls a must, with its tests, run for real, as a table
 	cargo run --quiet --locked -p siplatch-tests --example rfc
 
 mutants: ## SAMPLE (60) small faults put into proxy, drawn by SEED (1): tried, caught, survivors

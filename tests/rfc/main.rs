@@ -68,8 +68,8 @@ impl Evidence {
                 Name::Transcript(_) | Name::File(_) | Name::Function(_) => {}
             }
         }
-        let interop = if cases == 0 { None } else { Some(Interop::run(workspace)) };
-        let lab = if cells.is_empty() { None } else { Some(Lab::run(workspace, &cells)) };
+        let interop = if cases == 0 { None } else { Some(Interop::run(workspace, &programs.siplatch)) };
+        let lab = if cells.is_empty() { None } else { Some(Lab::run(workspace, &programs.siplatch, &cells)) };
 
         let mut outcomes = BTreeMap::new();
         for text in said {

@@ -15,11 +15,11 @@ pub(crate) struct Interop {
 }
 
 impl Interop {
-    /// Runs all cases in all settings.
-    pub(crate) fn run(workspace: &Path) -> Self {
+    /// Runs all cases in all settings against this program.
+    pub(crate) fn run(workspace: &Path, siplatch: &Path) -> Self {
         println!("running tests/interop/run");
-        let command = Command::new(workspace.join("tests/interop/run")).stderr(Stdio::inherit()).output();
-        let text = match command {
+        let mut command = Command::new(workspace.join("tests/interop/run"));
+        let text = match command.arg("--binary").arg(siplatch).stderr(Stdio::inherit()).output() {
             Ok(output) => String::from_utf8_lossy(&output.stdout).into_owned(),
             Err(error) => format!("interop: FAILED: {error}"),
         };
@@ -72,13 +72,14 @@ pub(crate) struct Lab {
 }
 
 impl Lab {
-    /// Runs these cells and their controls.
-    pub(crate) fn run(workspace: &Path, names: &[&str]) -> Self {
+    /// Runs these cells and their controls with this program.
+    pub(crate) fn run(workspace: &Path, siplatch: &Path, names: &[&str]) -> Self {
         println!("running tests/lab/run: {}", names.join(", "));
         let json = workspace.join("target/rfc/lab.json");
-        let old = std::fs::remove_file(&json);
+        // What an earlier run left behind says nothing about this one.
+        let stale = std::fs::exists(&json).unwrap_or(true) && std::fs::remove_file(&json).is_err();
         let mut command = Command::new(workspace.join("tests/lab/run"));
-        command.arg("--json").arg(&json).stderr(Stdio::inherit());
+        command.arg("--json").arg(&json).arg("--binary").arg(siplatch).stderr(Stdio::inherit());
         for name in names {
             command.args(["--cell", name]);
         }
@@ -86,8 +87,7 @@ impl Lab {
             Ok(output) => String::from_utf8_lossy(&output.stdout).into_owned(),
             Err(error) => error.to_string(),
         };
-        drop(old);
-        let result = std::fs::read_to_string(&json).unwrap_or_default();
+        let result = if stale { String::new() } else { std::fs::read_to_string(&json).unwrap_or_default() };
         let result: Value = serde_json::from_str(&result).unwrap_or_default();
         let mut cells = BTreeMap::new();
         for row in result["rows"].as_array().into_iter().flatten() {

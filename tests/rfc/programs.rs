@@ -32,6 +32,8 @@ struct Program {
 /// All test programs of the workspace.
 pub(crate) struct Programs {
     programs: Vec<Program>,
+    /// `siplatch` itself, as the tests build it.
+    pub(crate) siplatch: PathBuf,
 }
 
 impl Programs {
@@ -51,12 +53,12 @@ impl Programs {
             return Err("the tests do not build".to_owned());
         }
         let messages = String::from_utf8_lossy(&built.stdout).into_owned();
-        let programs: Result<Vec<_>, _> = messages
-            .lines()
-            .filter_map(|line| serde_json::from_str::<Value>(line).ok())
-            .filter_map(|message| program(workspace, &message))
-            .collect();
-        Ok(Self { programs: programs? })
+        let messages: Vec<Value> = messages.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+        let programs: Result<Vec<_>, _> = messages.iter().filter_map(|message| program(workspace, message)).collect();
+        let itself = |m: &&Value| m["profile"]["test"] == false && m["target"]["name"] == "siplatch";
+        let siplatch = messages.iter().filter(itself).find_map(|message| message["executable"].as_str());
+        let siplatch = siplatch.ok_or("cargo built no siplatch")?.into();
+        Ok(Self { programs: programs?, siplatch })
     }
 
     /// Every test of this name.

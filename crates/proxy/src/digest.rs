@@ -101,14 +101,24 @@ impl Nonces {
 
 /// Hash of the digest computation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Algorithm {
+pub(crate) enum Algorithm {
     Sha256,
     Sha512_256,
     Md5,
 }
 
 impl Algorithm {
-    fn hash(self, text: &[u8]) -> String {
+    /// By the name in a challenge or in credentials; none is MD5.
+    pub(crate) fn named(name: &str) -> Option<Self> {
+        match name {
+            a if a.eq_ignore_ascii_case("SHA-256") => Some(Self::Sha256),
+            a if a.eq_ignore_ascii_case(SHA_512_256) => Some(Self::Sha512_256),
+            a if a.is_empty() || a.eq_ignore_ascii_case("MD5") => Some(Self::Md5),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn hash(self, text: &[u8]) -> String {
         let hex = |bytes: &[u8]| bytes.iter().map(|b| format!("{b:02x}")).collect();
         match self {
             Self::Sha256 => hex(&Sha256::digest(text)),
@@ -118,8 +128,8 @@ impl Algorithm {
     }
 }
 
-/// The fields of an Authorization value, quotes removed.
-fn fields(value: &[u8]) -> Option<BTreeMap<String, String>> {
+/// The fields of a challenge or of credentials, quotes removed.
+pub(crate) fn fields(value: &[u8]) -> Option<BTreeMap<String, String>> {
     let text = std::str::from_utf8(value).ok()?;
     let (scheme, rest) = text.trim().split_once(char::is_whitespace)?;
     if !scheme.eq_ignore_ascii_case("digest") {
@@ -221,12 +231,7 @@ impl Proxy {
 
     fn check(&mut self, now: Instant, message: Message<'_>, given: &BTreeMap<String, String>) -> Checked {
         let get = |name: &str| given.get(name).map(String::as_str).unwrap_or_default();
-        let algorithm = match get("algorithm") {
-            a if a.eq_ignore_ascii_case("SHA-256") => Algorithm::Sha256,
-            a if a.eq_ignore_ascii_case(SHA_512_256) => Algorithm::Sha512_256,
-            a if a.is_empty() || a.eq_ignore_ascii_case("MD5") => Algorithm::Md5,
-            _ => return Checked::Wrong,
-        };
+        let Some(algorithm) = Algorithm::named(get("algorithm")) else { return Checked::Wrong };
         let method = match message.start() {
             Some(Start::Request { method, .. }) => message.slice(method),
             Some(Start::Response { .. }) | None => return Checked::Wrong,

@@ -15,6 +15,7 @@
 )]
 
 mod agent;
+mod authority;
 mod binary;
 mod call;
 mod daemon;
@@ -22,11 +23,13 @@ mod digest;
 mod loopback;
 mod message;
 mod rtp;
+mod stream;
 mod world;
 
 use std::io::Write as _;
 
 pub use agent::{Agent, Answers, accept, accept_registrations, challenge_registrations, silent};
+pub use authority::{Authority, Identity, secured};
 pub use binary::binary;
 pub use call::Call;
 pub use daemon::Daemon;
@@ -34,6 +37,7 @@ pub use digest::credentials;
 pub use loopback::Loopback;
 pub use message::{Draft, Message};
 pub use rtp::{Audio, Heard};
+pub use stream::{StreamPhone, Wire, connect_from, reset};
 pub use world::World;
 
 /// Prints a line past the capture of test output, so that it shows in every run.

@@ -138,9 +138,10 @@ section! {
     /// provider (office) or the phones (border). In standalone, [outer] is optional, for
     /// phones from elsewhere, and wants a [[user]] for each of them.
     Side {
-        /// Sockets to listen on, "udp:ADDRESS:PORT", IPv6 in brackets. Port 5060 if none is written.
+        /// Sockets to listen on, "udp:ADDRESS:PORT", IPv6 in brackets; also "tcp:", "tls:", and "ws:" and
+        /// "wss:" for SIP over WebSocket. Ports if none is written: 5060, tls: 5061, ws: 80, wss: 443.
+        /// A udp: entry opens TCP too. tls: and wss: need the certificate of [tls].
         /// Required; in standalone the default for [inner] is all local addresses, port 5060.
-        /// tcp:, tls:, ws: and wss: come later.
         listen: Vec<String> = r#"["udp:0.0.0.0:5060"]"#,
         /// The address that we write into messages on this side:
         /// "listen" (the local address and port), "stun" (the address and port that a NAT
@@ -153,8 +154,13 @@ section! {
         /// this side. Required where advertise is "stun" or "stun-address"; two are better
         /// than one, because a wrong answer then shows. Default: none.
         stun_servers: Vec<String> = r#"[]"#,
-        /// This side's network is trusted: sips: may use it in the clear. Comes later with TLS.
-        /// Default: false.
+        /// Who may speak to us on this side: addresses and prefixes. Messages of all others are dropped
+        /// unread, and their connections closed; upstreams and STUN servers need not be written. A
+        /// [[network]] with an access goes before. Media is not meant: that is the latch's business.
+        /// Default: everybody.
+        allow: Vec<String> = r#"[]"#,
+        /// This side's network is trusted: calls to sips: addresses may cross it in the clear. Wrongly
+        /// true: who called a sips: address believes in a secrecy that is not there. Default: false.
         secure: bool = "false",
     }
 }
@@ -164,8 +170,9 @@ section! {
     /// standalone. With several for one domain, new requests go to the first that serves; one that
     /// failed is first choice again after three answered pings and half a minute.
     Upstream {
-        /// Where it is: "sip:HOST", "sip:HOST:PORT". Required. A name without a port is looked up by
-        /// NAPTR, SRV, A and AAAA (RFC 3263), one with a port by A and AAAA only. Requests from its
+        /// Where it is: "sip:HOST", "sip:HOST:PORT", "sips:HOST"; with ";transport=tcp" or "tls" by that
+        /// alone. Required. A name without a port is looked up by NAPTR, SRV, A and AAAA (RFC 3263), one
+        /// with a port by A and AAAA only. Over TLS its certificate must name HOST. Requests from its
         /// addresses are trusted, so name no shared host.
         uri: String = r#""sip:sip.provider.example""#,
         /// Only for requests of this domain. Default: for all that no other [[upstream]] names.
@@ -192,6 +199,10 @@ section! {
         /// What is advertised toward them, as in [inner]. A private address is accepted toward
         /// the prefixes that have a [[network]]. Default: as their side does.
         advertise: String = r#""listen""#,
+        /// "deny": whoever is here may not speak to us at all, and nothing of what comes is read; the other
+        /// keys do not go with it. "allow": it may, even where a shorter prefix or the side's allow
+        /// list says otherwise. Default: as the side's allow list says.
+        access: String = r#""allow""#,
         /// "relay", or "signalling-only" (comes later). Default: "relay".
         media: String = r#""relay""#,
         /// Media may come from any address inside (the NAT pool of a carrier). Whoever sends from
@@ -218,9 +229,11 @@ section! {
         address: String = r#""192.168.1.11""#,
         /// Selector: its +sip.instance (RFC 5626).
         instance: String = r#""urn:uuid:00000000-0000-1000-8000-000a95a0e128""#,
-        /// Its password at the provider. Comes later. Default: none.
+        /// Its password at the provider (office). When our public address changes, the phone is registered
+        /// again in its place within two seconds; without it, at its next refresh, half a minute later at
+        /// most. Shown to the provider only, as a digest. Default: none.
         password: Secret = r#""…""#,
-        /// The realm that the password is for. Comes later. Default: the one that accepted its REGISTER.
+        /// The realm that the password is for; no other is answered. Default: the one that accepted its REGISTER.
         realm: String = r#""provider.example""#,
         /// A signalling socket of its own toward the provider (office). Default: those of [outer].
         outer_listen: String = r#""udp:192.168.1.2:5070""#,
@@ -269,14 +282,21 @@ section! {
 }
 
 section! {
-    /// Certificates for tls: and wss: listeners. Comes later.
+    /// Certificates for tls: and wss:. The files are read again at each reload; connections that are
+    /// open keep what they began with. A file that cannot be used is refused, and what was read
+    /// before stays.
     Tls {
-        /// File with the certificate chain, PEM.
+        /// File with our certificate and what leads to its authority, PEM. Required for listeners;
+        /// also shown to upstreams that ask for one. Default: none.
         certificate: String = r#""/etc/siplatch/tls.crt""#,
-        /// File with the private key, PEM.
+        /// File with its private key, PEM. Default: none.
         key: String = r#""/etc/siplatch/tls.key""#,
-        /// File with the authorities whose client certificates are accepted, PEM.
+        /// File with authorities, PEM: who connects is asked for a certificate of theirs, and one of
+        /// anybody else's is refused. Phones without any may still connect. Default: none is asked for.
         client_ca: String = r#""/etc/siplatch/clients.crt""#,
+        /// File with authorities of the upstreams that we connect to, PEM, beside those of the system.
+        /// Default: those of the system alone.
+        ca: String = r#""/etc/siplatch/upstreams.crt""#,
     }
 }
 

@@ -9,6 +9,7 @@ mod beyond;
 mod phones;
 mod sides;
 mod streams;
+mod tls;
 mod together;
 
 use std::net::SocketAddr;
@@ -17,7 +18,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use media::PortRange;
-use nat::{Prefix, Side};
+use nat::{Access, Prefix, Side};
+use net::transport::tls::Files;
 use proxy::config::{Media, MediaKeepAlive, Role};
 use wire::sip::Limits;
 
@@ -43,12 +45,20 @@ pub(crate) struct Machine {
 pub(crate) struct Settings {
     /// What the signalling machine needs.
     pub(crate) proxy: Arc<proxy::Config>,
+    /// Who may speak to us.
+    pub(crate) access: Arc<Access>,
+    /// The same as written: by prefix, and the lists of inner and outer.
+    pub(crate) doors: (Vec<(Prefix, bool)>, [Vec<Prefix>; 2]),
     /// STUN servers of inner and outer.
     pub(crate) stun: [Vec<HostPort>; 2],
     /// Where `/metrics` is served.
     pub(crate) metrics: SocketAddr,
     /// Where state is kept: the first that can be used.
     pub(crate) state_dirs: Vec<PathBuf>,
+    /// The files of certificates.
+    pub(crate) tls: Files,
+    /// What handshakes use, once the files are read; `None` where nobody speaks TLS.
+    pub(crate) certificates: Option<Arc<net::transport::tls::Settings>>,
 }
 
 /// Idle pairs bound ahead per range; with STUN fewer, because every warm
@@ -123,7 +133,8 @@ impl Resolver<'_> {
     fn settings(&mut self) -> Settings {
         self.not_yet();
         let (upstreams, upstream_keys) = self.upstreams();
-        let networks = self.networks();
+        let (networks, by_prefix) = self.networks();
+        let doors = (by_prefix, [self.allowed(Side::Inner), self.allowed(Side::Outer)]);
         let mut listeners = Vec::new();
         let mut keys = Vec::new();
         let stun =
@@ -133,6 +144,7 @@ impl Resolver<'_> {
         self.unwritten(&mut listeners, &mut keys, &upstreams, &upstream_keys);
         self.collisions(&listeners, &keys, &media.ranges);
         self.reachable(&listeners, &keys, &upstreams, &networks);
+        let tls = self.tls(&listeners, &keys);
         let users = self.users();
         let limits = Limits {
             message_bytes: self.number("limits.message_bytes", self.raw.limits.message_bytes, 65_536, 1_200, 65_536)
@@ -142,22 +154,17 @@ impl Resolver<'_> {
         let metrics = self.metrics();
         let state_dirs = self.state_dirs();
         let proxy = proxy::Config { role: self.role, listeners, upstreams, networks, phones, users, media, limits };
-        Settings { proxy: Arc::new(proxy), stun, metrics, state_dirs }
+        let access = Arc::new(Access::new(&doors.0, &doors.1));
+        Settings { proxy: Arc::new(proxy), access, doors, stun, metrics, state_dirs, tls, certificates: None }
     }
 
     /// Sections and keys whose feature comes later.
     fn not_yet(&mut self) {
         const REMOVE: &str = "remove this section";
-        let sections =
-            [("tls", self.raw.tls.is_some()), ("turn", self.raw.turn.is_some()), ("doctor", self.raw.doctor.is_some())];
+        let sections = [("turn", self.raw.turn.is_some()), ("doctor", self.raw.doctor.is_some())];
         for (section, written) in sections {
             if written {
                 self.later(section, REMOVE);
-            }
-        }
-        for (name, side) in [("inner", &self.raw.inner), ("outer", &self.raw.outer)] {
-            if side.as_ref().and_then(|side| side.secure) == Some(true) {
-                self.later(format!("{name}.secure"), "remove it; it comes with TLS");
             }
         }
         if let Some(datapath) = &self.raw.media.datapath {
