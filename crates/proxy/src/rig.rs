@@ -145,4 +145,31 @@ impl Rig {
         });
         traced.collect()
     }
+
+    /// What was sent to an address since it was last taken, as text.
+    pub(crate) fn sent(&mut self, to: &str) -> Vec<String> {
+        let said = std::mem::take(&mut self.said);
+        let sent = said.into_iter().filter_map(|output| match output {
+            Output::Transmit(t) if t.flow.remote.to_string() == to => Some(String::from_utf8(t.bytes).unwrap()),
+            _ => None,
+        });
+        sent.collect()
+    }
+
+    /// In a border: a phone registers through us, and its registrar says yes.
+    pub(crate) fn registered(&mut self, domain: &str, user: &str, from: &str, core: &str) {
+        let text = format!(
+            "REGISTER sip:{domain} SIP/2.0\r\nVia: SIP/2.0/UDP {from};branch=z9hG4bK{user}\r\nMax-Forwards: 70\r\nFrom: \
+             <sip:{user}@{domain}>;tag=1\r\nTo: <sip:{user}@{domain}>\r\nCall-ID: {user}\r\nCSeq: 1 REGISTER\r\nContact: \
+             <sip:{user}@{from}>\r\nExpires: 3600\r\nContent-Length: 0\r\n\r\n"
+        );
+        self.said.clear();
+        self.receive(1, from, &text);
+        let asked = self.sent(core).into_iter().find(|text| text.starts_with("REGISTER")).expect("it goes on");
+        let kept =
+            |line: &&str| ["Via:", "From:", "To:", "Call-ID:", "CSeq:", "Contact:"].iter().any(|n| line.starts_with(n));
+        let lines: String = asked.lines().filter(kept).map(|line| format!("{line}\r\n")).collect();
+        self.receive(0, core, &format!("SIP/2.0 200 OK\r\n{lines}Expires: 3600\r\nContent-Length: 0\r\n\r\n"));
+        assert!(self.sent(from).iter().any(|text| text.starts_with("SIP/2.0 200 ")), "{user} is registered");
+    }
 }

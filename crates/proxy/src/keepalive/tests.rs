@@ -36,13 +36,13 @@ fn an_upstream_is_believed_only_where_the_address_must_be_found_out_and_can_be_t
     ] {
         let mut rig = office(advertise);
         let flow = Flow { remote: remote.parse().unwrap(), ..crate::rig::flow(&rig.proxy, 1, PROVIDER) };
-        rig.proxy.seen_by_upstream(1, flow, address.parse().unwrap());
+        rig.proxy.seen_by_upstream(rig.now, 1, flow, address.parse().unwrap());
         rig.wait(Duration::ZERO);
         assert_eq!(seen(&rig), believed.then(|| address.to_owned()), "{advertise:?} {remote} {address}");
         let told = |o: &Output| matches!(o, Output::Observed(Observed::AdvertisedChanged { listener: ListenerId(1), address: Some(to), by: "upstream" }) if to.to_string() == address);
         assert_eq!(rig.said.iter().filter(|o| told(o)).count(), usize::from(believed));
         rig.said.clear();
-        rig.proxy.seen_by_upstream(1, flow, address.parse().unwrap());
+        rig.proxy.seen_by_upstream(rig.now, 1, flow, address.parse().unwrap());
         rig.wait(Duration::ZERO);
         assert!(!rig.said.iter().any(told), "the same again is no news");
     }
@@ -66,7 +66,7 @@ fn a_mapping_that_moved_makes_what_the_upstream_saw_untrue() {
     assert_eq!(map(&mut rig, Some(first)), [Some(first.0)]);
     assert!(map(&mut rig, Some(first)).is_empty(), "the same again is no news");
     let flow = crate::rig::flow(&rig.proxy, 1, PROVIDER);
-    rig.proxy.seen_by_upstream(1, flow, address("198.51.100.7:3000"));
+    rig.proxy.seen_by_upstream(rig.now, 1, flow, address("198.51.100.7:3000"));
     assert_eq!(map(&mut rig, None), [Some(address("198.51.100.7:3000"))], "lost, but the upstream sees one");
     assert_eq!(seen(&rig).as_deref(), Some("198.51.100.7:3000"));
     map(&mut rig, Some(first));

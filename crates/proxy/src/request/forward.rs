@@ -515,3 +515,6 @@ enum Stop {
     /// It cannot be.
     Reject(Reject),
 }
+
+#[cfg(test)]
+mod tests;

@@ -73,3 +73,6 @@ pub(crate) fn validate(message: Message<'_>) -> Result<(), Reject> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

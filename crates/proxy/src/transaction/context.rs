@@ -295,3 +295,6 @@ impl Contexts {
         self.slots.iter().flatten()
     }
 }
+
+#[cfg(test)]
+mod tests;

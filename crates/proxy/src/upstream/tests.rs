@@ -164,7 +164,7 @@ fn a_troubled_listener_probes_often_and_another_as_it_is_wished() {
     let mut rig = cores();
     let next = |rig: &mut Rig| rig.proxy.next_probes(rig.now, 0).duration_since(rig.now);
     let within = |from, to, time: Duration| (seconds(from)..=seconds(to)).contains(&time);
-    assert!(within(20, 25, next(&mut rig)));
+    assert!(within(24, 29, next(&mut rig)));
     rig.proxy.seen[0].keep = Some(100);
     assert!(within(80, 100, next(&mut rig)));
     let flow = core(&rig, 0);
@@ -174,7 +174,7 @@ fn a_troubled_listener_probes_often_and_another_as_it_is_wished() {
     let other = core(&rig, 1);
     rig.proxy.hop_failed(rig.now, other, Failure::Unsent);
     assert!(within(4, 5, next(&mut rig)));
-    assert!(within(20, 25, rig.proxy.next_probes(rig.now, 1).duration_since(rig.now)), "another listener");
+    assert!(within(24, 29, rig.proxy.next_probes(rig.now, 1).duration_since(rig.now)), "another listener");
 }
 
 #[test]
@@ -186,4 +186,51 @@ fn retry_after_is_read_up_to_its_digits() {
         let stored = wire::sip::Stored::parse(text.into_bytes(), &wire::sip::Limits::default()).unwrap();
         assert_eq!(retry_after(stored.message()), seconds.map(Duration::from_secs), "{value}");
     }
+}
+
+#[test]
+fn a_failover_says_whether_the_upstream_is_another_one() {
+    let mut rig = cores();
+    let flow = core(&rig, 1);
+    let way = Way { flow, name: String::new(), upstream: Some(1), sized: false };
+    for (from, failure, other, cause) in [
+        (Some(1), Failure::Silent, false, FailoverCause::Silent),
+        (Some(0), Failure::Missed, true, FailoverCause::Silent),
+        (None, Failure::Unsent, true, FailoverCause::Unreachable),
+        (Some(0), Failure::Refused(None), true, FailoverCause::Unavailable),
+    ] {
+        rig.said.clear();
+        rig.proxy.note_failover(from, &way, failure);
+        rig.wait(Duration::ZERO);
+        assert_eq!(rig.said, [crate::Output::Observed(Observed::Failover { upstream: 1, other, cause })]);
+    }
+    rig.said.clear();
+    rig.proxy.note_failover(Some(0), &Way { upstream: None, ..way }, Failure::Silent);
+    rig.wait(Duration::ZERO);
+    assert_eq!(rig.said, []);
+}
+
+#[test]
+fn who_waits_for_an_address_that_is_down_waits_no_longer_and_others_do() {
+    let named = |domain: &str, host: &str| Upstream { domain: Some(domain.to_owned()), ..upstream(host) };
+    let mut rig = border(vec![named("a.example", "10.0.0.5"), named("b.example", "10.0.0.6")]);
+    rig.registered("a.example", "alice", "198.51.100.7:40000", "10.0.0.5:5060");
+    answers(&mut rig, 0);
+    let ask = |rig: &mut Rig, domain: &str| {
+        let text = format!(
+            "MESSAGE sip:bob@{domain} SIP/2.0\r\nVia: SIP/2.0/UDP 198.51.100.7:40000;branch=z9hG4bK{domain}\r\nMax-Forwards: \
+             70\r\nFrom: <sip:alice@a.example>;tag=1\r\nTo: <sip:bob@{domain}>\r\nCall-ID: {domain}\r\nCSeq: 1 \
+             MESSAGE\r\nContent-Length: 0\r\n\r\n"
+        );
+        rig.receive(1, "198.51.100.7:40000", &text);
+    };
+    ask(&mut rig, "a.example");
+    ask(&mut rig, "b.example");
+    rig.said.clear();
+    let flow = core(&rig, 0);
+    rig.proxy.probed(rig.now, flow, None);
+    rig.wait(Duration::ZERO);
+    let answered: Vec<String> = rig.sent("198.51.100.7:40000");
+    let [answer] = &answered[..] else { panic!("{answered:?}") };
+    assert!(answer.starts_with("SIP/2.0 503 ") && answer.contains("Call-ID: a.example"), "{answer}");
 }
