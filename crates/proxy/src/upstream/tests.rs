@@ -234,3 +234,23 @@ fn who_waits_for_an_address_that_is_down_waits_no_longer_and_others_do() {
     let [answer] = &answered[..] else { panic!("{answered:?}") };
     assert!(answer.starts_with("SIP/2.0 503 ") && answer.contains("Call-ID: a.example"), "{answer}");
 }
+
+#[test]
+fn any_answer_but_a_503_forgives_a_core_that_was_silent() {
+    for (status, down) in [("200 OK", false), ("404 Not Found", false), ("180 Ringing", false), ("503 Busy", true)] {
+        let mut rig = border(vec![upstream("10.0.0.5")]);
+        rig.registered("a.example", "alice", "198.51.100.7:40000", "10.0.0.5:5060");
+        let text = "INVITE sip:bob@a.example SIP/2.0\r\nVia: SIP/2.0/UDP 198.51.100.7:40000;branch=z9hG4bK1\r\nMax-Forwards: \
+                    70\r\nFrom: <sip:alice@a.example>;tag=1\r\nTo: <sip:bob@a.example>\r\nCall-ID: c\r\nCSeq: 1 \
+                    INVITE\r\nContact: <sip:alice@198.51.100.7:40000>\r\nContent-Length: 0\r\n\r\n";
+        rig.receive(1, "198.51.100.7:40000", text);
+        let asked = rig.sent("10.0.0.5:5060").into_iter().find(|text| text.starts_with("INVITE")).unwrap();
+        let flow = core(&rig, 0);
+        rig.proxy.hop_failed(rig.now, flow, Failure::Silent);
+        assert!(rig.proxy.is_down(rig.now, flow));
+        let kept = |line: &&str| ["Via:", "From:", "To:", "Call-ID:", "CSeq:"].iter().any(|n| line.starts_with(n));
+        let lines: String = asked.lines().filter(kept).map(|line| format!("{line}\r\n")).collect();
+        rig.receive(0, "10.0.0.5:5060", &format!("SIP/2.0 {status}\r\n{lines}Content-Length: 0\r\n\r\n"));
+        assert_eq!(rig.proxy.is_down(rig.now, flow), down, "{status}");
+    }
+}
