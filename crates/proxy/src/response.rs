@@ -168,7 +168,8 @@ impl Proxy {
         self.lower_cseq(&context.purpose, message, &mut edit);
         let Some(reply) = context.answering.as_ref().map(|a| a.reply) else { return false };
         let own = self.own(reply);
-        let dialog_forming = status.0 > 100 && status.class() <= 2;
+        // A 100 does not come so far.
+        let dialog_forming = status.class() <= 2;
         self.identities(flow, reply, message, &mut edit);
         let timer = session_timer::interval(context.request.message(), message);
         match context.purpose.clone() {

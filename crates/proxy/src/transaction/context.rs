@@ -298,3 +298,6 @@ impl Contexts {
         self.slots.iter().flatten()
     }
 }
+
+#[cfg(test)]
+mod tests;
