@@ -1,4 +1,4 @@
-"""Runs the cases in each setting and prints a table."""
+"""Runs the cases in each setting, prints a row for each, and the matrix."""
 
 import argparse
 import concurrent.futures
@@ -12,15 +12,16 @@ import tempfile
 import time
 import traceback
 
-from . import cases, digest, subject
-from .forked import ForkedCaller
+from . import cases, digest, matrix, plan, subject
+from .certificates import Certificates
+from .line import open_line
 from .mute import Mute
+from .phone import Phone, Refused
 from .process import Trouble
 from .sipp import Sipp
+from .talks import Forked
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent.parent
-SETTINGS = ("open", "users", "border", "office")
-CONTROLS = ("direct", "kamailio")
 PASSWORD = "lattice-64"
 
 ADDRESSES = ("192.168.1.2/24", "10.0.0.2/24", "203.0.113.30/24", "198.51.100.1/24")
@@ -30,54 +31,53 @@ class Phones:
     """Addresses and names for the phones of one case. Port 5060 is taken on every address by a siplatch that
     listens on all of them."""
 
-    def __init__(self, setting, number):
-        prefix = "192.168.1" if setting in ("open", "users", "office") else "198.51.100"
+    def __init__(self, role, number):
+        prefix = "198.51.100" if role == "border" else "192.168.1"
         self.hosts = [(f"{prefix}.{10 + 4 * number + k}", 5070) for k in range(3)]
-        self.caller, self.callee = f"ann{number}", f"bob{number}"
+        self.caller, self.callee, self.third = f"ann{number}", f"bob{number}", f"carl{number}"
 
 
 def names(count):
-    return {f"{name}{number}": PASSWORD for number in range(count) for name in ("ann", "bob")}
+    return {f"{name}{number}": PASSWORD for number in range(count) for name in ("ann", "bob", "carl")}
 
 
 class Setting:
     """One subject and the cases that run against it."""
 
-    def __init__(self, name, folder, binary):
-        self.name, self.folder = name, folder
-        self.cases = [case for case in cases.CALLS if case.settings is None or name in case.settings]
-        start = {
-            "direct": lambda: subject.Direct(folder),
-            "kamailio": lambda: subject.Kamailio(folder),
-            "open": lambda: subject.standalone_open(folder, binary),
-            "users": lambda: subject.standalone_users(folder, binary, names(len(self.cases) + 8)),
-            "border": lambda: subject.border(folder, binary),
-            "office": lambda: subject.office(folder, binary),
-        }[name]
-        self.subject = start()
+    def __init__(self, present, folder, binary, only):
+        self.plan, self.name, self.folder = present, present.name, folder
+        self.cases = [
+            case for case in cases.CALLS
+            if (case.settings is None or self.name in case.settings) and (case.row or present.extras) and only in case.name
+        ]
+        self.certificates = Certificates(folder / "certificates")
+        if any(transport.secure for transport in present.phones):
+            self.certificates.make([address.split("/")[0] for address in ADDRESSES], [subject.DOMAIN])
+        users = names(len(self.cases) + 8)
+        self.subject = subject.start(present, folder, binary, self.certificates, users, PASSWORD)
 
     def run(self, report, jobs):
-        for name, outcome, seconds in self.registrations():
-            report(self.name, name, outcome, seconds)
+        for row, name, outcome, seconds in self.registrations():
+            report(name, outcome, seconds, row)
         with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
             # The slowest first, so that the others pass in its shadow.
             order = sorted(enumerate(self.cases), key=lambda pair: -pair[1].deadline_s)
             running = {pool.submit(timed, self.play, case, number): case for number, case in order}
             for future in concurrent.futures.as_completed(running):
                 outcome, seconds = future.result()
-                report(self.name, running[future].name, outcome, seconds)
+                case = running[future]
+                report(case.name, outcome, seconds, case.row, "own" if case.talk else "SIPp")
         if isinstance(self.subject, subject.Siplatch):
             outcome, seconds = timed(self.subject.wait_for_no_calls)
-            report(self.name, "no call and no stream is left", outcome, seconds)
+            report("no call and no stream is left", outcome, seconds)
         began = time.monotonic()
         codes = self.subject.stop()
         if isinstance(self.subject, subject.Siplatch):
             code = codes[0]
-            report(self.name, "SIGTERM ends it", None if code == 0 else f"exit code {code}", time.monotonic() - began)
+            report("SIGTERM ends it", None if code == 0 else f"exit code {code}", time.monotonic() - began)
 
-    def values(self, phones, case, me, peer):
-        near = self.subject.near
-        domain = self.subject.domain
+    def values(self, case, me, peer):
+        near, domain = self.subject.near(self.plan.caller), self.subject.domain
         values = {
             "me": me, "peer": peer, "domain": domain, "talk_ms": 500, "password": PASSWORD, "expires": 600,
             "media": self.subject.checks(), "target": f"sip:{peer}@{domain}", "near": near[0] if near else "",
@@ -86,61 +86,87 @@ class Setting:
         values.update(case.by_setting.get(self.name, {}))
         return values
 
+    def line(self, transport, address, other=None):
+        """A phone's way to the subject; `other` is where it sends to when there is none."""
+        return open_line(transport, address, self.subject.near(transport) or other, self.certificates.authority)
+
     def play(self, case, number):
-        phones = Phones(self.name, number)
-        folder = self.folder / f"{number:02}-{case.caller}"
+        phones = Phones(self.plan.role, number)
+        folder = self.folder / f"{number:02}-{case.caller or case.talk.__name__}"
         folder.mkdir(parents=True)
-        hosts = phones.hosts
-        callees, caller = [], None
+        hosts, count = phones.hosts, 3 if case.talk else 1 + len(case.callees)
+        lines, ends = [], []
         try:
+            for k in range(count):
+                lines.append(self.line(self.plan.callee if k else self.plan.caller, hosts[k], hosts[1]))
+            users = [phones.caller, phones.callee, phones.third if case.talk else phones.callee]
             if self.subject.registers:
-                if case.caller_registers:
-                    self.register(folder, "caller-registers", hosts[0], phones.caller)
-                for k in range(len(case.callees) if case.callees_register else 0):
-                    self.register(folder, f"callee{k}-registers", hosts[k + 1], phones.callee)
-            for k, script in enumerate(case.callees):
-                if script == "mute":
-                    callees.append(Mute(hosts[k + 1]))
-                else:
-                    values = self.values(phones, case, phones.callee, phones.caller)
-                    callees.append(Sipp(folder, f"callee{k}", script, hosts[k + 1], None, values, listens=True, deadline_s=case.deadline_s))
-            remote = self.subject.near or hosts[1]
-            values = self.values(phones, case, phones.caller, phones.callee)
-            if case.caller == "forked":
-                caller = ForkedCaller(hosts[0], remote, phones.caller, phones.callee, self.subject.domain, len(callees))
+                for k in range(count):
+                    if case.callees_register if k else case.caller_registers:
+                        self.register(folder, f"phone{k}-registers", lines[k], users[k])
+            if case.talk:
+                ends += [Phone(line, user, self.subject.domain) for line, user in zip(lines, users)]
+                faults = [self.hold(case.talk, ends)]
             else:
-                caller = Sipp(folder, "caller", case.caller, hosts[0], remote, values, deadline_s=case.deadline_s)
-            faults = [caller.finish(case.deadline_s)]
-            faults += [callee.finish() for callee in callees]
-            if not any(faults) and self.subject.near:
-                faults += [check(caller, callees) for check in case.checks]
+                faults = self.sipp(case, folder, phones, lines, ends)
+            faults += [line.fault() for line in lines]
             return "; ".join(fault for fault in faults if fault) or None
         finally:
-            for end in [caller, *callees]:
-                if end:
-                    end.stop()
+            for end in [*ends, *lines]:
+                end.close()
 
-    def register(self, folder, name, address, user, expires=600):
-        """Registers by SIPp, or by the small phone where digest is asked for; raises `Trouble`."""
-        if self.name == "users":
-            phone = digest.Phone(address, self.subject.near, user, PASSWORD, self.subject.domain)
+    def hold(self, talk, phones):
+        try:
+            return talk(self.subject.relay, *phones)
+        except Refused as refused:
+            return str(refused)
+
+    def sipp(self, case, folder, phones, lines, ends):
+        """Starts the called phones, then the caller; what went wrong, one entry each."""
+        callees = []
+        for k, script in enumerate(case.callees):
+            if script == "mute":
+                callees.append(Mute(lines[k + 1]))
+            else:
+                values = self.values(case, phones.callee, phones.caller)
+                callees.append(Sipp(
+                    folder, f"callee{k}", script, lines[k + 1], values, listens=True, deadline_s=case.deadline_s, options=case.options,
+                ))
+            ends.append(callees[-1])
+        if case.caller == "forked":
+            caller = Forked(Phone(lines[0], phones.caller, self.subject.domain), f"sip:{phones.callee}@{self.subject.domain}", len(callees))
+        else:
+            values = self.values(case, phones.caller, phones.callee)
+            caller = Sipp(folder, "caller", case.caller, lines[0], values, deadline_s=case.deadline_s, options=case.options)
+        ends.append(caller)
+        faults = [caller.finish(case.deadline_s)]
+        faults += [callee.finish() for callee in callees]
+        if not any(faults) and self.subject.host:
+            faults += [check(caller, callees) for check in case.checks]
+        return faults
+
+    def register(self, folder, name, line, user, expires=600):
+        """Registers by SIPp, or by the small phone where SHA-256 is asked for first; raises `Trouble`."""
+        if self.plan.accounts:
+            phone = Phone(line, user, self.subject.domain, PASSWORD)
             try:
                 phone.register("SHA-256", expires)
-            except digest.Refused as refusal:
+            except (Refused, digest.Unoffered) as refusal:
                 raise Trouble(f"{user} cannot register: {refusal}") from refusal
             finally:
                 phone.close()
             return
-        own = f"sip:{user}@{address[0]}:{address[1]};phone=own"
         # Anywhere: the 200 lists every phone of the name.
-        wanted = own if expires else "CSeq: [0-9]+ REGISTER"
+        wanted = line.own(user) if expires else "CSeq: [0-9]+ REGISTER"
         values = {
             "me": user, "domain": self.subject.domain, "expires": expires, "password": PASSWORD,
             "own_contact": f'<ereg regexp="{wanted}" search_in="msg" check_it="true" assign_to="ignored"/>',
         }
-        sipp = Sipp(folder, name, "register", address, self.subject.near, values)
+        sipp = Sipp(folder, name, "register", line, values)
         fault = sipp.finish()
-        sipp.stop()
+        if not fault and self.plan.challenges and not sipp.received("SIP/2.0 401"):
+            fault = f"{user} was not asked for credentials"
+        sipp.close()
         if fault:
             raise Trouble(fault)
 
@@ -148,37 +174,46 @@ class Setting:
         """The cases of REGISTER alone."""
         if not self.subject.registers:
             return
-        phones = Phones(self.name, len(self.cases))
+        phones = Phones(self.plan.role, len(self.cases))
         folder = self.folder / "registrations"
         folder.mkdir(parents=True)
-        address, user = phones.hosts[0], phones.caller
-        yield ("register", *timed(self.register, folder, "register", address, user))
-        yield ("refresh", *timed(self.register, folder, "refresh", address, user))
-        yield ("unregister", *timed(self.register, folder, "unregister", address, user, 0))
-        if self.name == "users":
-            for algorithm in ("MD5", "SHA-256"):
-                yield (f"digest {algorithm}", *timed(self.challenge, phones.hosts[1], user, PASSWORD, algorithm, None))
-            yield ("wrong password", *timed(self.challenge, phones.hosts[1], user, "guess", "MD5", "40"))
-            yield ("unknown user", *timed(self.challenge, phones.hosts[1], "nobody", "guess", "MD5", "40"))
-        if self.name in ("border", "office"):
-            yield ("REGISTER to siplatch itself is explained", *timed(self.misdirected, phones.hosts[2], user))
+        user = phones.caller
+        lines = []
+        try:
+            lines.append(self.line(self.plan.caller, phones.hosts[0]))
+            row = "register with authentication" if self.plan.challenges else None
+            yield (row, "register", *timed(self.register, folder, "register", lines[0], user))
+            yield (row, "refresh", *timed(self.register, folder, "refresh", lines[0], user))
+            yield (row, "unregister", *timed(self.register, folder, "unregister", lines[0], user, 0))
+            lines.append(self.line(self.plan.caller, phones.hosts[1]))
+            if self.plan.accounts:
+                for algorithm in ("MD5", "SHA-256"):
+                    yield (row, f"digest {algorithm}", *timed(self.challenge, lines[1], user, PASSWORD, algorithm, None))
+                yield (row, "wrong password", *timed(self.challenge, lines[1], user, "guess", "MD5", "40"))
+                yield (row, "unknown user", *timed(self.challenge, lines[1], "nobody", "guess", "MD5", "40"))
+            if self.name in ("border", "office"):
+                lines.append(self.line(self.plan.caller, phones.hosts[2]))
+                yield (None, "REGISTER to siplatch itself is explained", *timed(self.misdirected, lines[2], user))
+        finally:
+            for line in lines:
+                line.close()
 
-    def challenge(self, address, user, password, algorithm, refusal):
-        phone = digest.Phone(address, self.subject.near, user, password, self.subject.domain)
+    def challenge(self, line, user, password, algorithm, refusal):
+        phone = Phone(line, user, self.subject.domain, password)
         try:
             phone.register(algorithm, 60)
             return None if refusal is None else "it was accepted"
-        except digest.Refused as refused:
+        except (Refused, digest.Unoffered) as refused:
             said = str(refused)
             return None if refusal and said.startswith(f"SIP/2.0 {refusal}") else f"refused: {said}"
         finally:
             phone.close()
 
-    def misdirected(self, address, user):
+    def misdirected(self, line, user):
         """Registrar set to siplatch instead of outbound proxy: a 403 that says so."""
-        phone = digest.Phone(address, self.subject.near, user, PASSWORD, self.subject.near[0])
+        phone = Phone(line, user, self.subject.host, PASSWORD)
         try:
-            first = phone.ask("REGISTER", f"sip:{self.subject.near[0]}", ["Expires: 60"]).splitlines()[0]
+            first = phone.final(phone.start("REGISTER", f"sip:{self.subject.host}", ["Expires: 60"], to=phone.aor)).start
         finally:
             phone.close()
         good = first.startswith("SIP/2.0 403") and "outbound proxy" in first.lower()
@@ -199,15 +234,15 @@ def timed(function, *arguments):
 
 def options_of(arguments):
     parser = argparse.ArgumentParser(prog="tests/interop/run", description=__doc__)
-    parser.add_argument("settings", nargs="*", help=f"any of {', '.join(SETTINGS + CONTROLS)}; default: the first four")
+    parser.add_argument("settings", nargs="*", help=f"any of {', '.join(plan.PLANS)}; default: all but {' and '.join(plan.CONTROLS)}")
     parser.add_argument("--binary", default=str(ROOT / "target/release/siplatch"))
     parser.add_argument("--only", default="", help="only cases whose name contains this")
     parser.add_argument("--jobs", type=int, default=4, help="cases at a time, in each setting")
     parser.add_argument("--keep", action="store_true", help="keep the folder with messages and logs also when all is well")
     parser.add_argument("--inside", metavar="FOLDER", help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
-    options.settings = options.settings or list(SETTINGS)
-    unknown = set(options.settings) - set(SETTINGS) - set(CONTROLS)
+    options.settings = options.settings or list(plan.SIPLATCH)
+    unknown = set(options.settings) - set(plan.PLANS)
     if unknown:
         parser.error(f"unknown setting: {', '.join(sorted(unknown))}")
     return options
@@ -215,7 +250,10 @@ def options_of(arguments):
 
 def what_is_missing(settings):
     """Why the peers cannot run here, or None."""
-    tools = ["sipp", "ip", "unshare"] + (["kamailio"] if {"border", "office", "kamailio"} & set(settings) else [])
+    plans = [plan.PLANS[name] for name in settings]
+    tools = ["sipp", "ip", "unshare"]
+    tools += ["kamailio"] if any(present.role in ("border", "office", "kamailio") for present in plans) else []
+    tools += ["openssl"] if any(transport.secure for present in plans for transport in present.phones) else []
     for tool in tools:
         if not shutil.which(tool):
             return f"{tool} is not installed (tests/lab/install installs it)"
@@ -233,23 +271,22 @@ def one(options):
     """One setting, inside its namespace; rows are printed as they come, the outcome goes to a file."""
     for command in (["link", "set", "lo", "up"], *(["addr", "add", a, "dev", "lo"] for a in ADDRESSES)):
         subprocess.run(["ip", *command], check=True)
-    cases.CALLS[:] = [case for case in cases.CALLS if options.only in case.name]
     (name,) = options.settings
     folder = pathlib.Path(options.inside)
     rows = []
 
-    def report(setting, case, fault, seconds):
-        rows.append((setting, case, fault))
-        print(f"{setting:<9} {case:<42} {'ok' if fault is None else 'FAILED':<7} {seconds:5.1f} s", flush=True)
+    def report(case, fault, seconds, row=None, who="SIPp"):
+        rows.append({"setting": name, "case": case, "fault": fault, "row": row, "who": who})
+        print(f"{name:<18} {case:<42} {'ok' if fault is None else 'FAILED':<7} {seconds:5.1f} s", flush=True)
 
     try:
-        setting = Setting(name, folder / name, options.binary)
+        setting = Setting(plan.PLANS[name], folder / name, options.binary, options.only)
         try:
             setting.run(report, options.jobs)
         finally:
             setting.subject.stop()
     except Trouble as trouble:
-        report(name, "start", str(trouble), 0.0)
+        report("start", str(trouble), 0.0)
     (folder / f"{name}.json").write_text(json.dumps(rows))
     return 0
 
@@ -265,7 +302,7 @@ def main():
         # Under CI a missing capability fails; elsewhere it is said and passed over.
         print(f"interop: {'FAILED' if os.environ.get('CI') else 'SKIPPED'}: {why}")
         return 1 if os.environ.get("CI") else 0
-    if set(options.settings) & set(SETTINGS) and not pathlib.Path(options.binary).exists():
+    if set(options.settings) & set(plan.SIPLATCH) and not pathlib.Path(options.binary).exists():
         print(f"interop: FAILED: {options.binary} is not there: cargo build --release")
         return 1
     folder = pathlib.Path(tempfile.mkdtemp(prefix="siplatch-interop-"))
@@ -279,15 +316,16 @@ def main():
     ]
     for child in children:
         child.wait()
-    count, failed = 0, []
+    rows = []
     for name in options.settings:
         outcome = folder / f"{name}.json"
-        rows = json.loads(outcome.read_text()) if outcome.exists() else [(name, "run", "the runner ended early")]
-        count += len(rows)
-        failed += [f"{setting}: {case}: {fault}" for setting, case, fault in rows if fault is not None]
-    print(f"\ninterop: {count - len(failed)} of {count} ok in {time.monotonic() - began:.0f} s")
-    for line in failed:
-        print(f"  {line}")
+        early = [{"setting": name, "case": "run", "fault": "the runner ended early", "row": None, "who": ""}]
+        rows += json.loads(outcome.read_text()) if outcome.exists() else early
+    failed = [row for row in rows if row["fault"] is not None]
+    print(f"\n{matrix.text(rows, options.settings)}")
+    print(f"\ninterop: {len(rows) - len(failed)} of {len(rows)} ok in {time.monotonic() - began:.0f} s")
+    for row in failed:
+        print(f"  {row['setting']}: {row['case']}: {row['fault']}")
     if failed or options.keep:
         print(f"  messages and logs: {folder}")
     else:

@@ -1,0 +1,56 @@
+"""The settings: which role siplatch has, how its phones reach it, how it reaches the core; and the columns of the matrix."""
+
+from dataclasses import dataclass
+from typing import Optional, Tuple
+
+from .transport import TCP, UDP, Transport
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One setting."""
+
+    name: str
+    role: str
+    # The heading of its column in the matrix.
+    column: Optional[str] = None
+    # The transports of the phone that calls and of those that are called, and toward the core.
+    caller: Transport = UDP
+    callee: Transport = UDP
+    core: Transport = UDP
+    # The registrar asks for credentials: siplatch with accounts, or a core.
+    challenges: bool = False
+    # What it runs besides the cases of the matrix.
+    extras: bool = False
+
+    @property
+    def phones(self) -> Tuple[Transport, ...]:
+        return tuple(dict.fromkeys((self.caller, self.callee)))
+
+    @property
+    def accounts(self) -> bool:
+        """siplatch itself knows the passwords."""
+        return self.challenges and self.role == "standalone"
+
+
+def uniform(transport):
+    """Both phones on one transport, siplatch between them."""
+    name = transport.name
+    return Plan(name, "standalone", name.upper(), caller=transport, callee=transport, challenges=True)
+
+
+PLANS = {plan.name: plan for plan in [
+    Plan("open", "standalone", extras=True),
+    Plan("users", "standalone", "UDP", challenges=True, extras=True),
+    Plan("border", "border", extras=True),
+    Plan("office", "office", extras=True),
+    *(uniform(transport) for transport in (TCP,)),
+    Plan("udp-phone-tcp-core", "border", "UDP phone, TCP core", core=TCP, challenges=True),
+    # The controls.
+    Plan("direct", "absent", extras=True),
+    Plan("kamailio", "kamailio", extras=True),
+]}
+
+SIPLATCH = tuple(name for name, plan in PLANS.items() if plan.role not in ("absent", "kamailio"))
+CONTROLS = tuple(name for name in PLANS if name not in SIPLATCH)
+ACCOUNTS = tuple(name for name, plan in PLANS.items() if plan.accounts)
