@@ -1,6 +1,6 @@
 # The one task runner; continuous integration calls the same verbs. `make help` lists them.
 
-.PHONY: help run demo build attack test lint sim lab fuzz bench doc image deny
+.PHONY: help run demo build attack test lint sim interop lab fuzz bench doc image deny
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 22
@@ -29,6 +29,10 @@ lint: ## format, clippy, rights, links, and shellcheck and cargo-deny where they
 
 sim: ## 2,000 seeds of the simulated world
 	SIPLATCH_SIM_SEEDS=$${SIPLATCH_SIM_SEEDS:-2000} cargo test --release --locked -p siplatch-tests --lib --test sim -- --nocapture
+
+interop: build ## SIPp, Kamailio, baresip and JsSIP on both sides, over every transport, as a matrix
+	tests/lab/install
+	tests/interop/run
 
 lab: build ## every lab cell behind real NATs, as a table (needs root)
 	tests/lab/install

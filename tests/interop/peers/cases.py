@@ -17,6 +17,12 @@ def prompt_100(caller, callees):
     return None if seen >= 1 else "the caller saw no 100"
 
 
+def by_tcp(caller, callees):
+    """The core says how it came (RFC 3261 §18.1.1)."""
+    seen = [text.splitlines()[0] for text in caller.received("SIP/2.0 200", "MESSAGE")]
+    return None if seen == ["SIP/2.0 200 Came by tcp"] else f"the core said {seen}"
+
+
 def own_uri(caller, callees):
     """What reaches a phone is addressed to the Contact that it registered, parameters included."""
     for callee in callees:
@@ -73,6 +79,9 @@ CALLS = [
     Case("attended transfer", talk=talks.attended, row="attended transfer", settings=THROUGH),
     Case("SUBSCRIBE and NOTIFY", "subscribe", ("notify",), row="SUBSCRIBE/NOTIFY"),
     Case("MESSAGE", "request", ("accept",), {"method": "MESSAGE", "status": 200}, row="MESSAGE"),
+    Case("a request too long for UDP takes TCP to the core", "request", (),
+         {"method": "MESSAGE", "status": 200, "target": "sip:transport@@domain@", "body": "Wait for me at the gate.\n      " * 60},
+         checks=(by_tcp,), settings=("border", "office")),
     Case("unknown method", "request", ("accept",), {"method": "GREETING", "status": 200}),
     Case("OPTIONS to a phone", "request", ("accept-options",), {"method": "OPTIONS", "status": 200}),
     Case("OPTIONS to siplatch", "request", (), {"method": "OPTIONS", "status": 200, "target": "sip:@near@"},

@@ -84,7 +84,14 @@ class StreamLine(Line):
         self.ended, self.closing = None, False
         self.deliver = lambda message: None
         self.sipp = None
+        self.ponged = threading.Event()
         threading.Thread(target=self._read, daemon=True).start()
+
+    def ping(self):
+        """A double CRLF must come back as a single one (RFC 5626 §4.4.1); what went wrong, or None."""
+        self.ponged.clear()
+        self.stream.send(transports.PING)
+        return None if self.ponged.wait(PATIENCE_S) else "a keep-alive had no answer"
 
     def mailbox(self):
         box = StreamMailbox(self)
@@ -118,7 +125,9 @@ class StreamLine(Line):
                 message = self.stream.receive()
                 if message == transports.PING:
                     self.stream.send(transports.PONG)
-                elif message.strip():
+                elif message == transports.PONG:
+                    self.ponged.set()
+                else:
                     self.deliver(message)
             except transports.Ended as ended:
                 if not self.closing:

@@ -12,7 +12,7 @@ import tempfile
 import time
 import traceback
 
-from . import cases, digest, matrix, plan, subject
+from . import baresip, cases, digest, jssip, matrix, plan, subject
 from .certificates import Certificates
 from .line import open_line
 from .mute import Mute
@@ -20,6 +20,7 @@ from .phone import Phone, Refused
 from .process import Trouble
 from .sipp import Sipp
 from .talks import Forked
+from .transport import TCP, TLS, WS, WSS
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent.parent
 PASSWORD = "lattice-64"
@@ -44,8 +45,9 @@ def names(count):
 class Setting:
     """One subject and the cases that run against it."""
 
-    def __init__(self, present, folder, binary, only):
-        self.plan, self.name, self.folder = present, present.name, folder
+    def __init__(self, present, folder, binary, only, jssip):
+        self.jssip = jssip
+        self.plan, self.name, self.folder, self.only = present, present.name, folder, only
         self.cases = [
             case for case in cases.CALLS
             if (case.settings is None or self.name in case.settings) and (case.row or present.extras) and only in case.name
@@ -58,29 +60,50 @@ class Setting:
 
     def run(self, report, jobs):
         for row, name, outcome, seconds in self.registrations():
-            report(name, outcome, seconds, row)
+            report(name, outcome, seconds, row, "own" if self.plan.accounts else "SIPp")
         with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
             # The slowest first, so that the others pass in its shadow.
             order = sorted(enumerate(self.cases), key=lambda pair: -pair[1].deadline_s)
             running = {pool.submit(timed, self.play, case, number): case for number, case in order}
+            for name, row, who, outcome, seconds in self.agents():
+                report(name, outcome, seconds, row, who)
             for future in concurrent.futures.as_completed(running):
                 outcome, seconds = future.result()
                 case = running[future]
                 report(case.name, outcome, seconds, case.row, "own" if case.talk else "SIPp")
         if isinstance(self.subject, subject.Siplatch):
-            outcome, seconds = timed(self.subject.wait_for_no_calls)
-            report("no call and no stream is left", outcome, seconds)
+            report("everybody keeps to his transport", *timed(self.transports))
+            report("no call and no stream is left", *timed(self.subject.wait_for_no_calls))
         began = time.monotonic()
         codes = self.subject.stop()
         if isinstance(self.subject, subject.Siplatch):
             code = codes[0]
             report("SIGTERM ends it", None if code == 0 else f"exit code {code}", time.monotonic() - began)
 
+    def transports(self):
+        """By siplatch's own figures: connections of the kinds that the setting says, and datagrams only where it says so."""
+        figures = self.subject.metrics()
+        phones, core = ("outer", "inner") if self.plan.role == "border" else ("inner", "outer")
+        for side, used in ((phones, self.plan.phones), *([] if self.plan.role == "standalone" else [(core, (self.plan.core,))])):
+            datagrams = figures.get(f'siplatch_datagrams_total{{kind="sip",side="{side}"}}', 0)
+            if bool(datagrams) != any(not transport.stream for transport in used):
+                return f"{datagrams:.0f} datagrams on the {side} side"
+            opened = {
+                transport.name for transport in (TCP, TLS, WS, WSS) for direction in ("in", "out")
+                if figures.get(f'siplatch_connections_opened_total{{direction="{direction}",side="{side}",transport="{transport.name}"}}')
+            }
+            # Toward a core on UDP, TCP is tried as well, for what is too long.
+            wanted = {transport.name for transport in used if transport.stream}
+            if not wanted <= opened or opened - wanted - ({"tcp"} if side == core else set()):
+                return f"connections by {sorted(opened)} on the {side} side, not {sorted(wanted)}"
+        return None
+
     def values(self, case, me, peer):
         near, domain = self.subject.near(self.plan.caller), self.subject.domain
         values = {
             "me": me, "peer": peer, "domain": domain, "talk_ms": 500, "password": PASSWORD, "expires": 600,
             "media": self.subject.checks(), "target": f"sip:{peer}@{domain}", "near": near[0] if near else "",
+            "body": "Wait for me at the gate.",
         }
         values.update(case.values)
         values.update(case.by_setting.get(self.name, {}))
@@ -114,6 +137,38 @@ class Setting:
         finally:
             for end in [*ends, *lines]:
                 end.close()
+
+    def agents(self):
+        """Real user agents, one case after the other on the same three phones."""
+        who = self.plan.agents
+        if not who or (who == "JsSIP" and not self.jssip.joinpath("installed").exists()) or (
+            who == "baresip" and not shutil.which("baresip")
+        ):
+            return
+        phones, folder = Phones(self.plan.role, len(self.cases) + 1), self.folder / who.lower()
+        running = []
+
+        def start():
+            for k, user in enumerate((phones.caller, phones.callee, phones.third)):
+                transport, host = self.plan.callee if k else self.plan.caller, phones.hosts[k][0]
+                rest = user, PASSWORD, self.subject.domain, self.subject.near(transport), transport, self.certificates.authority
+                if who == "JsSIP":
+                    running.append(jssip.JsSip(folder, self.jssip, host, *rest))
+                else:
+                    running.append(baresip.Baresip(folder, k, host, *rest))
+
+        try:
+            fault, seconds = timed(start)
+            if fault:
+                yield (f"{who} starts", "register with authentication", who, fault, seconds)
+                return
+            talk = jssip.Talk(*running) if who == "JsSIP" else baresip.Talk(*running)
+            for name, row, step in (jssip if who == "JsSIP" else baresip).CASES:
+                if self.only in name:
+                    yield (name, row, who, *timed(step, talk))
+        finally:
+            for phone in running:
+                phone.close()
 
     def hold(self, talk, phones):
         try:
@@ -185,6 +240,8 @@ class Setting:
             yield (row, "register", *timed(self.register, folder, "register", lines[0], user))
             yield (row, "refresh", *timed(self.register, folder, "refresh", lines[0], user))
             yield (row, "unregister", *timed(self.register, folder, "unregister", lines[0], user, 0))
+            if self.plan.caller.stream:
+                yield (None, "keep-alives are answered", *timed(lines[0].ping))
             lines.append(self.line(self.plan.caller, phones.hosts[1]))
             if self.plan.accounts:
                 for algorithm in ("MD5", "SHA-256"):
@@ -239,6 +296,7 @@ def options_of(arguments):
     parser.add_argument("--only", default="", help="only cases whose name contains this")
     parser.add_argument("--jobs", type=int, default=4, help="cases at a time, in each setting")
     parser.add_argument("--keep", action="store_true", help="keep the folder with messages and logs also when all is well")
+    parser.add_argument("--jssip", metavar="FOLDER", default=str(ROOT / "target/interop/jssip"), help="where JsSIP is installed")
     parser.add_argument("--inside", metavar="FOLDER", help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     options.settings = options.settings or list(plan.SIPLATCH)
@@ -262,6 +320,18 @@ def what_is_missing(settings):
     return None
 
 
+def missing_agents(options):
+    """Installs JsSIP where a setting wants it; says what stays away, if anything."""
+    wanted = {plan.PLANS[name].agents for name in options.settings}
+    absent = []
+    if "JsSIP" in wanted:
+        why = jssip.install(pathlib.Path(options.jssip))
+        absent += [f"no JsSIP: {why}"] if why else []
+    if "baresip" in wanted and not shutil.which("baresip"):
+        absent.append("no baresip: it is not installed")
+    return "; ".join(absent)
+
+
 def unshare():
     """A network namespace of its own, so that no port of the machine is taken."""
     return ["unshare", "--net"] if os.geteuid() == 0 else ["unshare", "--net", "--user", "--map-root-user"]
@@ -280,7 +350,7 @@ def one(options):
         print(f"{name:<18} {case:<42} {'ok' if fault is None else 'FAILED':<7} {seconds:5.1f} s", flush=True)
 
     try:
-        setting = Setting(plan.PLANS[name], folder / name, options.binary, options.only)
+        setting = Setting(plan.PLANS[name], folder / name, options.binary, options.only, pathlib.Path(options.jssip))
         try:
             setting.run(report, options.jobs)
         finally:
@@ -305,12 +375,16 @@ def main():
     if set(options.settings) & set(plan.SIPLATCH) and not pathlib.Path(options.binary).exists():
         print(f"interop: FAILED: {options.binary} is not there: cargo build --release")
         return 1
+    absent = missing_agents(options)
+    if absent and os.environ.get("CI"):
+        print(f"interop: FAILED: {absent}")
+        return 1
     folder = pathlib.Path(tempfile.mkdtemp(prefix="siplatch-interop-"))
     began = time.monotonic()
     children = [
         subprocess.Popen([
             *unshare(), sys.executable, sys.argv[0], name, "--binary", options.binary, "--only", options.only,
-            "--jobs", str(options.jobs), "--inside", str(folder),
+            "--jobs", str(options.jobs), "--jssip", options.jssip, "--inside", str(folder),
         ])
         for name in options.settings
     ]
@@ -321,8 +395,11 @@ def main():
         outcome = folder / f"{name}.json"
         early = [{"setting": name, "case": "run", "fault": "the runner ended early", "row": None, "who": ""}]
         rows += json.loads(outcome.read_text()) if outcome.exists() else early
+    rows += [] if options.only else matrix.gaps(rows, options.settings)
     failed = [row for row in rows if row["fault"] is not None]
     print(f"\n{matrix.text(rows, options.settings)}")
+    if absent:
+        print(f"SKIPPED: {absent}; their cells are held by the others")
     print(f"\ninterop: {len(rows) - len(failed)} of {len(rows)} ok in {time.monotonic() - began:.0f} s")
     for row in failed:
         print(f"  {row['setting']}: {row['case']}: {row['fault']}")

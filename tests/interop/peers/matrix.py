@@ -25,6 +25,15 @@ def text(results, settings):
     return "\n".join([*lines, LEGEND])
 
 
+def gaps(results, settings):
+    """Cells that nobody filled, as results that failed."""
+    filled = {(result["setting"], result["row"]) for result in results}
+    return [
+        {"setting": name, "case": row, "fault": "nobody did this", "row": row, "who": "SIPp"}
+        for name in settings if plan.PLANS[name].column for row in ROWS if (name, row) not in filled
+    ]
+
+
 def cell(results):
     if any(result["fault"] is not None for result in results):
         return "FAILED"

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Optional, Tuple
 
-from .transport import TCP, UDP, Transport
+from .transport import TCP, TLS, UDP, WS, WSS, Transport
 
 
 @dataclass(frozen=True)
@@ -22,6 +22,9 @@ class Plan:
     challenges: bool = False
     # What it runs besides the cases of the matrix.
     extras: bool = False
+
+    # The real user agents that make calls here besides SIPp.
+    agents: Optional[str] = None
 
     @property
     def phones(self) -> Tuple[Transport, ...]:
@@ -44,8 +47,11 @@ PLANS = {plan.name: plan for plan in [
     Plan("users", "standalone", "UDP", challenges=True, extras=True),
     Plan("border", "border", extras=True),
     Plan("office", "office", extras=True),
-    *(uniform(transport) for transport in (TCP,)),
-    Plan("udp-phone-tcp-core", "border", "UDP phone, TCP core", core=TCP, challenges=True),
+    *(uniform(transport) for transport in (TCP, TLS, WS, WSS)),
+    Plan("tls-phone-udp-core", "border", "TLS phone, UDP core", caller=TLS, callee=TLS, challenges=True, agents="baresip"),
+    Plan("wss-phone-udp-core", "border", "WSS phone, UDP core", caller=WSS, callee=WSS, challenges=True, agents="JsSIP"),
+    Plan("udp-phone-tcp-core", "border", "UDP phone, TCP core", core=TCP, challenges=True, agents="baresip"),
+    Plan("tls-to-udp", "standalone", "TLS to UDP phone", caller=TLS, challenges=True),
     # The controls.
     Plan("direct", "absent", extras=True),
     Plan("kamailio", "kamailio", extras=True),

@@ -16,7 +16,7 @@ class Trouble(Exception):
     """A peer, or siplatch, did not come up."""
 
 
-def _die_with_parent():
+def die_with_parent():
     _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
@@ -30,7 +30,7 @@ class Process:
             self.child = subprocess.Popen(
                 [str(word) for word in command],
                 stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT,
-                env={**os.environ, **(env or {})}, start_new_session=True, preexec_fn=_die_with_parent,
+                env={**os.environ, **(env or {})}, start_new_session=True, preexec_fn=die_with_parent,
             )
 
     def running(self):

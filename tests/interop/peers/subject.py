@@ -27,8 +27,9 @@ def start_kamailio(folder, address, transport=UDP, password=""):
     config = folder / "kamailio.cfg"
     text = (FOLDER / "kamailio.cfg").read_text()
     for name, value in {
-        "challenge": CHALLENGE.format(password=password) if password else "", "domain": DOMAIN, "disable_tcp": "no" if transport.stream else "yes",
-        "listen": f"listen={transport.name}:{address}:{transport.port}",
+        "challenge": CHALLENGE.format(password=password) if password else "", "domain": DOMAIN,
+        # Beside UDP there is TCP, for what is too long.
+        "listen": "\n".join(f"listen={name}:{address}:5060" for name in dict.fromkeys((transport.name, "tcp"))),
     }.items():
         text = text.replace(f"@{name}@", value)
     config.write_text(text)
