@@ -52,16 +52,25 @@ pub(crate) fn text(settings: &Settings, known: &Known<'_>) -> String {
 fn phone(settings: &Settings, known: &Known<'_>) -> Vec<(&'static str, String)> {
     let config = &settings.proxy;
     let mut hosts = Vec::new();
+    let mut browsers = Vec::new();
     for (listener, row) in config.listeners.iter().zip(known.listeners) {
-        if listener.side == config.role.phones() && listener.phone.is_none() {
+        if listener.side == config.role.phones() && listener.phone.is_none() && listener.accepts {
+            let scheme = match listener.transport {
+                Transport::Udp | Transport::Tcp | Transport::Tls => None,
+                Transport::Ws => Some("ws://"),
+                Transport::Wss => Some("wss://"),
+            };
+            let list = if scheme.is_some() { &mut browsers } else { &mut hosts };
             for host in reached_at(listener, row, known.addresses) {
-                if !hosts.contains(&host) {
-                    hosts.push(host);
+                let typed = format!("{}{host}", scheme.unwrap_or_default());
+                if !list.contains(&typed) {
+                    list.push(typed);
                 }
             }
         }
     }
     hosts.truncate(4);
+    browsers.truncate(4);
     let hosts = if hosts.is_empty() { "the address of this machine".to_owned() } else { hosts.join(" or ") };
     let (user, password) = match config.role {
         Role::Office => ("as the provider gave it", "as the provider gave it"),
@@ -76,13 +85,17 @@ fn phone(settings: &Settings, known: &Known<'_>) -> Vec<(&'static str, String)> 
         Role::Border => ("the core's, as if siplatch were not there".to_owned(), hosts),
         Role::Standalone => (hosts, "leave it empty".to_owned()),
     };
-    vec![
+    let mut rows = vec![
         ("user", user.to_owned()),
         ("password", password.to_owned()),
         ("domain, registrar", domain),
         ("outbound proxy", proxy),
         ("transport", transports(config)),
-    ]
+    ];
+    if !browsers.is_empty() {
+        rows.push(("WebSocket server", browsers.join(" or ")));
+    }
+    rows
 }
 
 /// What phones may speak.
@@ -110,10 +123,11 @@ fn reached_at(listener: &Listener, row: &ListenerRow, addresses: &[IpAddr]) -> V
         Advertise::Listen if bind.ip().is_unspecified() => local(bind.port()),
         Advertise::Listen => vec![bind],
     };
-    let typed = |address: &SocketAddr| match (address.port(), address.ip()) {
-        (5060, IpAddr::V4(ip)) => ip.to_string(),
-        (5060, IpAddr::V6(ip)) => format!("[{ip}]"),
-        (_, _) => address.to_string(),
+    let usual = listener.transport.default_port();
+    let typed = |address: &SocketAddr| match address.ip() {
+        IpAddr::V4(ip) if address.port() == usual => ip.to_string(),
+        IpAddr::V6(ip) if address.port() == usual => format!("[{ip}]"),
+        IpAddr::V4(_) | IpAddr::V6(_) => address.to_string(),
     };
     reached.iter().map(typed).collect()
 }
@@ -237,6 +251,18 @@ mod tests {
     #[test]
     fn standalone_with_users() {
         compare("standalone", &banner(&settings("standalone.toml"), &[open()]));
+    }
+
+    #[test]
+    fn every_transport() {
+        let mut settings = settings("standalone.toml");
+        let config = std::sync::Arc::make_mut(&mut settings.proxy);
+        let ip = std::net::Ipv4Addr::UNSPECIFIED;
+        for (transport, port) in [(Transport::Tls, 5061), (Transport::Ws, 8080), (Transport::Wss, 443)] {
+            let first = config.listeners[0].clone();
+            config.listeners.push(Listener { transport, bind: (ip, port).into(), ..first });
+        }
+        compare("every_transport", &banner(&settings, &[open()]));
     }
 
     #[test]

@@ -155,6 +155,9 @@ pub(crate) async fn run(shared: Arc<Shared>, begin: Begin, begun: impl FnOnce())
         shared: Arc::clone(&shared),
         settings: Arc::clone(settings),
     };
+    if let Some(certificates) = &settings.certificates {
+        edge.streams.set_tls(Arc::clone(certificates));
+    }
     edge.drain(now);
     edge.turn().await?;
     edge.relay.stop();

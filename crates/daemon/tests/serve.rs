@@ -12,6 +12,8 @@ use std::time::{Duration, Instant};
 
 #[path = "serve/reload.rs"]
 mod reload;
+#[path = "serve/secure.rs"]
+mod secure;
 #[path = "serve/streams.rs"]
 mod streams;
 #[path = "serve/trace.rs"]

@@ -15,6 +15,7 @@
 )]
 
 mod agent;
+mod authority;
 mod binary;
 mod call;
 mod daemon;
@@ -27,6 +28,7 @@ mod world;
 use std::io::Write as _;
 
 pub use agent::{Agent, Answers, accept, accept_registrations, challenge_registrations, silent};
+pub use authority::{Authority, Identity, secured};
 pub use binary::binary;
 pub use call::Call;
 pub use daemon::Daemon;

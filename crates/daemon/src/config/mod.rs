@@ -2,6 +2,7 @@
 //! as meant ([`resolve`]). A faulty one is refused, and every fault is
 //! explained with its key, its place and the mend.
 
+mod certificates;
 mod fault;
 mod layers;
 mod raw;
@@ -22,7 +23,10 @@ pub(crate) fn load(sources: &Sources, machine: &Machine) -> Result<Settings, Str
     // Without a role that can be read, whatever else would be said is guesswork.
     if reading.whole && !spoiled.iter().any(|key| key == "role") {
         match resolve::resolve(&reading.raw, machine, &spoiled) {
-            Ok(resolved) => settings = Some(resolved),
+            Ok(resolved) => match certificates::read(&resolved) {
+                Ok(certificates) => settings = Some(Settings { certificates, ..resolved }),
+                Err(fault) => reading.faults.push(fault),
+            },
             Err(faults) => reading.faults.extend(faults),
         }
     }

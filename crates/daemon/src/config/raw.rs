@@ -138,9 +138,10 @@ section! {
     /// provider (office) or the phones (border). In standalone, [outer] is optional, for
     /// phones from elsewhere, and wants a [[user]] for each of them.
     Side {
-        /// Sockets to listen on, "udp:ADDRESS:PORT", IPv6 in brackets. Port 5060 if none is written.
+        /// Sockets to listen on, "udp:ADDRESS:PORT", IPv6 in brackets; also "tcp:", "tls:", and "ws:" and
+        /// "wss:" for SIP over WebSocket. Ports if none is written: 5060, tls: 5061, ws: 80, wss: 443.
+        /// A udp: entry opens TCP too. tls: and wss: need the certificate of [tls].
         /// Required; in standalone the default for [inner] is all local addresses, port 5060.
-        /// tcp:, tls:, ws: and wss: come later.
         listen: Vec<String> = r#"["udp:0.0.0.0:5060"]"#,
         /// The address that we write into messages on this side:
         /// "listen" (the local address and port), "stun" (the address and port that a NAT
@@ -153,8 +154,8 @@ section! {
         /// this side. Required where advertise is "stun" or "stun-address"; two are better
         /// than one, because a wrong answer then shows. Default: none.
         stun_servers: Vec<String> = r#"[]"#,
-        /// This side's network is trusted: sips: may use it in the clear. Comes later with TLS.
-        /// Default: false.
+        /// This side's network is trusted: calls to sips: addresses may cross it in the clear. Wrongly
+        /// true: who called a sips: address believes in a secrecy that is not there. Default: false.
         secure: bool = "false",
     }
 }
@@ -164,8 +165,9 @@ section! {
     /// standalone. With several for one domain, new requests go to the first that serves; one that
     /// failed is first choice again after three answered pings and half a minute.
     Upstream {
-        /// Where it is: "sip:HOST", "sip:HOST:PORT". Required. A name without a port is looked up by
-        /// NAPTR, SRV, A and AAAA (RFC 3263), one with a port by A and AAAA only. Requests from its
+        /// Where it is: "sip:HOST", "sip:HOST:PORT", "sips:HOST"; with ";transport=tcp" or "tls" by that
+        /// alone. Required. A name without a port is looked up by NAPTR, SRV, A and AAAA (RFC 3263), one
+        /// with a port by A and AAAA only. Over TLS its certificate must name HOST. Requests from its
         /// addresses are trusted, so name no shared host.
         uri: String = r#""sip:sip.provider.example""#,
         /// Only for requests of this domain. Default: for all that no other [[upstream]] names.
@@ -269,14 +271,21 @@ section! {
 }
 
 section! {
-    /// Certificates for tls: and wss: listeners. Comes later.
+    /// Certificates for tls: and wss:. The files are read again at each reload; connections that are
+    /// open keep what they began with. A file that cannot be used is refused, and what was read
+    /// before stays.
     Tls {
-        /// File with the certificate chain, PEM.
+        /// File with our certificate and what leads to its authority, PEM. Required for listeners;
+        /// also shown to upstreams that ask for one. Default: none.
         certificate: String = r#""/etc/siplatch/tls.crt""#,
-        /// File with the private key, PEM.
+        /// File with its private key, PEM. Default: none.
         key: String = r#""/etc/siplatch/tls.key""#,
-        /// File with the authorities whose client certificates are accepted, PEM.
+        /// File with authorities, PEM: who connects is asked for a certificate of theirs, and one of
+        /// anybody else's is refused. Phones without any may still connect. Default: none is asked for.
         client_ca: String = r#""/etc/siplatch/clients.crt""#,
+        /// File with authorities of the upstreams that we connect to, PEM, beside those of the system.
+        /// Default: those of the system alone.
+        ca: String = r#""/etc/siplatch/upstreams.crt""#,
     }
 }
 

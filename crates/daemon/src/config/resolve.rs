@@ -9,6 +9,7 @@ mod beyond;
 mod phones;
 mod sides;
 mod streams;
+mod tls;
 mod together;
 
 use std::net::SocketAddr;
@@ -18,6 +19,7 @@ use std::time::Duration;
 
 use media::PortRange;
 use nat::{Prefix, Side};
+use net::transport::tls::Files;
 use proxy::config::{Media, MediaKeepAlive, Role};
 use wire::sip::Limits;
 
@@ -49,6 +51,10 @@ pub(crate) struct Settings {
     pub(crate) metrics: SocketAddr,
     /// Where state is kept: the first that can be used.
     pub(crate) state_dirs: Vec<PathBuf>,
+    /// The files of certificates.
+    pub(crate) tls: Files,
+    /// What handshakes use, once the files are read; `None` where nobody speaks TLS.
+    pub(crate) certificates: Option<Arc<net::transport::tls::Settings>>,
 }
 
 /// Idle pairs bound ahead per range; with STUN fewer, because every warm
@@ -133,6 +139,7 @@ impl Resolver<'_> {
         self.unwritten(&mut listeners, &mut keys, &upstreams, &upstream_keys);
         self.collisions(&listeners, &keys, &media.ranges);
         self.reachable(&listeners, &keys, &upstreams, &networks);
+        let tls = self.tls(&listeners, &keys);
         let users = self.users();
         let limits = Limits {
             message_bytes: self.number("limits.message_bytes", self.raw.limits.message_bytes, 65_536, 1_200, 65_536)
@@ -142,22 +149,16 @@ impl Resolver<'_> {
         let metrics = self.metrics();
         let state_dirs = self.state_dirs();
         let proxy = proxy::Config { role: self.role, listeners, upstreams, networks, phones, users, media, limits };
-        Settings { proxy: Arc::new(proxy), stun, metrics, state_dirs }
+        Settings { proxy: Arc::new(proxy), stun, metrics, state_dirs, tls, certificates: None }
     }
 
     /// Sections and keys whose feature comes later.
     fn not_yet(&mut self) {
         const REMOVE: &str = "remove this section";
-        let sections =
-            [("tls", self.raw.tls.is_some()), ("turn", self.raw.turn.is_some()), ("doctor", self.raw.doctor.is_some())];
+        let sections = [("turn", self.raw.turn.is_some()), ("doctor", self.raw.doctor.is_some())];
         for (section, written) in sections {
             if written {
                 self.later(section, REMOVE);
-            }
-        }
-        for (name, side) in [("inner", &self.raw.inner), ("outer", &self.raw.outer)] {
-            if side.as_ref().and_then(|side| side.secure) == Some(true) {
-                self.later(format!("{name}.secure"), "remove it; it comes with TLS");
             }
         }
         if let Some(datapath) = &self.raw.media.datapath {

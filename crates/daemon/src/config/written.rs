@@ -36,7 +36,7 @@ impl std::fmt::Display for HostPort {
     }
 }
 
-/// `udp:ADDRESS:PORT`.
+/// `udp:ADDRESS:PORT`, or with another transport.
 pub(super) fn listen(text: &str) -> Result<(Transport, SocketAddr), Wrong> {
     let (scheme, rest) = match text.split_once(':') {
         Some((scheme, rest)) if scheme.chars().all(|c| c.is_ascii_alphabetic()) && !scheme.is_empty() => (scheme, rest),
@@ -45,10 +45,13 @@ pub(super) fn listen(text: &str) -> Result<(Transport, SocketAddr), Wrong> {
     let transport = match scheme {
         "udp" => Transport::Udp,
         "tcp" => Transport::Tcp,
-        "tls" | "ws" | "wss" => {
-            return wrong(format!("{scheme}: listeners are not yet built"), "listen on udp: and tcp: only");
+        "tls" => Transport::Tls,
+        "ws" => Transport::Ws,
+        "wss" => Transport::Wss,
+        _ => {
+            let mend = "write \"udp:ADDRESS:PORT\", or tcp:, tls:, ws: or wss: in front";
+            return wrong(format!("there is no transport \"{scheme}\""), mend);
         }
-        _ => return wrong(format!("there is no transport \"{scheme}\""), "write \"udp:ADDRESS:PORT\""),
     };
     let address = if let Ok(address) = rest.parse::<SocketAddr>() {
         address
@@ -57,18 +60,22 @@ pub(super) fn listen(text: &str) -> Result<(Transport, SocketAddr), Wrong> {
     } else if rest.starts_with('[') || rest.matches(':').count() > 1 {
         return wrong(
             format!("\"{rest}\" is not an address with a port"),
-            "write IPv6 in brackets: \"udp:[2001:db8::1]:5060\"",
+            format!("write IPv6 in brackets: \"{scheme}:[2001:db8::1]:{}\"", transport.default_port()),
         );
     } else {
         return wrong(
             format!("\"{rest}\" is not an IP address with a port"),
-            "write an address of this machine, \"udp:192.168.1.2:5060\", or \"udp:0.0.0.0:5060\" for all of them",
+            format!(
+                "write an address of this machine, \"{scheme}:192.168.1.2:{port}\", or \"{scheme}:0.0.0.0:{port}\" for \
+                 all of them",
+                port = transport.default_port()
+            ),
         );
     };
     if address.port() == 0 {
         return wrong(
             "port 0 is no port that a phone can be told",
-            format!("write \"udp:{}:5060\"", bracketed(address.ip())),
+            format!("write \"{scheme}:{}:{}\"", bracketed(address.ip()), transport.default_port()),
         );
     }
     if nat::address::is_absurd(address.ip()) && !address.ip().is_unspecified() {
@@ -244,9 +251,6 @@ pub(super) fn upstream(text: &str) -> Result<(String, Option<u16>, Option<Transp
             }
         },
     };
-    if sips || transport.is_some_and(|transport| transport.reliable() && transport != Transport::Tcp) {
-        return wrong("TLS and WebSocket toward the upstream are not yet built", "write it with sip:");
-    }
     let host = uri.host.map(|host| String::from_utf8_lossy(host.0).into_owned()).unwrap_or_default();
     let bare = host.trim_start_matches('[').trim_end_matches(']').to_owned();
     if bare.parse::<IpAddr>().is_ok_and(nat::address::is_absurd) || (bare.parse::<IpAddr>().is_err() && !name(&bare)) {
@@ -269,6 +273,9 @@ mod tests {
         assert_eq!(udp("udp:192.168.1.2").as_deref(), Ok("192.168.1.2:5060"));
         assert_eq!(udp("udp:[::]:5060").as_deref(), Ok("[::]:5060"));
         assert_eq!(udp("udp:2001:db8::1").as_deref(), Ok("[2001:db8::1]:5060"));
+        assert_eq!(listen("tls:192.0.2.1"), Ok((Transport::Tls, "192.0.2.1:5061".parse().unwrap())));
+        assert_eq!(listen("wss:[::]"), Ok((Transport::Wss, "[::]:443".parse().unwrap())));
+        assert_eq!(listen("ws:192.0.2.1:8080"), Ok((Transport::Ws, "192.0.2.1:8080".parse().unwrap())));
         for bad in [
             "",
             "udp",

@@ -44,6 +44,9 @@ impl<B: FnOnce()> Edge<B> {
         let seeds = seeds.into_iter().collect::<Result<Vec<_>, _>>().map_err(no_seed)?;
 
         let settings = Arc::new(settings);
+        if let Some(certificates) = &settings.certificates {
+            self.streams.set_tls(Arc::clone(certificates));
+        }
         let (view, before) = (&self.shared.view, Arc::clone(&self.settings));
         // Messages to listeners that close leave first.
         for failure in self.sockets.send() {

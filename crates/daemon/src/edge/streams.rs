@@ -57,7 +57,10 @@ impl<B: FnOnce()> Edge<B> {
                 self.count_stream(flow, StreamInput::Sip);
                 self.proxy.handle_input(now, Input::Received { flow, bytes: &bytes });
             }
-            Event::KeepAlive { flow } => self.count_stream(flow, StreamInput::KeepAlive),
+            Event::KeepAlive { flow } => {
+                self.count_stream(flow, StreamInput::KeepAlive);
+                self.proxy.handle_input(now, Input::KeepAlive { flow });
+            }
             Event::Pong { flow } => {
                 self.count_stream(flow, StreamInput::Pong);
                 self.proxy.handle_input(now, Input::Pong { flow });

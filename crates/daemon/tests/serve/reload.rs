@@ -30,7 +30,7 @@ impl Daemon {
         }
     }
 
-    fn reload(&self, flags: &[&str]) -> Output {
+    pub(super) fn reload(&self, flags: &[&str]) -> Output {
         let state = format!("{}/state", self.dir.display());
         Command::new(env!("CARGO_BIN_EXE_siplatch"))
             .args(["reload", "--state-dir", &state])

@@ -3,41 +3,47 @@
 use super::*;
 
 /// Anything that a phone's messages go through.
-trait Wire: std::io::Read + std::io::Write {}
+pub(super) trait Wire: std::io::Read + std::io::Write {}
 impl<T: std::io::Read + std::io::Write> Wire for T {}
 
 /// A phone that keeps its connection.
-struct Caller<W> {
+pub(super) struct Caller<W> {
     name: &'static str,
     transport: &'static str,
     wire: W,
-    sip: SocketAddr,
+    /// Of its address of record.
+    pub(super) domain: String,
     read: Vec<u8>,
 }
 
 impl Caller<TcpStream> {
-    fn tcp(name: &'static str, sip: SocketAddr) -> Self {
+    pub(super) fn tcp(name: &'static str, sip: SocketAddr) -> Self {
         let wire = TcpStream::connect(sip).unwrap();
         wire.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
-        Self { name, transport: "TCP", wire, sip, read: Vec::new() }
+        Self::over(name, "TCP", wire, sip)
     }
 }
 
 impl<W: Wire> Caller<W> {
+    pub(super) fn over(name: &'static str, transport: &'static str, wire: W, sip: SocketAddr) -> Self {
+        Self { name, transport, wire, domain: sip.to_string(), read: Vec::new() }
+    }
+
     fn send(&mut self, method: &str, uri: &str, to: &str, cseq: u32, more: &str) {
-        let Self { name, transport, sip, .. } = self;
+        let Self { name, transport, domain, .. } = self;
         let message = format!(
             "{method} {uri} SIP/2.0\r\nVia: SIP/2.0/{transport} {name}.invalid;branch=z9hG4bK{method}{cseq}\r\n\
-             Max-Forwards: 70\r\nFrom: <sip:{name}@{sip}>;tag={name}\r\nTo: <sip:{to}@{sip}>\r\nCall-ID: \
+             Max-Forwards: 70\r\nFrom: <sip:{name}@{domain}>;tag={name}\r\nTo: <sip:{to}@{domain}>\r\nCall-ID: \
              {to}@{name}\r\nCSeq: {cseq} {method}\r\n{more}Content-Length: 0\r\n\r\n"
         );
         self.wire.write_all(message.as_bytes()).unwrap();
+        self.wire.flush().unwrap();
     }
 
-    fn register(&mut self) {
-        let (name, sip, transport) = (self.name, self.sip, self.transport.to_ascii_lowercase());
+    pub(super) fn register(&mut self) {
+        let (name, domain, transport) = (self.name, self.domain.clone(), self.transport.to_ascii_lowercase());
         let contact = format!("Contact: <sip:{name}@{name}.invalid;transport={transport}>\r\nExpires: 300\r\n");
-        self.send("REGISTER", &format!("sip:{sip}"), name, 1, &contact);
+        self.send("REGISTER", &format!("sip:{domain}"), name, 1, &contact);
         let answer = self.receive();
         assert!(answer.starts_with("SIP/2.0 200 "), "{answer}");
     }
@@ -58,11 +64,11 @@ impl<W: Wire> Caller<W> {
 }
 
 /// Alice sends bob a message, which must come over the connection that he registered on.
-fn message<A: Wire, B: Wire>(alice: &mut Caller<A>, bob: &mut Caller<B>) {
-    let sip = alice.sip;
-    alice.send("MESSAGE", &format!("sip:bob@{sip}"), "bob", 2, "");
+pub(super) fn message<A: Wire, B: Wire>(alice: &mut Caller<A>, bob: &mut Caller<B>, cseq: u32) {
+    let name = bob.name;
+    alice.send("MESSAGE", &format!("sip:{name}@{}", alice.domain.clone()), name, cseq, "");
     let request = bob.receive();
-    assert!(request.starts_with("MESSAGE sip:bob@bob.invalid;transport="), "{request}");
+    assert!(request.starts_with(&format!("MESSAGE sip:{name}@{name}.invalid;transport=")), "{request}");
     let copied = |name: &str| -> String {
         request.lines().filter(|line| line.starts_with(name)).map(|line| format!("{line}\r\n")).collect()
     };
@@ -80,7 +86,7 @@ fn tcp_beside_udp_without_being_asked() {
     let (mut alice, mut bob) = (Caller::tcp("alice", sip), Caller::tcp("bob", sip));
     alice.register();
     bob.register();
-    message(&mut alice, &mut bob);
+    message(&mut alice, &mut bob, 2);
     alice.wire.write_all(b"\r\n\r\n").unwrap();
     let mut pong = [0; 2];
     std::io::Read::read_exact(&mut alice.wire, &mut pong).unwrap();

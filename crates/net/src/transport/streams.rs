@@ -133,8 +133,8 @@ impl Streams {
     }
 
     /// What handshakes use from now on; connections that are open stay as they are.
-    pub fn set_tls(&self, settings: tls::Settings) {
-        *self.within.tls.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(settings));
+    pub fn set_tls(&self, settings: Arc<tls::Settings>) {
+        *self.within.tls.lock().unwrap_or_else(PoisonError::into_inner) = Some(settings);
     }
 
     /// How many connections there are.

@@ -75,22 +75,45 @@ pub struct Fault {
 pub struct Settings {
     accept: Option<Arc<ServerConfig>>,
     connect: Arc<ClientConfig>,
+    /// All certificates that were read, in the order of the files.
+    read: Vec<CertificateDer<'static>>,
 }
+
+/// The same certificates were read. A key that changes changes its certificate, too.
+impl PartialEq for Settings {
+    fn eq(&self, other: &Self) -> bool {
+        self.read == other.read
+    }
+}
+
+impl Eq for Settings {}
 
 impl Settings {
     /// Reads the files. They are small, and this blocks: at start, or beside the signalling loop.
     pub fn load(files: &Files) -> Result<Self, Fault> {
         let provider = Arc::new(ring::default_provider());
+        let mut read = Vec::new();
         let own = match &files.own {
-            Some((certificate, key)) => Some(Arc::new(SingleCertAndKey::from(own(certificate, key, &provider)?))),
+            Some((certificate, key)) => {
+                let own = own(certificate, key, &provider)?;
+                read.extend(own.cert.iter().cloned());
+                Some(Arc::new(SingleCertAndKey::from(own)))
+            }
             None => None,
         };
+        let mut authorities = |file: File, path: &Option<PathBuf>| -> Result<_, Fault> {
+            let Some(path) = path else { return Ok(None) };
+            let found = certificates(file, path)?;
+            read.extend(found.iter().cloned());
+            Ok(Some((path.clone(), found)))
+        };
+        let (client_ca, ca) = (authorities(File::ClientCa, &files.client_ca)?, authorities(File::Ca, &files.ca)?);
         let accept = match &own {
-            Some(own) => Some(Arc::new(server(Arc::clone(own), files.client_ca.as_deref(), &provider)?)),
+            Some(own) => Some(Arc::new(server(Arc::clone(own), client_ca, &provider)?)),
             None => None,
         };
-        let connect = Arc::new(client(own, files.ca.as_deref(), provider)?);
-        Ok(Self { accept, connect })
+        let connect = Arc::new(client(own, ca, provider)?);
+        Ok(Self { accept, connect, read })
     }
 
     /// The handshake of a connection that came in; also the names that the peer's certificate proves.
@@ -156,9 +179,12 @@ fn own(certificate: &Path, key: &Path, provider: &CryptoProvider) -> Result<Cert
     })
 }
 
+/// The certificates of a file of authorities.
+type Authorities = (PathBuf, Vec<CertificateDer<'static>>);
+
 fn server(
     own: Arc<SingleCertAndKey>,
-    client_ca: Option<&Path>,
+    client_ca: Option<Authorities>,
     provider: &Arc<CryptoProvider>,
 ) -> Result<ServerConfig, Fault> {
     let builder = ServerConfig::builder_with_provider(Arc::clone(provider))
@@ -166,15 +192,15 @@ fn server(
         .map_err(|error| faulty(File::Certificate, Path::new(""), error))?;
     let builder = match client_ca {
         None => builder.with_no_client_auth(),
-        Some(path) => {
+        Some((path, authorities)) => {
             let mut roots = RootCertStore::empty();
-            for authority in certificates(File::ClientCa, path)? {
-                roots.add(authority).map_err(|error| faulty(File::ClientCa, path, error))?;
+            for authority in authorities {
+                roots.add(authority).map_err(|error| faulty(File::ClientCa, &path, error))?;
             }
             let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider))
                 .allow_unauthenticated()
                 .build()
-                .map_err(|error| faulty(File::ClientCa, path, error))?;
+                .map_err(|error| faulty(File::ClientCa, &path, error))?;
             builder.with_client_cert_verifier(verifier)
         }
     };
@@ -183,16 +209,16 @@ fn server(
 
 fn client(
     own: Option<Arc<SingleCertAndKey>>,
-    ca: Option<&Path>,
+    ca: Option<Authorities>,
     provider: Arc<CryptoProvider>,
 ) -> Result<ClientConfig, Fault> {
     let mut roots = RootCertStore::empty();
     // A system without authorities trusts nobody; that shows at the handshake.
     let system = SYSTEM.iter().find_map(|path| fs::read(path).ok()).unwrap_or_default();
     roots.add_parsable_certificates(CertificateDer::pem_slice_iter(&system).filter_map(Result::ok));
-    if let Some(path) = ca {
-        for authority in certificates(File::Ca, path)? {
-            roots.add(authority).map_err(|error| faulty(File::Ca, path, error))?;
+    if let Some((path, authorities)) = ca {
+        for authority in authorities {
+            roots.add(authority).map_err(|error| faulty(File::Ca, &path, error))?;
         }
     }
     let chain = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider)).build().ok();

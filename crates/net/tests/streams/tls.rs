@@ -1,5 +1,6 @@
 //! TLS: versions, certificates of both ends, half-open handshakes, a change of certificate.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use net::transport::streams::Settings;
@@ -16,7 +17,7 @@ const TLS: &[Transport] = &[Transport::Tls];
 
 fn with(tls: tls::Settings) -> Ours {
     let ours = Ours::new(settings(), TLS);
-    ours.streams.set_tls(tls);
+    ours.streams.set_tls(Arc::new(tls));
     ours
 }
 
@@ -103,7 +104,7 @@ async fn half_open_handshakes_are_closed() {
     let patience = Patience { handshake: Duration::from_millis(300), ..Patience::default() };
     let authority = Authority::new();
     let mut ours = Ours::new(Settings { patience, ..settings() }, TLS);
-    ours.streams.set_tls(secured(Some(&authority.sign(&["edge.example"])), None, None));
+    ours.streams.set_tls(Arc::new(secured(Some(&authority.sign(&["edge.example"])), None, None)));
     let mut silent = peer(ours.listeners[0]).await;
     let (_, why, what) = ours.closed().await;
     assert_eq!((why, what.as_str()), (Why::Handshake, "took too long"));
@@ -121,7 +122,7 @@ async fn a_new_certificate_is_for_new_connections_and_drops_none() {
     let config = phone(&old, None, ALL_VERSIONS);
     let mut first = secure(peer(ours.listeners[0]).await, "edge.example", &config).await.unwrap();
     let (flow, _) = ours.opened().await;
-    ours.streams.set_tls(secured(Some(&new.sign(&["edge.example"])), None, None));
+    ours.streams.set_tls(Arc::new(secured(Some(&new.sign(&["edge.example"])), None, None)));
     assert!(secure(peer(ours.listeners[0]).await, "edge.example", &phone(&old, None, ALL_VERSIONS)).await.is_err());
     assert_eq!(ours.closed().await.1, Why::Handshake);
     let _second =

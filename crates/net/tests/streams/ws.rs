@@ -1,5 +1,6 @@
 //! WebSocket, in the clear and inside TLS.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::{SinkExt as _, StreamExt as _};
@@ -138,7 +139,7 @@ async fn inside_tls_in_both_directions() {
     let authority = Authority::new();
     let mut ours = Ours::new(settings(), &[Transport::Wss]);
     let identity = authority.sign(&["edge.example"]);
-    ours.streams.set_tls(secured(Some(&identity), Some(&authority), None));
+    ours.streams.set_tls(Arc::new(secured(Some(&identity), Some(&authority), None)));
     let config = phone(&authority, None, ALL_VERSIONS);
     let stream = secure(peer(ours.listeners[0]).await, "edge.example", &config).await.unwrap();
     let mut browser = browser(stream).await;

@@ -40,6 +40,9 @@ pub(super) fn between(was: &Settings, is: &Settings) -> Vec<String> {
     value(&mut lines, "media.timeout_s", &a.media.timeout.as_secs(), &b.media.timeout.as_secs());
     value(&mut lines, "limits.message_bytes", &a.limits.message_bytes, &b.limits.message_bytes);
     value(&mut lines, "limits.header_fields", &a.limits.header_fields, &b.limits.header_fields);
+    if was.tls != is.tls || was.certificates != is.certificates {
+        lines.push("changed: certificates, for connections that begin from now on".to_owned());
+    }
     if lines.is_empty() && was != is {
         lines.push("details that have no line of their own".to_owned());
     }

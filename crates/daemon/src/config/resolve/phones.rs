@@ -95,15 +95,15 @@ impl Resolver<'_> {
             return None;
         }
         let (transport, bind) = self.take(&key, written::listen(text))?;
-        let side = listeners.iter().find(|listener| listener.side == Side::Outer).map(|listener| listener.advertise);
-        let advertise = advertise.or(side).unwrap_or(Advertise::Stun);
+        let side = listeners.iter().find(|listener| listener.side == Side::Outer);
+        let advertise = advertise.or(side.map(|listener| listener.advertise)).unwrap_or(Advertise::Stun);
         if port.is_some() && !matches!(advertise, Advertise::Ip(_)) {
             let mend = "write advertise = \"IP ADDRESS\" in this [[phone]], or remove it";
             self.fault(port_key, "this goes with an advertised IP address only", mend);
         }
         let id = u16::try_from(listeners.len()).ok()?;
         let advertise_port = port.and_then(|port| u16::try_from(port).ok());
-        let (accepts, secure) = (true, false);
+        let (accepts, secure) = (true, side.is_some_and(|listener| listener.secure));
         listeners.push(Listener {
             side: Side::Outer,
             transport,

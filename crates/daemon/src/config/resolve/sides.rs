@@ -41,6 +41,7 @@ impl Resolver<'_> {
         };
         let servers = self.stun_servers(name, raw, advertise, stun);
         let advertise = advertise.unwrap_or(Advertise::Listen);
+        let secure = raw.secure.unwrap_or(false);
         let defaults: &[&str] = match (self.role, side, self.machine.ipv6) {
             (Role::Standalone, Side::Inner, true) => &["udp:0.0.0.0:5060", "udp:[::]:5060"],
             (Role::Standalone, Side::Inner, false) => &["udp:0.0.0.0:5060"],
@@ -66,7 +67,7 @@ impl Resolver<'_> {
                 side,
                 transport,
                 accepts: true,
-                secure: false,
+                secure,
                 bind,
                 advertise,
                 advertise_port: None,
