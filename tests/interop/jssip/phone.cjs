@@ -95,6 +95,9 @@ globalThis.RTCSessionDescription = class {
 };
 const stream = { getTracks: () => [{ kind: 'audio', enabled: true }], getAudioTracks: () => [], getVideoTracks: () => [] };
 
+// Standard output is for events.
+console.log = console.info = console.debug = console.error;
+
 const JsSIP = load('jssip');
 
 // What JsSIP calls a socket (its WebSocketInterface is the one of browsers).
@@ -164,11 +167,11 @@ function follow(session) {
 	session.on('unhold', ({ originator }) => tell('unhold', { originator }));
 	session.on('refer', ({ accept }) => {
 		tell('refer');
-		accept(follow, options);
+		accept(() => {}, options);
 	});
 	session.on('replaces', ({ accept }) => {
 		tell('replaces');
-		accept(replacement => replacement.answer(options));
+		accept(() => {});
 	});
 }
 

@@ -1,5 +1,6 @@
 """JsSIP as a phone on WebSocket: registers, calls and is called, holds, sends a MESSAGE, transfers; see jssip/phone.cjs."""
 
+import contextlib
 import json
 import os
 import pathlib
@@ -63,8 +64,11 @@ class JsSip:
                 self.news.notify_all()
 
     def order(self, word, **more):
-        self.child.stdin.write(json.dumps({"do": word, **more}) + "\n")
-        self.child.stdin.flush()
+        try:
+            self.child.stdin.write(json.dumps({"do": word, **more}) + "\n")
+            self.child.stdin.flush()
+        except OSError as error:
+            raise Trouble(f"JsSIP of {self.user} has ended: {error}") from error
 
     def wait(self, event, count=1, **more):
         """Waits until this has happened so many times since the start."""
@@ -77,7 +81,8 @@ class JsSip:
     def close(self):
         self.child.kill()
         self.child.wait()
-        self.child.stdin.close()
+        with contextlib.suppress(OSError):
+            self.child.stdin.close()
         self.log.close()
 
 

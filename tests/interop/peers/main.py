@@ -164,7 +164,7 @@ class Setting:
                 return
             talk = jssip.Talk(*running) if who == "JsSIP" else baresip.Talk(*running)
             for name, row, step in (jssip if who == "JsSIP" else baresip).CASES:
-                if self.only in name:
+                if self.only in name or self.only == who:
                     yield (name, row, who, *timed(step, talk))
         finally:
             for phone in running:
