@@ -59,8 +59,8 @@ class Setting:
         self.subject = subject.start(present, folder, binary, self.certificates, users, PASSWORD)
 
     def run(self, report, jobs):
-        for row, name, outcome, seconds in self.registrations():
-            report(name, outcome, seconds, row, "own" if self.plan.accounts else "SIPp")
+        for row, name, who, outcome, seconds in self.registrations():
+            report(name, outcome, seconds, row, who)
         with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
             # The slowest first, so that the others pass in its shadow.
             order = sorted(enumerate(self.cases), key=lambda pair: -pair[1].deadline_s)
@@ -200,9 +200,9 @@ class Setting:
             faults += [check(caller, callees) for check in case.checks]
         return faults
 
-    def register(self, folder, name, line, user, expires=600):
-        """Registers by SIPp, or by the small phone where SHA-256 is asked for first; raises `Trouble`."""
-        if self.plan.accounts:
+    def register(self, folder, name, line, user, expires=600, by_sipp=False):
+        """Registers by SIPp, or more quickly by the small phone where siplatch knows the passwords; raises `Trouble`."""
+        if self.plan.accounts and not by_sipp:
             phone = Phone(line, user, self.subject.domain, PASSWORD)
             try:
                 phone.register("SHA-256", expires)
@@ -237,20 +237,19 @@ class Setting:
         try:
             lines.append(self.line(self.plan.caller, phones.hosts[0]))
             row = "register with authentication" if self.plan.challenges else None
-            yield (row, "register", *timed(self.register, folder, "register", lines[0], user))
-            yield (row, "refresh", *timed(self.register, folder, "refresh", lines[0], user))
-            yield (row, "unregister", *timed(self.register, folder, "unregister", lines[0], user, 0))
+            for name, expires in (("register", 600), ("refresh", 600), ("unregister", 0)):
+                yield (row, name, "SIPp", *timed(self.register, folder, name, lines[0], user, expires, True))
             if self.plan.caller.stream:
-                yield (None, "keep-alives are answered", *timed(lines[0].ping))
+                yield (None, "keep-alives are answered", "own", *timed(lines[0].ping))
             lines.append(self.line(self.plan.caller, phones.hosts[1]))
             if self.plan.accounts:
                 for algorithm in ("MD5", "SHA-256"):
-                    yield (row, f"digest {algorithm}", *timed(self.challenge, lines[1], user, PASSWORD, algorithm, None))
-                yield (row, "wrong password", *timed(self.challenge, lines[1], user, "guess", "MD5", "40"))
-                yield (row, "unknown user", *timed(self.challenge, lines[1], "nobody", "guess", "MD5", "40"))
+                    yield (row, f"digest {algorithm}", "own", *timed(self.challenge, lines[1], user, PASSWORD, algorithm, None))
+                yield (row, "wrong password", "own", *timed(self.challenge, lines[1], user, "guess", "MD5", "40"))
+                yield (row, "unknown user", "own", *timed(self.challenge, lines[1], "nobody", "guess", "MD5", "40"))
             if self.name in ("border", "office"):
                 lines.append(self.line(self.plan.caller, phones.hosts[2]))
-                yield (None, "REGISTER to siplatch itself is explained", *timed(self.misdirected, lines[2], user))
+                yield (None, "REGISTER to siplatch itself is explained", "own", *timed(self.misdirected, lines[2], user))
         finally:
             for line in lines:
                 line.close()

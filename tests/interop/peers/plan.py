@@ -39,19 +39,20 @@ class Plan:
 def uniform(transport):
     """Both phones on one transport, siplatch between them."""
     name = transport.name
-    return Plan(name, "standalone", name.upper(), caller=transport, callee=transport, challenges=True)
+    agents = "JsSIP" if transport.websocket else "baresip"
+    return Plan(name, "standalone", name.upper(), caller=transport, callee=transport, challenges=True, agents=agents)
 
 
 PLANS = {plan.name: plan for plan in [
     Plan("open", "standalone", extras=True),
-    Plan("users", "standalone", "UDP", challenges=True, extras=True),
+    Plan("users", "standalone", "UDP", challenges=True, extras=True, agents="baresip"),
     Plan("border", "border", extras=True),
     Plan("office", "office", extras=True),
     *(uniform(transport) for transport in (TCP, TLS, WS, WSS)),
     Plan("tls-phone-udp-core", "border", "TLS phone, UDP core", caller=TLS, callee=TLS, challenges=True, agents="baresip"),
     Plan("wss-phone-udp-core", "border", "WSS phone, UDP core", caller=WSS, callee=WSS, challenges=True, agents="JsSIP"),
     Plan("udp-phone-tcp-core", "border", "UDP phone, TCP core", core=TCP, challenges=True, agents="baresip"),
-    Plan("tls-to-udp", "standalone", "TLS to UDP phone", caller=TLS, challenges=True),
+    Plan("tls-to-udp", "standalone", "TLS to UDP phone", caller=TLS, challenges=True, agents="baresip"),
     # The controls.
     Plan("direct", "absent", extras=True),
     Plan("kamailio", "kamailio", extras=True),

@@ -157,7 +157,9 @@ def configuration(plan, certificates, users):
         "border": lambda: side("inner", INNER, [UDP]) + side("outer", OUTER, plan.phones) + upstream,
         "office": lambda: side("inner", STANDALONE, plan.phones) + side("outer", INNER, [UDP], 'advertise = "listen"\n') + upstream,
     }[plan.role]()
-    return f'role = "{plan.role}"\n{lines}{tls}{REST}'
+    # SIPp, baresip and JsSIP look at the first challenge only, and know MD5.
+    digest = 'digest = ["MD5", "SHA-256"]\n' if plan.accounts else ""
+    return f'role = "{plan.role}"\n{digest}{lines}{tls}{REST}'
 
 
 def start(plan, folder, binary, certificates, users, password):

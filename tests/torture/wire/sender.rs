@@ -10,20 +10,28 @@ use wire::sip::Limits;
 use wire::sip::framing::{Frame, frame};
 
 const PATIENCE: Duration = Duration::from_secs(8);
-/// How long a stream may say nothing before it counts as waiting for the rest of a message.
-const PAUSE: Duration = Duration::from_millis(400);
+/// For what is on its way already.
+const MOMENT: Duration = Duration::from_millis(20);
 /// Where answers go to when the Via names a port and asks for no `rport` (RFC 3261 §18.2.2).
 const VIA_PORTS: [u16; 4] = [5050, 5070, 6050, 19823];
 
+/// What becomes of the stream that brought a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Then {
+    /// What follows is a message of its own. So it always is over UDP.
+    Goes,
+    /// It waits for the rest of a message.
+    Waits,
+    /// It is closed: nobody can tell where the next message begins.
+    Closed,
+}
+
 /// What came back for one message.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Heard {
     /// Responses and requests, in order.
     pub(crate) messages: Vec<Message>,
-    /// The connection was closed.
-    pub(crate) closed: bool,
-    /// The connection is open, and says nothing to what follows either.
-    pub(crate) waits: bool,
+    pub(crate) then: Then,
 }
 
 /// A registered phone.
@@ -39,6 +47,7 @@ impl Sender {
     pub(crate) fn udp(world: &World) -> Self {
         let phone = Agent::new("carol", world.net.at(40, 5060), silent());
         assert_eq!(phone.register(world.sip, &world.domain, "secret"), 200);
+        phone.forget();
         let ears = VIA_PORTS.map(|port| Agent::new("ear", world.net.at(40, port), silent()));
         Self::Udp(phone, ears.into())
     }
@@ -47,29 +56,40 @@ impl Sender {
         Self::Tcp(None)
     }
 
-    /// Sends these octets, then a request that the far end answers; what came back before that answer.
-    pub(crate) fn say(&mut self, world: &World, bytes: &[u8]) -> Heard {
-        let far = format!("sip:bob@{}", world.domain);
+    /// Sends these octets, and what came back. Nothing more will come: a request
+    /// behind them has its answer from the far end. Where the stream is said to
+    /// wait, that one goes another way, and `finals` responses are waited for.
+    pub(crate) fn say(&mut self, world: &World, bytes: &[u8], then: Then, finals: usize) -> Heard {
         match self {
             Self::Udp(phone, ears) => {
                 phone.send(world.sip, bytes);
-                let answer = phone.ask(world.sip, &phone.draft("OPTIONS", &far)).expect("the far end answers");
+                let answer = phone.ask(world.sip, &phone.draft("OPTIONS", &far(world))).expect("the far end answers");
                 assert_eq!(answer.status(), Some(200), "{answer:?}");
                 let mut messages = Vec::new();
                 for ear in ears.iter().chain([&*phone]) {
                     messages.extend(ear.heard().into_iter().filter(|message| message != &answer));
                     ear.forget();
                 }
-                Heard { messages, ..Heard::default() }
+                Heard { messages, then: Then::Goes }
             }
             Self::Tcp(stream) => {
                 let mut open = stream.take().unwrap_or_else(|| Stream::open(world));
-                let heard = open.say(bytes, &far);
-                *stream = (!heard.closed && !heard.waits).then_some(open);
+                let heard = open.say(world, bytes, then, finals);
+                *stream = (heard.then == Then::Goes).then_some(open);
                 heard
             }
         }
     }
+}
+
+/// Another phone asks the far end: what was on its way there has arrived.
+fn settle(world: &World) {
+    let elsewhere = world.alice.draft("OPTIONS", &far(world));
+    assert_eq!(world.alice.ask(world.sip, &elsewhere).expect("the far end answers").status(), Some(200));
+}
+
+fn far(world: &World) -> String {
+    format!("sip:bob@{}", world.domain)
 }
 
 /// A phone's TCP connection.
@@ -101,23 +121,37 @@ impl Stream {
         draft.set("Via", &via)
     }
 
-    fn say(&mut self, bytes: &[u8], far: &str) -> Heard {
-        let mut heard = Heard::default();
-        let after = self.draft("OPTIONS", far);
+    fn say(&mut self, world: &World, bytes: &[u8], then: Then, finals: usize) -> Heard {
+        let mut messages = Vec::new();
+        // One that was closed in between says so when it is read.
+        let _ = self.socket.write_all(bytes);
+        let after = self.draft("OPTIONS", &far(world));
         let branch = after.value("Via").unwrap().split("branch=").nth(1).unwrap().to_owned();
-        // A connection that was closed in between says so when it is read.
-        let _ = self.socket.write_all(bytes).and_then(|()| self.socket.write_all(&after.bytes()));
-        loop {
-            match self.next(Instant::now() + PAUSE) {
-                Err(()) => heard.closed = true,
-                Ok(None) => heard.waits = true,
-                Ok(Some(message)) if message.branch() == branch && message.status().is_some() => {}
-                Ok(Some(message)) => {
-                    heard.messages.push(message);
-                    continue;
+        if then == Then::Goes {
+            let _ = self.socket.write_all(&after.bytes());
+        }
+        let deadline = Instant::now() + PATIENCE;
+        let is_final = |message: &Message| message.status().is_some_and(|status| status >= 200);
+        while then != Then::Waits || messages.iter().filter(|message| is_final(message)).count() < finals {
+            match self.next(deadline) {
+                Err(()) => {
+                    settle(world);
+                    return Heard { messages, then: Then::Closed };
                 }
+                Ok(None) => return Heard { messages, then: Then::Waits },
+                Ok(Some(message)) if message.branch() == branch && is_final(&message) => {
+                    return Heard { messages, then: Then::Goes };
+                }
+                Ok(Some(message)) => messages.push(message),
             }
-            return heard;
+        }
+        settle(world);
+        loop {
+            match self.next(Instant::now() + MOMENT) {
+                Err(()) => return Heard { messages, then: Then::Closed },
+                Ok(None) => return Heard { messages, then: Then::Waits },
+                Ok(Some(message)) => messages.push(message),
+            }
         }
     }
 

@@ -6,7 +6,7 @@ use nat::{Advertise, Side};
 use wire::{Flow, Transport};
 
 use super::*;
-use crate::config::{Listener, Media, MediaKeepAlive, Phone, Upstream, User};
+use crate::config::{DigestAlgorithm, Listener, Media, MediaKeepAlive, Phone, Upstream, User};
 use crate::{Input, Observed};
 
 fn listener(side: Side, bind: &str) -> Listener {
@@ -47,6 +47,7 @@ fn config(role: Role, listeners: Vec<Listener>) -> Config {
         networks: Vec::new(),
         phones: vec![phone("lobby", "carol"), phone("reception", "alice")],
         users: Vec::new(),
+        digest: DigestAlgorithm::PREFERRED.to_vec(),
         media: Media {
             ranges: vec![PortRange { first: 30_000, last: 30_099 }],
             keepalive: MediaKeepAlive::Stun,

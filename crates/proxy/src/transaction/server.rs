@@ -76,6 +76,12 @@ impl Server {
         matches!(self.state, State::Proceeding | State::Completed)
     }
 
+    /// True when its timers have run out. Over a connection they do so with the
+    /// answer (Timers I and J): what comes with its branch is another request.
+    pub(crate) fn over(&self) -> bool {
+        self.reliable && self.state == State::Terminated
+    }
+
     /// The ACK for a non-2xx came.
     pub(crate) fn ack(&mut self, now: Instant) {
         if self.invite && self.state == State::Completed {
@@ -158,5 +164,19 @@ mod tests {
         assert!(!server.respond(now, Status(500)));
         assert!(server.replays());
         assert_eq!(server.deadline(), Some(now + 64 * T1));
+    }
+
+    #[test]
+    fn over_a_connection_a_transaction_ends_with_its_answer() {
+        let now = Instant::now();
+        let mut server = Server::new(false, true);
+        assert!(!server.over());
+        assert!(server.respond(now, Status(200)));
+        assert_eq!(server.expire(now), Some(Expired::Done));
+        assert!(server.over());
+        let mut server = Server::new(false, false);
+        server.respond(now, Status(200));
+        assert_eq!(server.expire(now + 64 * T1), Some(Expired::Done));
+        assert!(!server.over());
     }
 }
