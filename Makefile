@@ -1,6 +1,6 @@
 # The one task runner; continuous integration calls the same verbs. `make help` lists them.
 
-.PHONY: help run demo build attack test lint sim interop lab fuzz bench doc image deny
+.PHONY: help run demo build attack connections test lint sim interop lab fuzz bench doc image deny
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 22
@@ -17,6 +17,9 @@ build: ## the binary: target/release/siplatch
 
 attack: ## attacks on the running program while a call is up, a line with its figure each
 	cargo test --release --locked -p siplatch-tests --test attack -- --nocapture
+
+connections: ## 2,000 phones on TLS, all reachable beside 1,000 slow or half-open connections
+	cargo test --release --locked -p siplatch-tests --test connections -- --nocapture
 
 test: ## all that fits into fifteen minutes; says first what it installs
 	tests/run

@@ -250,7 +250,8 @@ impl Border {
                         let answer = Answer::Found { records, ttl: Duration::from_secs(60) };
                         self.input(Input::Resolved { question, answer });
                     }
-                    Output::Connect { .. }
+                    Output::KeepAlive(_)
+                    | Output::Connect { .. }
                     | Output::Close { .. }
                     | Output::Proven { .. }
                     | Output::Media(_)

@@ -19,6 +19,7 @@ mod open_relay;
 mod parser;
 mod plain_flood;
 mod smuggling;
+mod streams;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -30,11 +31,20 @@ fn turn() -> MutexGuard<'static, ()> {
     TURN.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// The length that was asked for, as a percentage.
+fn percent() -> usize {
+    let usual = if cfg!(debug_assertions) { 10 } else { 100 };
+    std::env::var("SIPLATCH_ATTACK_SCALE").map_or(usual, |text| text.parse().unwrap())
+}
+
 /// How many of something, by the length that was asked for.
 fn scaled(full: usize) -> usize {
-    let usual = if cfg!(debug_assertions) { 10 } else { 100 };
-    let percent = std::env::var("SIPLATCH_ATTACK_SCALE").map_or(usual, |text| text.parse().unwrap());
-    (full * percent / 100).max(10)
+    (full * percent() / 100).max(10)
+}
+
+/// Is there time to wait for half a minute?
+fn full() -> bool {
+    percent() >= 100
 }
 
 /// The line of a row, once the call's audio is known to be unharmed.

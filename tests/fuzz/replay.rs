@@ -120,6 +120,11 @@ fn stream() {
 }
 
 #[test]
+fn websocket() {
+    replay("websocket", 40);
+}
+
+#[test]
 fn transactions() {
     replay("transactions", 30);
 }

@@ -11,6 +11,7 @@ use wire::stun;
 
 use crate::targets::inputs::{Given, inputs, message};
 use crate::targets::transactions::{deed, party};
+use crate::targets::websocket::{HANDSHAKE, how};
 
 /// Names and octets.
 type Seeds = Vec<(String, Vec<u8>)>;
@@ -23,6 +24,7 @@ pub(crate) fn of(target: &str) -> Seeds {
         "sdp" => bodies(),
         "stun" => packets(),
         "stream" => streams(),
+        "websocket" => websockets(),
         "transactions" => plays(),
         "world" => tapes(),
         other => panic!("no target is called {other}"),
@@ -145,6 +147,39 @@ fn streams() -> Seeds {
         (format!("row-{number}"), [behind_length(&lengths), stream.join(&b"\r\n\r\n"[..])].concat())
     });
     rows.collect()
+}
+
+/// Messages as frames: one each, in fragments with a ping between them, and what is no frame.
+fn websockets() -> Seeds {
+    let frame = |first: u8, payload: &[u8]| match payload.len() {
+        short @ 0..=125 => [&[first, short as u8], payload].concat(),
+        long => [&[first, 126], &(long as u16).to_be_bytes()[..], payload].concat(),
+    };
+    let (text, binary, more, ping, pong, close) = (0x81, 0x82, 0x80, 0x89, 0x8a, 0x88);
+    let seed = |how: u8, frames: &[u8]| [&[how], &behind_length(&[7, 1, 60, 3, 200])[..], frames].concat();
+    let messages = torture().into_iter().filter(|(_, bytes)| bytes.len() < 1400);
+    let mut seeds: Seeds = messages
+        .enumerate()
+        .map(|(number, (name, bytes))| {
+            let (head, tail) = bytes.split_at(bytes.len() / 2);
+            let frames = match number % 3 {
+                0 => frame(text, &bytes),
+                1 => [frame(binary, &bytes), frame(ping, b"x"), frame(text, b"\r\n\r\n"), frame(close, b"")].concat(),
+                _ => [frame(text & 0x7f, head), frame(pong, b""), frame(more, tail), frame(text, b"\r\n")].concat(),
+            };
+            (name, seed(how::UNMASKED, &frames))
+        })
+        .collect();
+    let raw = |text: &str| seed(how::RAW, text.as_bytes());
+    seeds.push(("handshake".to_owned(), raw(HANDSHAKE)));
+    seeds.push(("without-subprotocol".to_owned(), raw(&HANDSHAKE.replace("Sec-WebSocket-Protocol: sip\r\n", ""))));
+    seeds.push(("plain-sip".to_owned(), raw("OPTIONS sip:a SIP/2.0\r\nl: 0\r\n\r\n")));
+    seeds.push((
+        "too-long".to_owned(),
+        seed(how::UNMASKED, &[text, 127, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff]),
+    ));
+    seeds.push(("no-utf8".to_owned(), seed(how::UNMASKED, &frame(text, b"\xff\xfe"))));
+    seeds
 }
 
 fn behind_length(text: &[u8]) -> Vec<u8> {

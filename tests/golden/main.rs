@@ -12,7 +12,8 @@
 //! `# unmapped` keeps STUN silent, `# ports are slow` binds none before `<<< ports`, and what is asserted
 //! from an address is believed where `# IP is trusted`; `# upstream is NAME at IP IP` gives it a name;
 //! `# upstream sip:NAME` (and `domain=`, `default_phone=` behind it) for each of several, `# dns NAME KIND …` for what the
-//! resolver knows, `# phone NAME at PREFIX` for a phone that is known by its address. Pings are answered except between
+//! resolver knows, `# phone NAME at PREFIX` for a phone that is known by its address, `# password NAME PASSWORD` for its
+//! password at the upstream; with `# upstream answers STUN` it sees us where `<<< mapped` or `<<< behind` says. Pings are answered except between
 //! `<<< pings unanswered IP` and `<<< pings answered IP`. `side/transport` in
 //! place of a side is a connection: it opens with its first message or by `<<< opened side/transport
 //! address NAMES` (of the peer's certificate), ends by `<<< closed …`, and `<<< crlf …` is a pong. TCP is

@@ -49,6 +49,12 @@ pub(crate) fn run(role: &str, text: &str) -> String {
             .filter_map(|line| line.strip_prefix("# phone ")?.split_once(" at "))
             .map(|(phone, prefix)| (phone_number(phone), prefix.parse().expect("a prefix")))
             .collect(),
+        passwords: text
+            .lines()
+            .filter_map(|line| line.strip_prefix("# password ")?.split_once(' '))
+            .map(|(phone, password)| (phone_number(phone), password.to_owned()))
+            .collect(),
+        stun: says("upstream answers STUN"),
         upstream_by: text.lines().find_map(|l| l.strip_prefix("# upstream by ")).map(transport),
         listens: text
             .lines()
@@ -75,6 +81,7 @@ pub(crate) fn run(role: &str, text: &str) -> String {
             [_, "stop"] => world.stop(),
             [_, "restart"] => world.restart(),
             [_, "mapped", address] => world.mapped(address),
+            [_, "behind", address] => world.behind(address),
             [_, "unsent", side, remote] => world.unsent(side, remote),
             [_, "opened", side, remote, ref names @ ..] => {
                 world.opened(side, remote, names.iter().map(|name| (*name).to_owned()).collect())

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use media::{PortRange, RangeId, ports};
 use nat::{Advertise, Mapped, Network, Prefix, Side};
-use proxy::config::{DigestAlgorithm, Listener, Media, MediaKeepAlive, Phone, Role, Upstream, User};
+use proxy::config::{DigestAlgorithm, Listener, Media, MediaKeepAlive, Password, Phone, Role, Upstream, User};
 use proxy::question::{Address, Answer, Kind, Naptr, Question, Records, Srv};
 use proxy::{Config, Input, Output, Proxy, Work};
 use registry::Record;
@@ -37,6 +37,10 @@ pub(crate) struct Head {
     pub(crate) upstreams: Vec<Upstream>,
     /// What the resolver knows: a name, a kind, and the rest of the record.
     pub(crate) dns: Vec<(String, String, Vec<String>)>,
+    /// Passwords of phones at the upstream.
+    pub(crate) passwords: Vec<(usize, String)>,
+    /// The upstream answers STUN on its SIP port.
+    pub(crate) stun: bool,
     /// Phones that are known by their address.
     pub(crate) phones_at: Vec<(usize, nat::Prefix)>,
     /// The upstream is reached over this.
@@ -63,6 +67,8 @@ pub(crate) struct World {
     /// Whose pings are not answered now.
     silent: BTreeSet<IpAddr>,
     sent: BTreeSet<(SocketAddr, Vec<u8>)>,
+    /// Where the outer listener is seen.
+    seen: SocketAddr,
 }
 
 /// The addresses of the three roles, as in the README. `users`: standalone with accounts.
@@ -184,6 +190,9 @@ impl World {
         if !head.upstreams.is_empty() {
             config.upstreams.clone_from(&head.upstreams);
         }
+        for (phone, password) in &head.passwords {
+            config.phones[*phone].password = Some(Password(password.clone()));
+        }
         for (phone, prefix) in &head.phones_at {
             let phone = &mut config.phones[*phone];
             (phone.user, phone.address) = (None, Some(*prefix));
@@ -210,6 +219,7 @@ impl World {
             unseen: BTreeMap::new(),
             silent: BTreeSet::new(),
             sent: BTreeSet::new(),
+            seen: MAPPED.parse().expect("an address"),
         };
         world.drain(&mut Vec::new());
         if role == "office" && !world.head.unmapped {
@@ -253,8 +263,15 @@ impl World {
 
     /// STUN says that the outer listener is seen as this address.
     pub(crate) fn mapped(&mut self, address: &str) -> Vec<String> {
-        let mapped = Mapped(address.parse().expect("an address"));
+        self.behind(address);
+        let mapped = Mapped(self.seen);
         self.input(Input::Mapped { listener: ListenerId(1), mapped: Some(mapped) })
+    }
+
+    /// The outer listener is seen as this address, and nobody has said so yet.
+    pub(crate) fn behind(&mut self, address: &str) -> Vec<String> {
+        self.seen = address.parse().expect("an address");
+        Vec::new()
     }
 
     /// The last message to a peer could not be sent.
@@ -415,6 +432,16 @@ impl World {
                         format!(">>> {place}\n{text}")
                     });
                     self.sent.insert((to, transmit.bytes));
+                }
+                Output::KeepAlive(Transmit { flow, bytes }) => {
+                    if self.head.upstream_pings {
+                        out.push(format!("*** STUN Binding request to {}", self.place(flow)));
+                    }
+                    let answer = wire::stun::answer(&bytes, self.seen).filter(|_| self.head.stun);
+                    if let Some(bytes) = answer.filter(|_| !self.silent.contains(&flow.remote.ip())) {
+                        assert!(self.proxy.asked_stun(flow, &bytes));
+                        self.proxy.handle_input(self.now, Input::Stun { flow, bytes: &bytes });
+                    }
                 }
                 Output::Connect { flow, name, .. } => {
                     self.connections.insert((flow.listener, flow.remote), flow.connection);

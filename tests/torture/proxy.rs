@@ -63,7 +63,8 @@ fn refusals(bytes: &[u8]) -> Vec<u16> {
         match output {
             Output::Transmit(transmit) => sent.push(status(&transmit.bytes)),
             Output::Observed(Observed::Refused { status, .. }) => refused.push(status.0),
-            Output::Connect { .. }
+            Output::KeepAlive(_)
+            | Output::Connect { .. }
             | Output::Close { .. }
             | Output::Proven { .. }
             | Output::Media(_)

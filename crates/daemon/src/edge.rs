@@ -103,6 +103,8 @@ struct Edge<B> {
     sockets: Sockets,
     streams: Streams,
     census: Census,
+    /// Requests in progress and their octets, as last told.
+    requests: (usize, usize),
     stun: Stun,
     relay: Relay,
     store: Store,
@@ -138,6 +140,7 @@ pub(crate) async fn run(shared: Arc<Shared>, begin: Begin, begun: impl FnOnce())
         sockets: Sockets::new(now, &settings.proxy.listeners),
         streams: Streams::new(streams::settings(&settings.proxy, begin.descriptors))?,
         census: Census::default(),
+        requests: (0, 0),
         stun: Stun::new(now, settings, entropy::seed)?,
         relay: Relay::start(settings, begin.descriptors, &shared.view)?,
         store: begin.store,
@@ -155,6 +158,7 @@ pub(crate) async fn run(shared: Arc<Shared>, begin: Begin, begun: impl FnOnce())
         shared: Arc::clone(&shared),
         settings: Arc::clone(settings),
     };
+    edge.admit();
     if let Some(certificates) = &settings.certificates {
         edge.streams.set_tls(Arc::clone(certificates));
     }
@@ -304,6 +308,15 @@ impl<B: FnOnce()> Edge<B> {
             let Some(listener) = self.sockets.at(index) else { return };
             let Some(datagram) = listener.datagram(at) else { return };
             let (flow, bytes) = (datagram.flow, datagram.bytes);
+            let side = self.settings.proxy.side(flow.listener);
+            // Before anything else: whoever is shut out costs a look at its address.
+            let admitted = self.settings.access.admits(side, flow.remote.ip())
+                || self.stun.is_server(flow.remote)
+                || self.proxy.expects(flow);
+            if !admitted {
+                self.shared.metrics.count(Name::Datagrams, &[side.label(), Datagram::Denied.label()]);
+                continue;
+            }
             let kind = match demux::signalling(bytes) {
                 _ if datagram.truncated => Datagram::Truncated,
                 Signalling::KeepAlive => Datagram::KeepAlive,
@@ -312,6 +325,10 @@ impl<B: FnOnce()> Edge<B> {
                     Datagram::Sip
                 }
                 Signalling::Stun => match wire::stun::kind(bytes) {
+                    Kind::Response if self.proxy.asked_stun(flow, bytes) => {
+                        self.proxy.handle_input(now, Input::Stun { flow, bytes });
+                        Datagram::StunAnswer
+                    }
                     Kind::Response => {
                         self.stun.received(now, flow.listener, flow.remote, bytes);
                         Datagram::StunAnswer
@@ -328,7 +345,6 @@ impl<B: FnOnce()> Edge<B> {
                     Kind::Other => Datagram::StunOther,
                 },
             };
-            let side = self.settings.proxy.side(flow.listener);
             self.shared.metrics.count(Name::Datagrams, &[side.label(), kind.label()]);
             self.drain(now);
         }
@@ -414,6 +430,10 @@ impl<B: FnOnce()> Edge<B> {
                 if let Err(transmit) = queued {
                     self.unsent(transmit.flow);
                 }
+            }
+            Output::KeepAlive(transmit) => {
+                // One that does not leave is sent again.
+                let _ = self.sockets.queue(transmit);
             }
             Output::Connect { flow, name, within } => self.streams.connect(flow, name, within),
             Output::Close { flow } => self.streams.close(flow),

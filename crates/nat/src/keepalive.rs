@@ -24,8 +24,8 @@ impl Schedule {
     pub const PHONE: Self = Self::new(Duration::from_secs(25), 20);
     /// Streams: CRLF every 95 to 120 s (RFC 5626 §4.4.1).
     pub const STREAM: Self = Self::new(Duration::from_secs(120), 21);
-    /// An upstream that is reached through our own NAT: 20 to 25 s.
-    pub const UPSTREAM: Self = Self::new(Duration::from_secs(25), 20);
+    /// An upstream that is reached through our own NAT: 24 to 29 s (RFC 5626 §4.4.2).
+    pub const UPSTREAM: Self = Self::new(Duration::from_secs(29), 17);
 
     /// Intervals of `base` less at most `jitter_percent` (0 to 100) of it, and never below a millisecond.
     pub const fn new(base: Duration, jitter_percent: u8) -> Self {

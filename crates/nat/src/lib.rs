@@ -7,12 +7,14 @@
 //! and reads no clock.
 #![forbid(unsafe_code)]
 
+pub mod access;
 pub mod address;
 pub mod detect;
 pub mod discovery;
 pub mod keepalive;
 pub mod side;
 
+pub use access::Access;
 pub use address::{Advertised, Claimed, Mapped, Source};
 pub use discovery::Discovery;
 pub use side::{Advertise, Network, Prefix, Side};

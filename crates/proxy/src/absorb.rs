@@ -16,6 +16,7 @@ use wire::sip::{Message, Name, Status, Stored};
 
 use crate::register::Registration;
 use crate::request::Reject;
+use crate::rewrite::Own;
 use crate::transaction::Key;
 use crate::{Observed, Proxy};
 
@@ -54,8 +55,8 @@ impl Proxy {
     }
 
     /// The sign as it is kept: it counts only while upstream reaches us where it did.
-    pub(crate) fn kept_sign(&self, sign: Sign, upstream: Flow) -> u64 {
-        self.key.digest("confirmed", &[&sign.asked.to_be_bytes(), self.own(upstream).to_string().as_bytes()])
+    pub(crate) fn kept_sign(&self, sign: Sign, own: Own) -> u64 {
+        self.key.digest("confirmed", &[&sign.asked.to_be_bytes(), own.to_string().as_bytes()])
     }
 
     /// When a binding runs out whose phone was told `told` seconds.
@@ -103,7 +104,7 @@ impl Proxy {
             && !self.is_down(now, upstream)
             && binding.call_id == message.call_id()
             && message.cseq().is_ok_and(|c| c.number > binding.cseq)
-            && self.kept_sign(sign, upstream) == confirmed.asked
+            && self.kept_sign(sign, self.own(upstream)) == confirmed.asked
             && (sign.credentials.is_none() || sign.credentials == confirmed.credentials);
         (enough && same && confirmed.told < confirmed.seconds && !confirmed.lines.is_empty()).then_some(binding)
     }

@@ -92,6 +92,16 @@ impl Upstream {
     }
 }
 
+/// A secret that `Debug` does not show.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Password(pub String);
+
+impl std::fmt::Debug for Password {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("***")
+    }
+}
+
 /// A `[[phone]]`: selectors, and what belongs to it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Phone {
@@ -105,6 +115,10 @@ pub struct Phone {
     pub address: Option<Prefix>,
     /// Its `+sip.instance` value.
     pub instance: Option<String>,
+    /// Its password at the upstream: it is registered again in its place when our address changes.
+    pub password: Option<Password>,
+    /// The realm that the password is for; `None` for the one that accepted its REGISTER.
+    pub realm: Option<String>,
     /// Its own outer signalling listener (office), index into `listeners`.
     pub outer_listener: Option<u16>,
     /// Its own public address (one-to-one NAT).

@@ -100,7 +100,13 @@ impl Nonces {
 }
 
 impl DigestAlgorithm {
-    fn hash(self, text: &[u8]) -> String {
+    /// By the name in a challenge or in credentials; none is MD5.
+    pub(crate) fn named(name: &str) -> Option<Self> {
+        let name = if name.is_empty() { Self::Md5.as_str() } else { name };
+        Self::PREFERRED.into_iter().find(|algorithm| algorithm.as_str().eq_ignore_ascii_case(name))
+    }
+
+    pub(crate) fn hash(self, text: &[u8]) -> String {
         let hex = |bytes: &[u8]| bytes.iter().map(|b| format!("{b:02x}")).collect();
         match self {
             Self::Sha256 => hex(&Sha256::digest(text)),
@@ -110,8 +116,8 @@ impl DigestAlgorithm {
     }
 }
 
-/// The fields of an Authorization value, quotes removed.
-fn fields(value: &[u8]) -> Option<BTreeMap<String, String>> {
+/// The fields of a challenge or of credentials, quotes removed.
+pub(crate) fn fields(value: &[u8]) -> Option<BTreeMap<String, String>> {
     let text = std::str::from_utf8(value).ok()?;
     let (scheme, rest) = text.trim().split_once(char::is_whitespace)?;
     if !scheme.eq_ignore_ascii_case("digest") {
@@ -213,10 +219,8 @@ impl Proxy {
 
     fn check(&mut self, now: Instant, message: Message<'_>, given: &BTreeMap<String, String>) -> Checked {
         let get = |name: &str| given.get(name).map(String::as_str).unwrap_or_default();
-        // Whoever names none means MD5.
-        let named = if get("algorithm").is_empty() { DigestAlgorithm::Md5.as_str() } else { get("algorithm") };
-        let mut asked = self.config.digest.iter().copied();
-        let Some(algorithm) = asked.find(|algorithm| algorithm.as_str().eq_ignore_ascii_case(named)) else {
+        let named = DigestAlgorithm::named(get("algorithm"));
+        let Some(algorithm) = named.filter(|algorithm| self.config.digest.contains(algorithm)) else {
             return Checked::Wrong;
         };
         let method = match message.start() {

@@ -1,6 +1,7 @@
 //! Pings: OPTIONS to phones behind a NAT, whose answers refresh their
 //! mapping, and to the upstream, which keeps our own mapping and filter open
-//! and shows us the address that it sees (RFC 3581 `received`, `rport`).
+//! and shows us the address that it sees (RFC 3581 `received`, `rport`); an
+//! upstream that answers STUN gets that instead, most of the time.
 
 use std::time::{Duration, Instant};
 
@@ -18,7 +19,7 @@ use crate::rewrite::via;
 use crate::timer::Timer;
 use crate::transaction::{Context, Purpose};
 use crate::upstream::PROBE_PATIENCE;
-use crate::{Observed, Proxy};
+use crate::{Observed, Proxy, Renewed};
 
 /// Pause before a listener without an address tries again.
 const RETRY: Duration = Duration::from_secs(2);
@@ -92,6 +93,9 @@ impl Proxy {
             else {
                 continue;
             };
+            if !way.flow.transport.reliable() && self.stun_keepalive(now, way.flow) {
+                continue;
+            }
             let flow = self.take(&way);
             let probed = way.flow;
             let hop = Hop::Way { way, of: Vec::new() };
@@ -165,12 +169,17 @@ impl Proxy {
                 if let Some(way) = probed(context) {
                     self.probed(now, way.flow, Some(message));
                     self.ask_for_tcp(now, &way);
+                    self.try_stun(now, way.flow);
                 }
                 if let Some(seen) = message.top_via().ok().as_ref().and_then(via::observed) {
-                    self.seen_by_upstream(listener, flow, seen);
+                    self.seen_by_upstream(now, listener, flow, seen);
                 }
             }
             Purpose::AskTcp => self.tcp_answered(now, context.flow, true),
+            Purpose::Renew(ref renewing) => {
+                let renewing = renewing.clone();
+                self.renewed(now, context, &renewing, flow, message, status);
+            }
             Purpose::Bye | Purpose::Pass | Purpose::Register(_) | Purpose::Create(_) | Purpose::Within { .. } => {}
         }
     }
@@ -194,6 +203,7 @@ impl Proxy {
                 }
             }
             Purpose::AskTcp => self.tcp_answered(now, context.flow, false),
+            Purpose::Renew(_) => self.observe(Observed::Renewed { outcome: Renewed::Unanswered }),
             Purpose::Bye | Purpose::Pass | Purpose::Register(_) | Purpose::Create(_) | Purpose::Within { .. } => {}
         }
     }
@@ -208,7 +218,7 @@ impl Proxy {
 
     /// The upstream's view of our address; believed by the rules for mapped
     /// addresses, and only on listeners whose address must be discovered.
-    fn seen_by_upstream(&mut self, listener: u16, flow: Flow, address: std::net::SocketAddr) {
+    pub(crate) fn seen_by_upstream(&mut self, now: Instant, listener: u16, flow: Flow, address: std::net::SocketAddr) {
         let id = ListenerId(listener);
         let discovered = self.is_discovered(id);
         let believable = !nat::address::is_absurd(address.ip())
@@ -219,6 +229,7 @@ impl Proxy {
         if discovered && believable && seen.observed != Some(address) {
             seen.observed = Some(address);
             self.observe(Observed::AdvertisedChanged { listener: id, address: Some(address), by: "upstream" });
+            self.address_changed(now, false);
         }
     }
 
@@ -239,6 +250,7 @@ impl Proxy {
             self.arm_upstream(now, listener.0, now);
         }
         self.observe(Observed::AdvertisedChanged { listener, address, by: "stun" });
+        self.address_changed(now, true);
     }
 }
 

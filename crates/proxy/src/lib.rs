@@ -23,11 +23,13 @@ mod cancel;
 mod challenge;
 pub mod config;
 mod connection;
+mod credentials;
 mod dialog;
 mod digest;
 mod given;
 mod gruu;
 mod held;
+mod holdings;
 mod keepalive;
 mod late;
 mod ledger;
@@ -38,6 +40,7 @@ mod outbound;
 mod reconfigure;
 mod register;
 mod registrar;
+mod renew;
 mod request;
 mod response;
 mod restore;
@@ -57,7 +60,7 @@ mod upstream;
 pub use config::Config;
 pub use locate::question;
 pub use machine::Proxy;
-pub use observed::{Cause, DropReason, FailoverCause, MethodLabel, Observed, Oversize, UpstreamState};
+pub use observed::{Cause, DropReason, FailoverCause, MethodLabel, Observed, Oversize, Renewed, UpstreamState};
 pub use trace::{Filter, Traced};
 
 use std::sync::Arc;
@@ -107,6 +110,13 @@ pub enum Input<'a> {
         /// Its flow.
         flow: Flow,
     },
+    /// A STUN response that [`Proxy::asked_stun`] knows.
+    Stun {
+        /// Where it came in.
+        flow: Flow,
+        /// The whole of it.
+        bytes: &'a [u8],
+    },
     /// News of port pairs.
     Ports(ports::Event),
     /// News from a media worker.
@@ -152,6 +162,8 @@ pub struct Work {
     pub contexts: usize,
     /// Of these, how many wait for ports or an address.
     pub parked: usize,
+    /// Octets that these requests hold.
+    pub octets: usize,
     /// Bindings.
     pub bindings: usize,
     /// Calls and subscriptions, one per pass.
@@ -165,6 +177,8 @@ pub struct Work {
 pub enum Output {
     /// Send a message.
     Transmit(Transmit),
+    /// Send a datagram that is no message: a STUN Binding request that keeps a mapping.
+    KeepAlive(Transmit),
     /// Open a connection; messages for its flow follow at once, and wait for it.
     Connect {
         /// Its flow, `remote` where to; `local` is the listener's, not the socket's.

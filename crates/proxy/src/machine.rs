@@ -19,9 +19,11 @@ use crate::config::{Config, Listener, Role};
 use crate::connection::{CONNECT, Connections};
 use crate::digest::Nonces;
 use crate::given::Given;
+use crate::holdings::Holdings;
 use crate::keepalive::Ping;
 use crate::ledger::Ledger;
 use crate::locate::Cache;
+use crate::renew::Renewals;
 use crate::request::attempts::Attempts;
 use crate::request::refusals::Refusals;
 use crate::rewrite::Own;
@@ -62,10 +64,12 @@ pub struct Proxy {
     pub(crate) refusals: Refusals,
     pub(crate) attempts: Attempts,
     pub(crate) ledger: Ledger,
+    pub(crate) holdings: Holdings,
     pub(crate) given: Given,
     pub(crate) parked: BTreeSet<Id>,
     pub(crate) names: Cache,
     pub(crate) upstreams: Upstreams,
+    pub(crate) renewals: Renewals,
     pub(crate) timers: Timers,
     pub(crate) timed: Timed,
     pub(crate) seen: Vec<Seen>,
@@ -105,10 +109,12 @@ impl Proxy {
             refusals: Refusals::default(),
             attempts: Attempts::default(),
             ledger: Ledger::default(),
+            holdings: Holdings::default(),
             given: Given::default(),
             parked: BTreeSet::new(),
             names: Cache::default(),
             upstreams: Upstreams::default(),
+            renewals: Renewals::default(),
             timers: Timers::default(),
             timed: Timed::default(),
             seen: vec![Seen::default(); config.listeners.len()],
@@ -144,6 +150,7 @@ impl Proxy {
                 self.silences.heard(now, flow);
                 self.pong(now, flow);
             }
+            Input::Stun { flow, bytes } => self.stun_answer(now, flow, bytes),
             Input::Ports(event) => {
                 self.offers.handle_ports(event);
                 self.resume(now);
@@ -168,6 +175,8 @@ impl Proxy {
                 Timer::Upstream(listener) => self.upstream_due(now, listener),
                 Timer::Connection(id) => self.connection_due(now, id),
                 Timer::Silence(id) => self.silence_due(now, id),
+                Timer::Renewal => self.renewal_due(now),
+                Timer::Stun(key) => self.stun_due(now, key),
                 Timer::Locate => self.locate_due(now),
             }
             self.settle(now);
@@ -191,10 +200,16 @@ impl Proxy {
         Work {
             contexts: self.contexts.len(),
             parked: self.parked.len(),
-            bindings: self.registry.bindings().count(),
+            octets: self.holdings.total(),
+            bindings: self.registry.binding_count(),
             calls: self.registry.call_count(),
             streams: self.offers.open_streams(),
         }
+    }
+
+    /// Requests in progress, and the octets that they hold.
+    pub fn requests(&self) -> (usize, usize) {
+        (self.contexts.len(), self.holdings.total())
     }
 
     /// State of the port pools, for gauges and the status page.

@@ -110,6 +110,17 @@ pub enum FailoverCause {
     Unavailable,
 }
 
+/// What became of a phone that we registered again in its place (RFC 5626 §8).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Renewed {
+    /// The upstream knows its new address.
+    Confirmed,
+    /// The upstream said no.
+    Refused,
+    /// Nobody answered.
+    Unanswered,
+}
+
 /// Why a call ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Cause {
@@ -140,6 +151,11 @@ pub enum Observed {
         side: Side,
         /// Method.
         method: MethodLabel,
+    },
+    /// A transaction that was only kept for copies of its request made room for others.
+    Forgotten {
+        /// Side that its request came from.
+        side: Side,
     },
     /// A request went out (not counting retransmissions).
     RequestOut {
@@ -228,6 +244,11 @@ pub enum Observed {
     Refresh {
         /// It changed nothing and was answered here.
         absorbed: bool,
+    },
+    /// We registered a phone in its place, because our address had changed.
+    Renewed {
+        /// What came of it.
+        outcome: Renewed,
     },
     /// A request came back to our Contact without its token (found by user part: `found`).
     ContactWithoutToken {

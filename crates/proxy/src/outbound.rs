@@ -196,6 +196,7 @@ impl Proxy {
             Purpose::Create(_)
             | Purpose::Pass
             | Purpose::Register(_)
+            | Purpose::Renew(_)
             | Purpose::Ping(_)
             | Purpose::PingUpstream { .. }
             | Purpose::AskTcp

@@ -110,10 +110,7 @@ impl Proxy {
             if let Purpose::PingUpstream { listener } = context.purpose
                 && self.config.listeners.get(usize::from(listener)).is_none_or(|l| l.retired)
             {
-                if let Some(at) = context.armed {
-                    self.timers.disarm(at, Timer::Context(id));
-                }
-                self.contexts.forget(&context);
+                self.forget(context);
                 continue;
             }
             for branch in &mut context.branches {

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use nat::{Side, Source, detect};
 use registry::registry::Bound;
-use registry::{Binding, BindingId, Confirmed};
+use registry::{Binding, BindingId, Confirmed, Renewal};
 use wire::sip::{Contact, Host, Message, Name, NameAddr, Status, Uri};
 use wire::{Edit, Flow, Rule, sip};
 
@@ -39,9 +39,18 @@ pub(crate) struct Registration {
     star: bool,
     path: Option<Path>,
     sign: Sign,
+    /// As the phone counts.
+    pub(crate) cseq: u32,
+    /// What is kept of it, once it is confirmed.
+    pub(crate) renewal: Option<Renewal>,
 }
 
 impl Registration {
+    /// By how much its CSeq is raised on the way to the registrar.
+    pub(crate) fn shift(&self) -> u32 {
+        self.renewal.as_ref().map_or(0, |renewal| renewal.shift)
+    }
+
     /// The binding that it asks for, if it asks for one and nothing else.
     pub(crate) fn only(&self) -> Option<BindingId> {
         match &self.contacts[..] {
@@ -174,6 +183,27 @@ impl Proxy {
         if self.names_us(flow, &to) {
             return Err(Reject::new(403, "Enter this address as outbound proxy, and your provider as the domain"));
         }
+        let mut registration = self.registration(flow, message)?;
+        let absorbed = self.absorb(now, flow, message, &key, &registration);
+        self.note_refresh(absorbed);
+        if absorbed {
+            return Ok(());
+        }
+        let instance = registration.contacts.first().and_then(|c| c.instance.as_deref());
+        let phone = self.phone_of(&registration.aor, instance, flow);
+        let shift = self.shift_of(&registration.aor, message.call_id());
+        registration.renewal = self.renewal(phone, message, shift);
+        let uri = Uri::parse(message.request_uri()).map_err(|_| Reject::new(400, "Bad Request-URI"))?;
+        let target = self.upstream_target(&uri, phone)?;
+        // Ports of the phone's side are bound before its first call.
+        let end = self.end(flow, phone);
+        self.offers.want(&end);
+        let purpose = Purpose::Register(Box::new(registration));
+        self.start(now, flow, message, key, purpose, vec![target], routed.clone())
+    }
+
+    /// What a REGISTER asks for.
+    pub(crate) fn registration(&self, flow: Flow, message: Message<'_>) -> Result<Registration, Reject> {
         let aor = aor(message).ok_or(Reject::new(400, "Bad To"))?;
         let mut registration = Registration {
             natted: self.natted(flow, message),
@@ -182,6 +212,8 @@ impl Proxy {
             star: false,
             path: None,
             sign: self.sign(message),
+            cseq: message.cseq().map_or(0, |c| c.number),
+            renewal: None,
             aor,
         };
         for contact in message.contacts() {
@@ -209,23 +241,10 @@ impl Proxy {
         if registration.contacts.len() > MOST_CONTACTS {
             return Err(Reject::new(400, "Too many Contacts"));
         }
-        let absorbed = self.absorb(now, flow, message, &key, &registration);
-        self.note_refresh(absorbed);
-        if absorbed {
-            return Ok(());
-        }
         let outbound = registration.contacts.iter().any(|c| c.reg_id.is_some());
         let binding = registration.contacts.first().map(|c| Token::Binding(c.id));
         registration.path = self.path(flow, message, outbound, binding);
-        let instance = registration.contacts.first().and_then(|c| c.instance.as_deref());
-        let phone = self.phone_of(&registration.aor, instance, flow);
-        let uri = Uri::parse(message.request_uri()).map_err(|_| Reject::new(400, "Bad Request-URI"))?;
-        let target = self.upstream_target(&uri, phone)?;
-        // Ports of the phone's side are bound before its first call.
-        let end = self.end(flow, phone);
-        self.offers.want(&end);
-        let purpose = Purpose::Register(Box::new(registration));
-        self.start(now, flow, message, key, purpose, vec![target], routed.clone())
+        Ok(registration)
     }
 
     /// The Contacts of a forwarded REGISTER.
@@ -317,7 +336,10 @@ impl Proxy {
                 self.release(id, false);
             }
         }
-        let mut kept = Confirmed { asked: self.kept_sign(registration.sign, upstream), ..Confirmed::default() };
+        // By the address that was written: it may be another one by now.
+        let written = message.top_via().ok().and_then(|via| std::str::from_utf8(via.sent_by).ok()?.parse().ok());
+        let own = written.map_or_else(|| self.own(upstream), |address| Own { address, transport: upstream.transport });
+        let mut kept = Confirmed { asked: self.kept_sign(registration.sign, own), ..Confirmed::default() };
         kept.credentials = registration.sign.credentials;
         if registration.only().is_some()
             && let Ok(answer) = wire::sip::Stored::parse(message.edited(edit), &self.config.limits)
@@ -335,7 +357,7 @@ impl Proxy {
                         aor: registration.aor.clone(),
                         contact: contact.uri,
                         call_id: message.call_id().to_vec(),
-                        cseq: message.cseq().map_or(0, |c| c.number),
+                        cseq: registration.cseq,
                         flow,
                         flow_id: self.flow_id(flow),
                         upstream: Some(upstream),
@@ -345,7 +367,13 @@ impl Proxy {
                         user_agent: registration.user_agent.clone(),
                         expires: self.patience(now, told, until),
                         until,
-                        confirmed: Confirmed { seconds: *seconds, told, gruus: contact.gruus, ..kept.clone() },
+                        confirmed: Confirmed {
+                            seconds: *seconds,
+                            told,
+                            gruus: contact.gruus,
+                            renewal: self.kept_renewal(contact.id, registration, message.call_id()),
+                            ..kept.clone()
+                        },
                         answered: false,
                         missed: 0,
                         reg_id: contact.reg_id,
@@ -370,6 +398,17 @@ impl Proxy {
         let mut fitting = registration.contacts.iter().filter(same_user);
         let found = fitting.next().filter(|_| fitting.next().is_none() && self.names_us(upstream, &uri));
         found.map(|c| c.id)
+    }
+
+    /// What is kept of a confirmed REGISTER; ours may have gone out since it was sent.
+    fn kept_renewal(&self, id: BindingId, registration: &Registration, call_id: &[u8]) -> Option<Renewal> {
+        let before = self.registry.binding(id).filter(|b| b.call_id == call_id);
+        let before = before.and_then(|b| b.confirmed.renewal.as_ref()).map_or(0, |renewal| renewal.shift);
+        let mut renewal = registration.renewal.clone();
+        if before > registration.shift() {
+            renewal.get_or_insert_default().shift = before;
+        }
+        renewal
     }
 
     /// Stores a confirmed binding and keeps its mapping alive.

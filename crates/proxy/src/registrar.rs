@@ -21,6 +21,10 @@ const LONGEST: u32 = 3600;
 const SHORTEST: u32 = 10;
 /// Contacts of one address of record at most.
 const MOST_CONTACTS: usize = 16;
+/// Bindings of a registrar without users, where nobody proves who he is.
+const MOST_OPEN: usize = 4096;
+/// Octets of one binding: its address of record, Contact, instance and Call-ID.
+const LONGEST_BINDING: usize = 2048;
 
 impl Proxy {
     /// A REGISTER that was authenticated where users are configured.
@@ -57,6 +61,10 @@ impl Proxy {
                     if stale {
                         return Err(Reject::new(500, "CSeq out of order"));
                     }
+                    let octets = aor.len() + addr.uri.len() + instance.map_or(0, <[u8]>::len) + message.call_id().len();
+                    if octets > LONGEST_BINDING {
+                        return Err(bad("Contact, instance or Call-ID too long"));
+                    }
                     let instance = instance.map(<[u8]>::to_vec);
                     put.push((id, addr.uri.to_vec(), instance, reg_id, preference(&addr), asked.min(most)));
                 }
@@ -68,6 +76,10 @@ impl Proxy {
         let others = self.registry.of_aor(&aor).filter(|b| !put.iter().any(|(id, ..)| *id == b.id)).count();
         if others + put.len() > MOST_CONTACTS {
             return Err(Reject::new(403, "Too many phones for this user"));
+        }
+        let new = put.iter().filter(|(id, .., seconds)| *seconds > 0 && self.registry.binding(*id).is_none()).count();
+        if self.config.users.is_empty() && self.registry.binding_count() + new > MOST_OPEN {
+            return Err(Reject::new(503, "Too many phones for a registrar without users").with("Retry-After: 60"));
         }
         if star {
             let all: Vec<BindingId> = self.registry.of_aor(&aor).map(|b| b.id).collect();

@@ -49,7 +49,7 @@ impl Proxy {
     /// REGISTER went, or another address of an upstream.
     fn may_answer(&self, context: &Context, index: usize, flow: Flow) -> bool {
         let asked = context.branches[index].flow;
-        !matches!(context.purpose, Purpose::Register(_))
+        !matches!(context.purpose, Purpose::Register(_) | Purpose::Renew(_))
             || (flow.listener == asked.listener && flow.remote.ip().to_canonical() == asked.remote.ip().to_canonical())
             || self.is_upstream(flow)
     }
@@ -164,6 +164,7 @@ impl Proxy {
     ) -> bool {
         let mut edit = Edit::new();
         via::pop(message, &mut edit);
+        self.lower_cseq(&context.purpose, message, &mut edit);
         let Some(reply) = context.answering.as_ref().map(|a| a.reply) else { return false };
         let own = self.own(reply);
         let dialog_forming = status.0 > 100 && status.class() <= 2;
@@ -246,7 +247,7 @@ impl Proxy {
                     contact::to_ours(message, &mut edit, own, token.as_ref());
                 }
             }
-            Purpose::Ping(_) | Purpose::PingUpstream { .. } | Purpose::AskTcp | Purpose::Bye => {}
+            Purpose::Renew(_) | Purpose::Ping(_) | Purpose::PingUpstream { .. } | Purpose::AskTcp | Purpose::Bye => {}
         }
         sip::edit::content_length(message, &mut edit);
         let bytes = self.edited(message, &edit);
@@ -307,6 +308,7 @@ impl Proxy {
             },
             Purpose::Pass
             | Purpose::Register(_)
+            | Purpose::Renew(_)
             | Purpose::Ping(_)
             | Purpose::PingUpstream { .. }
             | Purpose::AskTcp
@@ -330,6 +332,7 @@ impl Proxy {
             | Purpose::Within { .. }
             | Purpose::Pass
             | Purpose::Register(_)
+            | Purpose::Renew(_)
             | Purpose::Ping(_)
             | Purpose::PingUpstream { .. }
             | Purpose::AskTcp
@@ -355,6 +358,7 @@ impl Proxy {
         let status = message.status().unwrap_or(Status(500));
         let mut edit = Edit::new();
         via::pop(message, &mut edit);
+        self.lower_cseq(&context.purpose, message, &mut edit);
         if matches!(status.0, 401 | 407) {
             for (index, branch) in context.branches.iter().enumerate() {
                 if index != best
@@ -426,6 +430,7 @@ impl Proxy {
             }
             Purpose::Pass
             | Purpose::Register(_)
+            | Purpose::Renew(_)
             | Purpose::Ping(_)
             | Purpose::PingUpstream { .. }
             | Purpose::AskTcp

@@ -19,6 +19,7 @@ use crate::{Cause, Observed, Proxy};
 impl Proxy {
     /// Stores a context again and arms its timer, or forgets it when nothing is left to do.
     pub(crate) fn keep(&mut self, _now: Instant, mut context: Context) {
+        self.weigh(&mut context);
         let deadline = context.deadline();
         if context.armed != deadline {
             if let Some(at) = context.armed {
@@ -30,8 +31,7 @@ impl Proxy {
             context.armed = deadline;
         }
         if deadline.is_none() && !context.open() {
-            self.parked.remove(&context.id);
-            self.contexts.forget(&context);
+            self.forget(context);
         } else {
             self.contexts.put_back(context);
         }

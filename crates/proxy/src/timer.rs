@@ -20,6 +20,10 @@ pub(crate) enum Timer {
     Connection(crate::connection::Id),
     /// A phone that promised keep-alives has been silent on its connection.
     Silence(crate::connection::Id),
+    /// The next phone is registered again by us.
+    Renewal,
+    /// A STUN keep-alive to an upstream is sent again, or given up.
+    Stun(crate::upstream::Key),
     /// A located next hop is looked up again.
     Locate,
 }

@@ -12,6 +12,7 @@
 //! Must not end or move what is under way inside a dialog.
 
 mod health;
+mod stun;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -27,6 +28,7 @@ use crate::request::Reject;
 use crate::transaction::{Branch, Context, Id};
 use crate::{FailoverCause, Observed, Proxy, UpstreamState};
 use health::{Health, SPREAD};
+use stun::Stun;
 
 /// Longest Retry-After that is respected.
 const LONGEST_PAUSE: Duration = Duration::from_secs(3600);
@@ -41,7 +43,7 @@ const OFTEN: Schedule = Schedule::new(Duration::from_secs(5), 20);
 const MOST_PROBED: usize = 8;
 
 /// Which address, out of which listener.
-type Key = (ListenerId, SocketAddr);
+pub(crate) type Key = (ListenerId, SocketAddr);
 
 /// What is known of all upstreams.
 #[derive(Debug, Default)]
@@ -53,6 +55,8 @@ pub(crate) struct Upstreams {
     said: BTreeMap<usize, UpstreamState>,
     /// The next round of probes of each listener.
     due: BTreeMap<u16, Instant>,
+    /// Keep-alives by STUN.
+    stun: Stun,
 }
 
 /// What went wrong with an address.
@@ -296,7 +300,13 @@ impl Proxy {
                     self.hop_failed(now, flow, Failure::Missed);
                 }
             }
-            Some(_) => health.answered(now, true),
+            Some(_) => {
+                let back = health.failed.is_some();
+                health.answered(now, true);
+                if back {
+                    self.forget_stun(key);
+                }
+            }
             // From one that never answered any, silence means nothing.
             None if !health.answers => {}
             None => self.hop_failed(now, flow, Failure::Missed),

@@ -1,6 +1,7 @@
 //! What an upstream registrar confirmed, as far as it is needed again: to
-//! answer a refresh in its place (RFC 5853 §3.4), and to know a phone by the
-//! GRUUs that it was given (RFC 5627 §4).
+//! answer a refresh in its place (RFC 5853 §3.4), to register a phone again in
+//! its place (RFC 5626 §8), and to know it by the GRUUs that it was given
+//! (RFC 5627 §4).
 
 use serde::{Deserialize, Serialize};
 
@@ -19,4 +20,19 @@ pub struct Confirmed {
     pub lines: Vec<u8>,
     /// Public and temporary GRUUs of the phone, the latest last.
     pub gruus: Vec<Vec<u8>>,
+    /// What it takes to register it again in its place; `None` where nobody could.
+    pub renewal: Option<Renewal>,
+}
+
+/// A REGISTER that can be sent in a phone's place.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Renewal {
+    /// The phone's own, as it came, without credentials; empty when only the shift counts.
+    pub request: Vec<u8>,
+    /// The realm that accepted the phone's credentials; empty when none asked for any.
+    pub realm: Vec<u8>,
+    /// The user name in them.
+    pub username: Vec<u8>,
+    /// How many of our own went out under its Call-ID: by so much its numbers are higher upstream (RFC 3261 §10.2).
+    pub shift: u32,
 }

@@ -27,5 +27,5 @@ pub mod snapshot;
 pub use binding::{Binding, BindingId, FlowId};
 pub use call::{Call, CallKind, CallState, Party, PassId};
 pub use change::{Change, Key, Record};
-pub use confirmed::Confirmed;
+pub use confirmed::{Confirmed, Renewal};
 pub use registry::Registry;

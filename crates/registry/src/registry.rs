@@ -101,6 +101,11 @@ impl Registry {
         self.bindings.values()
     }
 
+    /// How many there are.
+    pub fn binding_count(&self) -> usize {
+        self.bindings.len()
+    }
+
     /// The bindings of an address of record.
     pub fn of_aor<'a>(&'a self, aor: &'a [u8]) -> impl Iterator<Item = &'a Binding> {
         self.by_aor

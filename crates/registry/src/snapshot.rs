@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use text::Text;
 use wire::{Flow, ListenerId, Transport};
 
-use crate::{Binding, BindingId, Call, CallKind, CallState, Confirmed, FlowId, Key, Party, PassId, Record};
+use crate::{Binding, BindingId, Call, CallKind, CallState, Confirmed, FlowId, Key, Party, PassId, Record, Renewal};
 
 /// A configured listener, as it is known without its number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -107,6 +107,16 @@ struct PortableConfirmed {
     credentials: Option<u64>,
     lines: Text,
     gruus: Vec<Text>,
+    #[serde(default)]
+    renewal: Option<PortableRenewal>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct PortableRenewal {
+    request: Text,
+    realm: Text,
+    username: Text,
+    shift: u32,
 }
 
 /// A call, portable.
@@ -241,7 +251,7 @@ impl PortableBinding {
 
 impl PortableConfirmed {
     fn of(confirmed: &Confirmed) -> Self {
-        let Confirmed { seconds, told, asked, credentials, lines, gruus } = confirmed;
+        let Confirmed { seconds, told, asked, credentials, lines, gruus, renewal } = confirmed;
         Self {
             seconds: *seconds,
             told: *told,
@@ -249,6 +259,7 @@ impl PortableConfirmed {
             credentials: *credentials,
             lines: lines.into(),
             gruus: gruus.iter().map(Text::from).collect(),
+            renewal: renewal.as_ref().map(PortableRenewal::of),
         }
     }
 
@@ -260,7 +271,20 @@ impl PortableConfirmed {
             credentials: self.credentials,
             lines: self.lines.into(),
             gruus: self.gruus.into_iter().map(Vec::from).collect(),
+            renewal: self.renewal.map(PortableRenewal::restore),
         }
+    }
+}
+
+impl PortableRenewal {
+    fn of(renewal: &Renewal) -> Self {
+        let Renewal { request, realm, username, shift } = renewal;
+        Self { request: request.into(), realm: realm.into(), username: username.into(), shift: *shift }
+    }
+
+    fn restore(self) -> Renewal {
+        let Self { request, realm, username, shift } = self;
+        Renewal { request: request.into(), realm: realm.into(), username: username.into(), shift }
     }
 }
 

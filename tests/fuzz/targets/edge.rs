@@ -57,6 +57,8 @@ pub(super) struct Edge {
     pub(super) asked: VecDeque<Question>,
     pub(super) streams: BTreeMap<StreamId, u32>,
     inputs: usize,
+    /// Of messages that came in.
+    octets: usize,
     trace: DefaultHasher,
 }
 
@@ -87,6 +89,7 @@ impl Edge {
             asked: VecDeque::new(),
             streams: BTreeMap::new(),
             inputs: 0,
+            octets: 0,
             trace: DefaultHasher::new(),
         };
         edge.drain();
@@ -113,6 +116,7 @@ impl Edge {
     /// A datagram arrives.
     pub(super) fn receive(&mut self, flow: Flow, bytes: Vec<u8>) {
         self.recipients.received(flow, &bytes);
+        self.octets += bytes.len();
         self.proxy.handle_input(self.now, Input::Received { flow, bytes: &bytes });
         keep(&mut self.received, (flow, bytes));
         self.after();
@@ -263,7 +267,7 @@ impl Edge {
                 Output::Changed(Change::Put(Record::Binding(binding))) => self.recipients.bound(binding.flow),
                 Output::Changed(_) | Output::Observed(_) => {}
                 Output::Connect { flow, .. } => panic!("no stream is configured: {flow:?}"),
-                Output::Close { .. } | Output::Proven { .. } | Output::Traced(_) => {}
+                Output::KeepAlive(_) | Output::Close { .. } | Output::Proven { .. } | Output::Traced(_) => {}
             }
         }
     }
@@ -311,10 +315,14 @@ impl Edge {
 
     /// What is held follows from what came in.
     fn is_bounded(&self) {
-        let Work { contexts, parked, bindings, calls, streams } = self.work();
+        let Work { contexts, parked, octets, bindings, calls, streams } = self.work();
         let most = 64 + 16 * self.inputs;
         assert!(contexts < most && bindings < most && calls < most, "{:?} after {} inputs", self.work(), self.inputs);
         assert!(parked <= contexts);
+        // A request is held as it came, as it left for up to 16 places, and with its answer.
+        let most = 20 * self.octets + 16_384 * (self.inputs + 4);
+        assert!(octets < most, "{octets} octets are held after {} in {} inputs", self.octets, self.inputs);
+        assert_eq!(octets == 0, contexts == 0, "{:?}", self.work());
         // No more streams than port pairs for them: 60 in the widest range of each side.
         assert!(streams <= 120, "{streams} streams");
     }

@@ -23,6 +23,7 @@ mod stream;
 mod stun;
 pub(crate) mod transactions;
 mod uri;
+pub(crate) mod websocket;
 mod world;
 
 /// One target.
@@ -34,12 +35,13 @@ pub(crate) struct Target {
 }
 
 /// All of them, the quick ones first.
-pub(crate) const TARGETS: [Target; 7] = [
+pub(crate) const TARGETS: [Target; 8] = [
     Target { name: "message", run: message::run },
     Target { name: "uri", run: uri::run },
     Target { name: "sdp", run: sdp::run },
     Target { name: "stun", run: stun::run },
     Target { name: "stream", run: stream::run },
+    Target { name: "websocket", run: websocket::run },
     Target { name: "transactions", run: transactions::run },
     Target { name: "world", run: world::run },
 ];

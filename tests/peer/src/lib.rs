@@ -23,6 +23,7 @@ mod digest;
 mod loopback;
 mod message;
 mod rtp;
+mod stream;
 mod world;
 
 use std::io::Write as _;
@@ -36,6 +37,7 @@ pub use digest::credentials;
 pub use loopback::Loopback;
 pub use message::{Draft, Message};
 pub use rtp::{Audio, Heard};
+pub use stream::{StreamPhone, Wire, connect_from, reset};
 pub use world::World;
 
 /// Prints a line past the capture of test output, so that it shows in every run.

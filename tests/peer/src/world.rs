@@ -27,7 +27,7 @@ pub struct World {
 }
 
 impl World {
-    /// Standalone; users `alice` and `bob` with the password `secret` if `users`.
+    /// Standalone; users `alice`, `bob`, `carol` and `dave` with the password `secret` if `users`.
     pub fn standalone(users: bool, log: &str) -> Self {
         Self::standalone_with(accept(), users, log)
     }
@@ -38,7 +38,7 @@ impl World {
         let sip = net.at(1, 5060);
         let mut config = format!("[inner]\nlisten = [\"udp:{sip}\"]\n");
         if users {
-            for name in ["alice", "bob"] {
+            for name in ["alice", "bob", "carol", "dave"] {
                 config += &format!("[[user]]\nname = \"{name}\"\npassword = \"secret\"\n");
             }
         }

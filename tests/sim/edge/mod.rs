@@ -165,6 +165,11 @@ impl Edge {
         match demux::signalling(&packet.bytes) {
             Signalling::KeepAlive => {}
             Signalling::Stun => {
+                let (transport, local, remote) = (Transport::Udp, packet.to, packet.from);
+                let flow = Flow { transport, listener, connection: 0, local, remote };
+                if self.proxy.asked_stun(flow, &packet.bytes) {
+                    return self.proxy.handle_input(at, Input::Stun { flow, bytes: &packet.bytes });
+                }
                 let socket = SocketId(u64::from(listener.0));
                 let (from, packet) = (packet.from, packet.bytes.as_slice());
                 self.discovery.handle_input(at, discovery::Input::Received { socket, from, packet });
@@ -249,6 +254,9 @@ impl Edge {
         match output {
             Output::Transmit(transmit) => self.transmit(transmit, out),
             Output::Connect { flow, .. } => panic!("{flow:?}: the simulated edge has datagrams only"),
+            Output::KeepAlive(Transmit { flow, bytes }) => {
+                out.push(Packet { from: flow.local, to: flow.remote, bytes });
+            }
             Output::Close { .. } | Output::Proven { .. } => {}
             Output::Media(command) => self.command(now, command),
             Output::Ports(command) => {

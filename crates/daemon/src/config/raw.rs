@@ -159,6 +159,11 @@ section! {
         /// this side. Required where advertise is "stun" or "stun-address"; two are better
         /// than one, because a wrong answer then shows. Default: none.
         stun_servers: Vec<String> = r#"[]"#,
+        /// Who may speak to us on this side: addresses and prefixes. Messages of all others are dropped
+        /// unread, and their connections closed; upstreams and STUN servers need not be written. A
+        /// [[network]] with an access goes before. Media is not meant: that is the latch's business.
+        /// Default: everybody.
+        allow: Vec<String> = r#"[]"#,
         /// This side's network is trusted: calls to sips: addresses may cross it in the clear. Wrongly
         /// true: who called a sips: address believes in a secrecy that is not there. Default: false.
         secure: bool = "false",
@@ -199,6 +204,10 @@ section! {
         /// What is advertised toward them, as in [inner]. A private address is accepted toward
         /// the prefixes that have a [[network]]. Default: as their side does.
         advertise: String = r#""listen""#,
+        /// "deny": whoever is here may not speak to us at all, and nothing of what comes is read; the other
+        /// keys do not go with it. "allow": it may, even where a shorter prefix or the side's allow
+        /// list says otherwise. Default: as the side's allow list says.
+        access: String = r#""allow""#,
         /// "relay", or "signalling-only" (comes later). Default: "relay".
         media: String = r#""relay""#,
         /// Media may come from any address inside (the NAT pool of a carrier). Whoever sends from
@@ -225,9 +234,11 @@ section! {
         address: String = r#""192.168.1.11""#,
         /// Selector: its +sip.instance (RFC 5626).
         instance: String = r#""urn:uuid:00000000-0000-1000-8000-000a95a0e128""#,
-        /// Its password at the provider. Comes later. Default: none.
+        /// Its password at the provider (office). When our public address changes, the phone is registered
+        /// again in its place within two seconds; without it, at its next refresh, half a minute later at
+        /// most. Shown to the provider only, as a digest. Default: none.
         password: Secret = r#""…""#,
-        /// The realm that the password is for. Comes later. Default: the one that accepted its REGISTER.
+        /// The realm that the password is for; no other is answered. Default: the one that accepted its REGISTER.
         realm: String = r#""provider.example""#,
         /// A signalling socket of its own toward the provider (office). Default: those of [outer].
         outer_listen: String = r#""udp:192.168.1.2:5070""#,

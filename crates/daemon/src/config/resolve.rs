@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use media::PortRange;
-use nat::{Prefix, Side};
+use nat::{Access, Prefix, Side};
 use net::transport::tls::Files;
 use proxy::config::{Media, MediaKeepAlive, Role};
 use wire::sip::Limits;
@@ -45,6 +45,10 @@ pub(crate) struct Machine {
 pub(crate) struct Settings {
     /// What the signalling machine needs.
     pub(crate) proxy: Arc<proxy::Config>,
+    /// Who may speak to us.
+    pub(crate) access: Arc<Access>,
+    /// The same as written: by prefix, and the lists of inner and outer.
+    pub(crate) doors: (Vec<(Prefix, bool)>, [Vec<Prefix>; 2]),
     /// STUN servers of inner and outer.
     pub(crate) stun: [Vec<HostPort>; 2],
     /// Where `/metrics` is served.
@@ -129,7 +133,8 @@ impl Resolver<'_> {
     fn settings(&mut self) -> Settings {
         self.not_yet();
         let (upstreams, upstream_keys) = self.upstreams();
-        let networks = self.networks();
+        let (networks, by_prefix) = self.networks();
+        let doors = (by_prefix, [self.allowed(Side::Inner), self.allowed(Side::Outer)]);
         let mut listeners = Vec::new();
         let mut keys = Vec::new();
         let stun =
@@ -150,7 +155,8 @@ impl Resolver<'_> {
         let metrics = self.metrics();
         let state_dirs = self.state_dirs();
         let proxy = proxy::Config { role: self.role, listeners, upstreams, networks, phones, users, digest, media, limits };
-        Settings { proxy: Arc::new(proxy), stun, metrics, state_dirs, tls, certificates: None }
+        let access = Arc::new(Access::new(&doors.0, &doors.1));
+        Settings { proxy: Arc::new(proxy), access, doors, stun, metrics, state_dirs, tls, certificates: None }
     }
 
     /// Sections and keys whose feature comes later.

@@ -116,7 +116,7 @@ pub(super) fn advertise(text: &str) -> Result<Advertise, Wrong> {
 }
 
 /// One word of a few.
-fn word<T: Copy>(text: &str, what: &str, words: &[(&str, T)]) -> Result<T, Wrong> {
+pub(super) fn word<T: Copy>(text: &str, what: &str, words: &[(&str, T)]) -> Result<T, Wrong> {
     if let Some((_, value)) = words.iter().find(|(word, _)| *word == text) {
         return Ok(*value);
     }

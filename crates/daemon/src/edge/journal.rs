@@ -111,6 +111,10 @@ impl Journal {
                 tracing::warn!(listener = listener.0, by, "public address no longer known");
             }
             Observed::ContactWithoutToken { found } => tracing::debug!(found, "Contact came back without its token"),
+            Observed::Renewed { outcome } => {
+                let outcome = outcome.label();
+                line!(self, metrics, now, outcome, CALLS, info, outcome, "phone registered again in its place");
+            }
             Observed::TimedOut { side, method } => {
                 tracing::debug!(side = side.as_str(), method = method.label(), "request timed out");
             }
@@ -121,6 +125,7 @@ impl Journal {
             }
             Observed::Oversize { outcome: Oversize::Tcp | Oversize::Untried }
             | Observed::Dropped { .. }
+            | Observed::Forgotten { .. }
             | Observed::Refresh { .. }
             | Observed::RequestIn { .. }
             | Observed::RequestOut { .. }

@@ -72,6 +72,7 @@ impl<B: FnOnce()> Edge<B> {
         self.inputs.push_back(Input::Reconfigure(Arc::clone(&settings.proxy)));
         self.shared.take(Arc::clone(&settings));
         self.settings = settings;
+        self.admit();
         Ok(())
     }
 }

@@ -1,6 +1,7 @@
 //! Stream connections of the signalling loop: what the machine wants done with
 //! them, and what becomes of their events. Decides nothing about SIP.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use net::transport::streams::Settings;
@@ -53,6 +54,7 @@ impl<B: FnOnce()> Edge<B> {
                     self.proxy.handle_input(now, Input::Opened { flow, peer });
                 }
             }
+            Event::Message { flow, bytes: _ } if !self.may_speak(flow) => self.streams.close(flow),
             Event::Message { flow, bytes } => {
                 self.count_stream(flow, StreamInput::Sip);
                 self.proxy.handle_input(now, Input::Received { flow, bytes: &bytes });
@@ -87,8 +89,33 @@ impl<B: FnOnce()> Edge<B> {
         (self.settings.proxy.side(flow.listener).label(), flow.transport.label())
     }
 
-    /// Brings the gauges of connections up to date.
+    /// Whom the listeners take in, by the present configuration.
+    pub(super) fn admit(&mut self) {
+        let sides = self.settings.proxy.listeners.iter().map(|listener| listener.side).collect();
+        self.streams.set_access(Arc::clone(&self.settings.access), sides);
+    }
+
+    /// It may have come in before it was shut out.
+    fn may_speak(&self, flow: Flow) -> bool {
+        let side = self.settings.proxy.side(flow.listener);
+        flow.connection >= OUTGOING || self.settings.access.admits(side, flow.remote.ip())
+    }
+
+    /// Brings the figures of connections and of requests in progress up to date.
     pub(super) fn census(&mut self) {
+        let requests = self.proxy.requests();
+        if self.requests != requests {
+            self.requests = requests;
+            #[expect(clippy::cast_precision_loss, reason = "Prometheus counts in f64")]
+            let [count, octets] = [requests.0, requests.1].map(|n| n as f64);
+            self.shared.metrics.set(Name::Transactions, &[], count);
+            self.shared.metrics.set(Name::TransactionOctets, &[], octets);
+        }
+        for (listener, denied) in self.streams.take_denied() {
+            let side = self.settings.proxy.side(listener).label();
+            #[expect(clippy::cast_precision_loss, reason = "Prometheus counts in f64")]
+            self.shared.metrics.add(Name::ConnectionsDenied, &[side], denied as f64);
+        }
         let census = self.streams.census();
         if self.census != census {
             self.census = census;

@@ -60,6 +60,7 @@ label!(Cause {
     MediaTimeout => "media_timeout", MediaFailed => "media_failed", Stopped => "stopped", Lost => "lost",
 });
 label!(Oversize { Tcp => "tcp", Untried => "untried", Failed => "failed" });
+label!(proxy::Renewed { Confirmed => "confirmed", Refused => "refused", Unanswered => "unanswered" });
 label!(UpstreamState {
     Up => "up", Returning => "returning", Silent => "silent", Busy => "busy", Down => "down",
 });
@@ -133,10 +134,13 @@ pub(crate) enum Datagram {
     KeepAlive,
     /// Longer than a datagram can be.
     Truncated,
+    /// From somebody who may not speak to us; not read.
+    Denied,
 }
 label!(Datagram {
     Sip => "sip", StunAnswer => "stun_answer", StunRequest => "stun_request", StunRefused => "stun_refused",
     StunOther => "stun_other", KeepAlive => "keep_alive", Truncated => "truncated",
+    Denied => "denied",
 });
 
 /// What a connection brought.

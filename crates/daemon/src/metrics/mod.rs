@@ -120,6 +120,7 @@ impl Metrics {
                 self.count(Name::Responses, &[Direction::Out.label(), side.label(), class(*status)]);
             }
             Observed::Dropped { side, reason } => self.count(Name::Dropped, &[side.label(), reason.label()]),
+            Observed::Forgotten { side } => self.count(Name::TransactionsForgotten, &[side.label()]),
             Observed::Refused { side, method: _, status, reason: _, source: _ } => {
                 self.count(Name::Refused, &[side.label(), refusal(*status)]);
             }
@@ -139,6 +140,7 @@ impl Metrics {
             }
             Observed::PhoneGone { aor: _ } => self.count(Name::RegistrationsTotal, &[BindingEvent::Gone.label()]),
             Observed::Refresh { absorbed } => self.count(Name::Refreshes, &[Truth::from(*absorbed).label()]),
+            Observed::Renewed { outcome } => self.count(Name::Renewals, &[outcome.label()]),
             Observed::ContactWithoutToken { found } => {
                 self.count(Name::ContactsWithoutToken, &[Truth::from(*found).label()]);
             }

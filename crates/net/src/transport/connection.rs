@@ -18,7 +18,8 @@ use wire::sip::Limits;
 use wire::{Flow, Transport};
 
 use super::line::{Line, Why};
-use super::roll::Roll;
+use super::meter::{Meter, Metered};
+use super::roll::{Caps, Roll};
 use super::{stream, tcp, tls, ws};
 use crate::clock;
 
@@ -94,6 +95,29 @@ pub enum Event {
     },
 }
 
+/// Serves a peer over any stream of octets, TCP's way or as a WebSocket by the
+/// flow's transport, to its end: what [`Streams`](super::Streams) does with a
+/// socket that it accepted. `events` must take all that comes.
+pub async fn serve(
+    stream: impl AsyncRead + AsyncWrite + Unpin,
+    mut flow: Flow,
+    limits: Limits,
+    patience: Patience,
+    events: Sender<Event>,
+) {
+    let roll = Arc::new(Roll::new(Caps { total: 1, strangers: 1, per_source: 1 }));
+    let line = Arc::new(Line::new(limits.message_bytes, false));
+    if let Some(number) = roll.admit(flow.listener, flow.remote.ip(), &line) {
+        flow.connection = number;
+    }
+    let mut connection = Connection::new(flow, Arc::clone(&line), roll, events, limits, patience, None);
+    let end = tokio::select! {
+        end = connection.talk(stream) => end,
+        end = cut(&line, patience.close) => end,
+    };
+    connection.close(end).await;
+}
+
 /// An end, and what exactly it was.
 #[derive(Debug)]
 pub(super) struct End {
@@ -144,6 +168,9 @@ pub(super) struct Connection {
     /// Since when it has been silent, and whether it ever was not.
     last: Instant,
     spoken: bool,
+    /// Octets of a message that is not whole, as last told; where they are counted below us, there.
+    held: usize,
+    pub(super) meter: Option<Arc<Meter>>,
 }
 
 impl Connection {
@@ -156,8 +183,8 @@ impl Connection {
         patience: Patience,
         tls: Option<Arc<tls::Settings>>,
     ) -> Self {
-        let (opened, last, spoken) = (false, clock::now(), false);
-        Self { flow, line, roll, events, limits, patience, tls, opened, last, spoken }
+        let (opened, last, spoken, held, meter) = (false, clock::now(), false, 0, None);
+        Self { flow, line, roll, events, limits, patience, tls, opened, last, spoken, held, meter }
     }
 
     /// A connection that was accepted, to its end.
@@ -180,22 +207,29 @@ impl Connection {
         self.close(end).await;
     }
 
+    async fn talk(&mut self, stream: impl AsyncRead + AsyncWrite + Unpin) -> End {
+        match self.flow.transport {
+            Transport::Udp | Transport::Tcp | Transport::Tls => self.octets(Ok((stream, Vec::new()))).await,
+            Transport::Ws | Transport::Wss => {
+                let agreed = ws::accept(self.metered(stream), self.limits.message_bytes);
+                let agreed = within(self.patience.handshake, agreed).await;
+                self.messages(agreed, Vec::new()).await
+            }
+        }
+    }
+
     async fn accept(&mut self, socket: TcpStream) -> End {
         let (patience, largest) = (self.patience.handshake, self.limits.message_bytes);
         let tls = async |socket| handshake(patience, self.tls()?.accept(socket)).await;
         match self.flow.transport {
-            Transport::Udp | Transport::Tcp => self.octets(Ok((socket, Vec::new()))).await,
+            Transport::Udp | Transport::Tcp | Transport::Ws => self.talk(socket).await,
             Transport::Tls => {
                 let secured = tls(socket).await;
                 self.octets(secured).await
             }
-            Transport::Ws => {
-                let agreed = within(patience, ws::accept(socket, largest)).await;
-                self.messages(agreed, Vec::new()).await
-            }
             Transport::Wss => match tls(socket).await {
                 Ok((stream, peer)) => {
-                    let agreed = within(patience, ws::accept(stream, largest)).await;
+                    let agreed = within(patience, ws::accept(self.metered(stream), largest)).await;
                     self.messages(agreed, peer).await
                 }
                 Err(end) => end,
@@ -229,6 +263,13 @@ impl Connection {
                 Err(end) => end,
             },
         }
+    }
+
+    /// What a WebSocket takes in is counted on its way: its frames are put together out of our sight.
+    fn metered<S>(&mut self, stream: S) -> Metered<S> {
+        let meter = Arc::new(Meter::new(Arc::clone(&self.roll), self.flow.connection));
+        self.meter = Some(Arc::clone(&meter));
+        Metered::new(stream, meter)
     }
 
     fn tls(&self) -> Result<&tls::Settings, End> {
@@ -275,6 +316,13 @@ impl Connection {
         let told = self.tell(Event::Message { flow: self.flow, bytes }).await;
         self.last = clock::now();
         told
+    }
+
+    /// So many octets of a message have come, and not its end.
+    pub(super) fn holds(&mut self, octets: usize) {
+        if std::mem::replace(&mut self.held, octets) != octets {
+            self.roll.holds(self.flow.connection, octets);
+        }
     }
 
     /// Waits until the signalling loop has room.

@@ -58,6 +58,11 @@ impl Framer {
         self.done < self.buffer.len()
     }
 
+    /// Octets of a message that has been begun and not finished.
+    pub(super) fn held(&self) -> usize {
+        self.buffer.len().saturating_sub(self.done)
+    }
+
     /// The next whole thing; `None` until more octets have come.
     pub(super) fn next(&mut self) -> Result<Option<Piece>, Malformed> {
         loop {

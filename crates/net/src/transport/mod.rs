@@ -11,6 +11,7 @@ pub mod udp;
 pub mod ws;
 
 mod framer;
+mod meter;
 mod stream;
 mod tcp;
 

@@ -35,6 +35,11 @@ impl Caps {
     }
 }
 
+/// Octets of messages that are not whole, of all strangers together. Beyond
+/// that the message that was begun first is waited for no longer: what is meant
+/// to be finished is finished soon.
+const HELD: usize = 6 << 20;
+
 /// How many there are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Census {
@@ -59,6 +64,10 @@ struct State {
     all: BTreeMap<u32, Member>,
     sources: BTreeMap<IpAddr, Source>,
     strangers: usize,
+    /// Strangers with a message that is not whole, in the order in which these were begun.
+    begun: BTreeMap<u64, u32>,
+    beginnings: u64,
+    held: usize,
 }
 
 #[derive(Debug)]
@@ -67,6 +76,8 @@ struct Member {
     listener: ListenerId,
     /// Where a stranger came from.
     source: Option<IpAddr>,
+    /// Its message that is not whole: which beginning that was, and how many octets there are.
+    begun: Option<(u64, usize)>,
 }
 
 /// The strangers of one source, the oldest first.
@@ -108,7 +119,7 @@ impl Roll {
             state.evict(crowded);
         }
         let number = state.number();
-        state.all.insert(number, Member { line: Arc::clone(line), listener, source: Some(source) });
+        state.all.insert(number, Member { line: Arc::clone(line), listener, source: Some(source), begun: None });
         state.sources.entry(source).or_default().silent.insert(number);
         state.strangers += 1;
         Some(number)
@@ -116,7 +127,8 @@ impl Roll {
 
     /// A connection of ours.
     pub(super) fn enter(&self, flow: Flow, line: Arc<Line>) {
-        self.state().all.insert(flow.connection, Member { line, listener: flow.listener, source: None });
+        let member = Member { line, listener: flow.listener, source: None, begun: None };
+        self.state().all.insert(flow.connection, member);
     }
 
     /// Its listener is gone: all of its connections end, once what is queued has left.
@@ -134,6 +146,16 @@ impl Roll {
             && strangers.silent.remove(&number)
         {
             strangers.spoken.insert(number);
+        }
+    }
+
+    /// It has sent so many octets of a message, and not its end.
+    pub(super) fn holds(&self, number: u32, octets: usize) {
+        let mut state = self.state();
+        state.hold(number, octets);
+        while state.held > HELD {
+            let Some((_, oldest)) = state.begun.first_key_value().map(|(at, number)| (*at, *number)) else { break };
+            state.cut(oldest);
         }
     }
 
@@ -188,11 +210,35 @@ impl State {
 
     fn evict(&mut self, source: IpAddr) {
         if let Some(number) = self.sources.get(&source).and_then(Source::oldest) {
-            if let Some(member) = self.all.get(&number) {
-                member.line.cut(Why::Evicted);
-            }
-            self.remove(number);
+            self.cut(number);
         }
+    }
+
+    fn cut(&mut self, number: u32) {
+        if let Some(member) = self.all.get(&number) {
+            member.line.cut(Why::Evicted);
+        }
+        self.remove(number);
+    }
+
+    /// Counts what a stranger holds.
+    fn hold(&mut self, number: u32, octets: usize) {
+        let Some(member) = self.all.get_mut(&number).filter(|member| member.source.is_some()) else { return };
+        let before = member.begun.take();
+        if let Some((_, octets)) = before {
+            self.held -= octets;
+        }
+        match before {
+            Some((at, _)) if octets == 0 => drop(self.begun.remove(&at)),
+            Some((at, _)) => member.begun = Some((at, octets)),
+            None if octets == 0 => {}
+            None => {
+                self.beginnings += 1;
+                member.begun = Some((self.beginnings, octets));
+                self.begun.insert(self.beginnings, number);
+            }
+        }
+        self.held += octets;
     }
 
     fn remove(&mut self, number: u32) {
@@ -202,6 +248,7 @@ impl State {
 
     /// Takes it from the strangers.
     fn forget(&mut self, number: u32) {
+        self.hold(number, 0);
         let Some(source) = self.all.get(&number).and_then(|member| member.source) else { return };
         if let Some(strangers) = self.sources.get_mut(&source) {
             if strangers.silent.remove(&number) || strangers.spoken.remove(&number) {
@@ -271,6 +318,32 @@ mod tests {
             assert!(world.roll.line(number).unwrap().proven());
         }
         assert_eq!(world.roll.census(), Census { total: 50, strangers: 0 });
+    }
+
+    #[tokio::test]
+    async fn messages_that_are_not_whole_have_a_budget_together() {
+        let world = World::new(100, 100, 100);
+        let [first, second, phone] = ["192.0.2.1", "192.0.2.2", "192.0.2.3"].map(|from| world.admit(from).unwrap());
+        world.roll.prove(phone);
+        let lines = [first, second].map(|number| world.roll.line(number).unwrap());
+        world.roll.holds(phone, 10 * HELD);
+        world.roll.holds(first, 1);
+        world.roll.holds(second, HELD - 1);
+        assert!(world.there(first) && world.there(second) && world.there(phone));
+        world.roll.holds(first, 2);
+        assert!(!world.there(first) && world.there(second), "the one that was begun first is given up");
+        assert_eq!(lines[0].ended().await, Why::Evicted);
+        // What was finished, proven or has ended does not count.
+        world.roll.holds(second, 0);
+        let third = world.admit("192.0.2.1").unwrap();
+        world.roll.holds(third, HELD);
+        world.roll.prove(third);
+        world.roll.holds(second, HELD);
+        world.roll.remove(second);
+        let fourth = world.admit("192.0.2.1").unwrap();
+        world.roll.holds(fourth, HELD);
+        assert!(world.there(third) && world.there(fourth));
+        assert_eq!(world.roll.state().begun.len(), 1);
     }
 
     #[test]

@@ -37,6 +37,7 @@ async fn read(reader: &mut (impl AsyncRead + Unpin), connection: &mut Connection
             Ok(_) => begun = framer.begun().then(clock::now),
             Err(end) => return end,
         }
+        connection.holds(framer.held());
         let slow = begun.map(|at| (at + connection.patience.message, Why::Slow));
         let limit = slow.into_iter().chain(connection.limit()).min();
         // Whoever has something to say all the time is late all the same.

@@ -7,11 +7,12 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use nat::{Access, Side};
 use tokio::net::TcpListener;
 use tokio::runtime::{self, Runtime};
 use tokio::sync::mpsc::{Receiver, Sender, channel};
@@ -58,6 +59,17 @@ struct Within {
     roll: Arc<Roll>,
     events: Sender<Event>,
     tls: Mutex<Option<Arc<tls::Settings>>>,
+    door: Mutex<Door>,
+}
+
+/// Whom listeners take in.
+#[derive(Debug, Default)]
+struct Door {
+    access: Arc<Access>,
+    /// Of each listener, by its number.
+    sides: Vec<Side>,
+    /// How many were turned away.
+    denied: BTreeMap<ListenerId, u64>,
 }
 
 impl Streams {
@@ -69,8 +81,13 @@ impl Streams {
             .enable_all()
             .build()?;
         let (sender, events) = channel(EVENTS);
-        let within =
-            Within { settings, roll: Arc::new(Roll::new(settings.caps)), events: sender, tls: Mutex::default() };
+        let within = Within {
+            settings,
+            roll: Arc::new(Roll::new(settings.caps)),
+            events: sender,
+            tls: Mutex::default(),
+            door: Mutex::default(),
+        };
         Ok(Self { runtime: Some(runtime), doors: BTreeMap::new(), within: Arc::new(within), events })
     }
 
@@ -137,6 +154,18 @@ impl Streams {
         *self.within.tls.lock().unwrap_or_else(PoisonError::into_inner) = Some(settings);
     }
 
+    /// Whom the listeners take in from now on; `sides` of each, by its number. Whoever
+    /// may not speak is turned away before any handshake.
+    pub fn set_access(&self, access: Arc<Access>, sides: Vec<Side>) {
+        let mut door = self.within.door();
+        (door.access, door.sides) = (access, sides);
+    }
+
+    /// How many were turned away since the last call, by listener.
+    pub fn take_denied(&self) -> BTreeMap<ListenerId, u64> {
+        std::mem::take(&mut self.within.door().denied)
+    }
+
     /// How many connections there are.
     pub fn census(&self) -> Census {
         self.within.roll.census()
@@ -171,6 +200,21 @@ impl Drop for Streams {
 }
 
 impl Within {
+    fn door(&self) -> MutexGuard<'_, Door> {
+        self.door.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// May it come in? Counted if not.
+    fn admits(&self, id: ListenerId, ip: IpAddr) -> bool {
+        let mut door = self.door();
+        let side = door.sides.get(usize::from(id.0));
+        let admitted = side.is_none_or(|side| door.access.admits(*side, ip));
+        if !admitted {
+            *door.denied.entry(id).or_default() += 1;
+        }
+        admitted
+    }
+
     fn connection(&self, flow: Flow, line: Arc<Line>) -> Connection {
         let Settings { limits, patience, .. } = self.settings;
         let tls = self.tls.lock().unwrap_or_else(PoisonError::into_inner).clone();
@@ -181,6 +225,7 @@ impl Within {
     async fn accept(self: Arc<Self>, id: ListenerId, transport: Transport, listener: TcpListener) {
         loop {
             match tcp::accept(&listener).await {
+                Ok((_, _, remote)) if !self.admits(id, remote.ip()) => {}
                 Ok((socket, local, remote)) => {
                     let line = Arc::new(Line::new(self.settings.limits.message_bytes, false));
                     // Refused: dropping the socket closes it.

@@ -147,6 +147,9 @@ async fn read(stream: &mut (impl Stream<Item = Result<Message, Error>> + Unpin),
         if let Err(end) = told {
             return end;
         }
+        if let Some(meter) = &connection.meter {
+            meter.whole();
+        }
     }
 }
 

@@ -81,7 +81,9 @@ impl Proxy {
             routed,
             ..Context::new(flow, message.store(), purpose, branches)
         });
-        self.contexts.take(id)
+        let mut context = self.contexts.take(id)?;
+        self.hold_for(&mut context);
+        Some(context)
     }
 
     /// Sends every branch that is not sent yet; parks the context if one must wait.
@@ -170,6 +172,7 @@ impl Proxy {
             Purpose::Within { .. }
             | Purpose::Pass
             | Purpose::Register(_)
+            | Purpose::Renew(_)
             | Purpose::Ping(_)
             | Purpose::PingUpstream { .. }
             | Purpose::AskTcp
@@ -283,13 +286,14 @@ impl Proxy {
             }
             Purpose::Register(registration) => {
                 self.register_edit(registration, message, own, edit);
+                self.raise_cseq(registration, message, edit);
             }
             Purpose::Pass => {
                 let token = self.registry.on_flow(context.flow).next().map(|b| b.id);
                 let token = token.map(|id| self.key.seal(Token::Binding(id)));
                 contact::to_ours(message, edit, own, token.as_ref());
             }
-            Purpose::Ping(_) | Purpose::PingUpstream { .. } | Purpose::AskTcp | Purpose::Bye => {}
+            Purpose::Renew(_) | Purpose::Ping(_) | Purpose::PingUpstream { .. } | Purpose::AskTcp | Purpose::Bye => {}
         }
         sip::edit::content_length(message, edit);
         Ok(())

@@ -33,6 +33,11 @@ impl Proxy {
         }
     }
 
+    /// True for whoever may speak to us whatever an access list says: an upstream.
+    pub fn expects(&self, flow: Flow) -> bool {
+        self.is_upstream(flow)
+    }
+
     /// True when the packet came from an upstream's address on its side.
     pub(crate) fn is_upstream(&self, flow: Flow) -> bool {
         self.upstream_at(flow).is_some()

@@ -101,6 +101,7 @@ impl Proxy {
         let routed = self.route(flow, message)?;
         self.guard(flow, message, &routed)?;
         session_timer::check(message)?;
+        self.make_room(flow, message)?;
         self.dispatch(now, flow, message, key, routed)
     }
 

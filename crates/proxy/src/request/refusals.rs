@@ -11,6 +11,8 @@ use crate::transaction::{Key, T1};
 
 /// Refusals kept at most.
 const MOST: usize = 4096;
+/// Octets of fields beside the status; our challenges have less.
+const LONGEST: usize = 1024;
 /// No copy of a request comes later (§17.1).
 const LIFETIME: Duration = Duration::from_millis(64 * T1.as_millis() as u64);
 
@@ -31,7 +33,8 @@ impl Refusals {
     }
 
     pub(crate) fn remember(&mut self, now: Instant, key: Key, reject: Reject) {
-        if self.by_key.contains_key(&key) {
+        // What is longer says what is wrong with the request, and will again.
+        if reject.extra.len() > LONGEST || self.by_key.contains_key(&key) {
             return;
         }
         if self.order.len() >= MOST {
@@ -39,6 +42,12 @@ impl Refusals {
         }
         self.order.push_back((now, key.clone()));
         self.by_key.insert(key, reject);
+    }
+
+    /// How many octets it holds, about.
+    #[cfg(test)]
+    pub(crate) fn octets(&self) -> usize {
+        self.by_key.iter().map(|(key, reject)| 2 * key.len() + reject.extra.len()).sum()
     }
 
     fn drop_oldest(&mut self) {

@@ -9,9 +9,11 @@ use wire::Flow;
 use wire::sip::{Message, Method, Status, Stored, Via};
 
 use super::{Client, Key, Server};
+use crate::holdings::Holder;
 use crate::late::Abandoned;
 use crate::locate::Way;
 use crate::register::Registration;
+use crate::renew::Renewing;
 use crate::request::Target;
 use crate::request::route::Routed;
 
@@ -29,6 +31,8 @@ pub(crate) enum Purpose {
     Pass,
     /// REGISTER through us.
     Register(Box<Registration>),
+    /// REGISTER of ours in a phone's place.
+    Renew(Box<Renewing>),
     /// It creates a dialog.
     Create(PassId),
     /// It belongs to a dialog: from one leg to another (0 is the caller, n the n-th callee).
@@ -48,9 +52,13 @@ impl Purpose {
     pub(crate) fn pass(&self) -> Option<PassId> {
         match self {
             Self::Create(pass) | Self::Within { pass, .. } => Some(*pass),
-            Self::Pass | Self::Register(_) | Self::Ping(_) | Self::PingUpstream { .. } | Self::AskTcp | Self::Bye => {
-                None
-            }
+            Self::Pass
+            | Self::Register(_)
+            | Self::Renew(_)
+            | Self::Ping(_)
+            | Self::PingUpstream { .. }
+            | Self::AskTcp
+            | Self::Bye => None,
         }
     }
 }
@@ -121,7 +129,7 @@ impl Branch {
         }
     }
 
-    fn deadline(&self) -> Option<Instant> {
+    pub(super) fn deadline(&self) -> Option<Instant> {
         let client = self.client.as_ref().and_then(Client::deadline);
         let cancel = self.cancel.as_ref().and_then(|(client, _)| client.deadline());
         [client, cancel].into_iter().flatten().min()
@@ -151,6 +159,11 @@ pub(crate) struct Context {
     pub(crate) cancelled: bool,
     /// The deadline in the timer table.
     pub(crate) armed: Option<Instant>,
+    /// Whose budget its octets count in, and how many are counted.
+    pub(crate) holder: Holder,
+    pub(crate) counted: usize,
+    /// The final answer has left; what only comes before it is not kept.
+    pub(crate) compact: bool,
 }
 
 impl Context {
@@ -169,6 +182,9 @@ impl Context {
             parked: None,
             cancelled: false,
             armed: None,
+            holder: Holder::Ours,
+            counted: 0,
+            compact: false,
         }
     }
 
@@ -274,6 +290,11 @@ impl Contexts {
     /// How many there are.
     pub(crate) fn len(&self) -> usize {
         self.live
+    }
+
+    /// Is there one of that id?
+    pub(crate) fn holds(&self, id: Id) -> bool {
+        self.get(id).is_some()
     }
 
     /// All contexts.

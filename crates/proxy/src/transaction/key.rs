@@ -1,7 +1,12 @@
 //! Which server transaction does a request belong to (RFC 3261 §17.2.3), and
 //! does a response belong to its client transaction (§17.1.3)?
 
+use sha2::{Digest as _, Sha256};
 use wire::sip::{Message, Method, Name, Start, Via};
+
+/// Pieces of a key that are longer than this are kept as their hash: a key
+/// lives for 64·T1, and how long a branch is, is the sender's choice.
+const LONGEST: usize = 96;
 
 /// Branch, sent-by and method; for senders without the magic cookie
 /// (RFC 2543) the fields that make up their transaction.
@@ -9,6 +14,11 @@ use wire::sip::{Message, Method, Name, Start, Via};
 pub(crate) struct Key(Vec<u8>);
 
 impl Key {
+    /// How many octets it has.
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
+    }
+
     /// The key of a request. An ACK gives the key of its INVITE.
     pub(crate) fn of(message: Message<'_>, via: &Via<'_>) -> Self {
         match (message.method(), message.start()) {
@@ -27,7 +37,7 @@ impl Key {
     /// without the magic cookie.
     pub(crate) fn of_branch(via: &Via<'_>) -> Option<Self> {
         let branch = via.branch().filter(|b| b.starts_with(b"z9hG4bK") && b.len() > 7)?;
-        let mut key = Vec::with_capacity(branch.len() + 1);
+        let mut key = Vec::new();
         join(&mut key, &[branch]);
         Some(Self(key))
     }
@@ -39,7 +49,7 @@ impl Key {
 
     fn build(message: Message<'_>, via: &Via<'_>, method: &[u8]) -> Self {
         let branch = via.branch().unwrap_or_default();
-        let mut key = Vec::with_capacity(branch.len() + via.sent_by.len() + method.len() + 2);
+        let mut key = Vec::new();
         if branch.starts_with(b"z9hG4bK") && branch.len() > 7 {
             join(&mut key, &[branch, via.sent_by, method]);
         } else {
@@ -62,8 +72,13 @@ pub(crate) fn belongs(request: Message<'_>, passed: bool, response: Message<'_>)
 }
 
 fn join(key: &mut Vec<u8>, pieces: &[&[u8]]) {
+    key.reserve_exact(pieces.iter().map(|piece| piece.len().min(LONGEST) + 1).sum());
     for piece in pieces {
-        key.extend_from_slice(piece);
+        if piece.len() > LONGEST {
+            key.extend_from_slice(&Sha256::digest(piece));
+        } else {
+            key.extend_from_slice(piece);
+        }
         key.push(0);
     }
 }

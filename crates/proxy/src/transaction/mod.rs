@@ -3,6 +3,7 @@
 //! tie a server transaction to its branches.
 
 pub(crate) mod client;
+mod compact;
 pub(crate) mod context;
 pub(crate) mod key;
 pub(crate) mod server;

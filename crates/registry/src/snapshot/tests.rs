@@ -4,7 +4,7 @@ use nat::Side;
 use wire::{Flow, ListenerId, Transport};
 
 use super::*;
-use crate::{Binding, BindingId, Call, CallKind, CallState, Confirmed, FlowId, Party, PassId, Record};
+use crate::{Binding, BindingId, Call, CallKind, CallState, Confirmed, FlowId, Party, PassId, Record, Renewal};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -48,6 +48,12 @@ fn binding(now: Instant) -> Binding {
             credentials: Some(1),
             lines: b"Contact: <sip:alice@192.168.1.10>\r\n".to_vec(),
             gruus: vec![b"sip:alice@example.com;gr=urn:uuid:1".to_vec()],
+            renewal: Some(Renewal {
+                request: b"REGISTER sip:example.com SIP/2.0\r\n\r\n".to_vec(),
+                realm: b"example.com".to_vec(),
+                username: vec![0xff],
+                shift: 3,
+            }),
         },
         answered: true,
         missed: 2,

@@ -37,6 +37,17 @@ pub enum Start {
     },
 }
 
+impl Start {
+    /// As it is in a message that lacks the first `by` octets.
+    fn moved(self, by: u32) -> Self {
+        let moved = |span: Span| Span { start: span.start - by, end: span.end - by };
+        match self {
+            Self::Request { method, uri } => Self::Request { method: moved(method), uri: moved(uri) },
+            Self::Response { status, reason } => Self::Response { status, reason: moved(reason) },
+        }
+    }
+}
+
 /// Ranges of one message. Holds no lifetime, so it can be kept and reused:
 /// parsing into it again allocates nothing once it has grown.
 #[derive(Debug, Clone, Default)]
@@ -247,6 +258,46 @@ impl Stored {
     pub fn message(&self) -> Message<'_> {
         self.index.view(&self.bytes)
     }
+    /// How many octets it takes.
+    pub fn octets(&self) -> usize {
+        self.bytes.capacity() + self.index.fields.capacity() * size_of::<Field>()
+    }
+    /// Leaves the body out.
+    pub fn drop_body(&mut self) {
+        let end = self.index.body.start.min(self.bytes.len() as u32);
+        self.bytes.truncate(end as usize);
+        self.bytes.shrink_to_fit();
+        self.index.body = Span { start: end, end };
+    }
+    /// Leaves out what neither tells a transaction from others (RFC 3261
+    /// §17.2.3) nor goes into the ACK or the CANCEL of a request (§17.1.1.3,
+    /// §9.1): a few hundred octets stay, whatever the message was.
+    pub fn keep_essence(&mut self) {
+        let message = self.message();
+        let mut bytes = message.slice(Span { start: self.index.first, end: self.index.head }).to_vec();
+        let mut fields = Vec::new();
+        let mut via = false;
+        for field in message.fields() {
+            let top_via = field.name == Name::Via && !std::mem::replace(&mut via, true);
+            if top_via || matches!(field.name, Name::From | Name::To | Name::CallId | Name::CSeq | Name::Route) {
+                let at = bytes.len() as u32;
+                let moved = |span: Span| Span {
+                    start: span.start - field.line.start + at,
+                    end: span.end - field.line.start + at,
+                };
+                let (written, line, value) = (moved(field.written), moved(field.line), moved(field.value));
+                fields.push(Field { name: field.name, written, line, value });
+                bytes.extend_from_slice(message.slice(field.line));
+            }
+        }
+        let end = bytes.len() as u32;
+        let start = self.index.start.map(|start| start.moved(self.index.first));
+        let head = self.index.head - self.index.first;
+        bytes.shrink_to_fit();
+        fields.shrink_to_fit();
+        self.index = Index { start, fields, first: 0, head, head_end: end, body: Span { start: end, end } };
+        self.bytes = bytes;
+    }
 }
 
 #[cfg(test)]
@@ -301,6 +352,40 @@ mod tests {
         assert_eq!(message.from().map_err(|e| e.at), Err(29));
         assert_eq!(message.to().map_err(|e| e.what), Err("To missing"));
         assert_eq!((message.method(), message.status()), (Method::Other(b""), Some(Status(200))));
+    }
+
+    #[test]
+    fn the_essence_reads_as_the_whole_did() {
+        let text = format!("\r\n{}", REQUEST.replace("Contact: <broken\r\n", ""))
+            .replace("CSeq: 7", "Route: <sip:p1;lr>,\r\n <sip:p2;lr>\r\nl: 4\r\nCSeq: 7")
+            + "body";
+        let whole = stored(&text);
+        let mut essence = whole.clone();
+        essence.keep_essence();
+        let (a, b) = (whole.message(), essence.message());
+        assert_eq!((a.method(), a.request_uri(), a.call_id()), (b.method(), b.request_uri(), b.call_id()));
+        assert_eq!(a.top_via().map(|v| v.raw.to_vec()), b.top_via().map(|v| v.raw.to_vec()));
+        assert_eq!(a.from().map(|f| f.raw.to_vec()), b.from().map(|f| f.raw.to_vec()));
+        assert_eq!(a.to().map(|t| t.raw.to_vec()), b.to().map(|t| t.raw.to_vec()));
+        assert_eq!(a.cseq().map(|c| c.number), b.cseq().map(|c| c.number));
+        assert_eq!(a.values(Name::Route).collect::<Vec<_>>(), b.values(Name::Route).collect::<Vec<_>>());
+        assert_eq!((b.contacts().count(), b.values(Name::Via).count(), b.body()), (0, 2, &b""[..]));
+        assert!(essence.octets() < whole.octets());
+        // What is written of it reads again.
+        let written = b.edited(&Edit::new());
+        assert_eq!(
+            stored(std::str::from_utf8(&[&written[..], b"\r\n"].concat()).expect("ASCII")).message().call_id(),
+            b"id"
+        );
+        let mut headless = whole.clone();
+        headless.drop_body();
+        let message = headless.message();
+        assert_eq!((message.body(), message.number(Name::Expires)), (&b""[..], Some(Ok(u32::MAX))));
+        assert_eq!(whole.message().body(), b"body");
+        let mut empty = Stored::default();
+        empty.keep_essence();
+        empty.drop_body();
+        assert_eq!(empty.message().request_uri(), b"");
     }
 
     #[test]

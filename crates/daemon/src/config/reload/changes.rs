@@ -17,6 +17,16 @@ pub(super) fn between(was: &Settings, is: &Settings) -> Vec<String> {
         };
         value(&mut lines, &format!("{}.stun_servers", side.as_str()), &servers(was), &servers(is));
     }
+    for (at, side) in [Side::Inner, Side::Outer].into_iter().enumerate() {
+        let allowed = |settings: &Settings| {
+            let all: Vec<String> = settings.doors.1[at].iter().map(ToString::to_string).collect();
+            if all.is_empty() { "everybody".to_owned() } else { all.join(", ") }
+        };
+        value(&mut lines, &format!("{}.allow", side.as_str()), &allowed(was), &allowed(is));
+    }
+    list(&mut lines, &was.doors.0, &is.doors.0, |(prefix, may)| {
+        format!("access of {prefix}: {}", if *may { "allow" } else { "deny" })
+    });
     let upstream = |u: &proxy::config::Upstream| match &u.domain {
         Some(domain) => format!("upstream {} for {domain}", u.uri()),
         None => format!("upstream {}", u.uri()),

@@ -1,6 +1,6 @@
 //! `[[upstream]]` and `[[network]]`: who is out there.
 
-use nat::{Advertise, Network, Side};
+use nat::{Advertise, Network, Prefix, Side};
 use proxy::config::{Role, Upstream};
 
 use super::super::written;
@@ -51,8 +51,10 @@ impl Resolver<'_> {
         found
     }
 
-    pub(super) fn networks(&mut self) -> Vec<Network> {
+    /// Networks with rules of their own, and the prefixes that may speak to us or may not.
+    pub(super) fn networks(&mut self) -> (Vec<Network>, Vec<(Prefix, bool)>) {
         let mut networks: Vec<Network> = Vec::new();
+        let mut access: Vec<(Prefix, bool)> = Vec::new();
         for (index, raw) in self.raw.network.iter().enumerate() {
             let path = format!("network[{index}]");
             if let Some(media) = &raw.media {
@@ -69,18 +71,45 @@ impl Resolver<'_> {
             if side == Some(Side::Outer) && self.role == Role::Standalone && self.raw.outer.is_none() {
                 self.fault(format!("{path}.side"), "there is no [outer]", "write [outer], or side = \"inner\"");
             }
+            let words = [("allow", true), ("deny", false)];
+            let may_speak = raw
+                .access
+                .as_ref()
+                .and_then(|text| self.take(&format!("{path}.access"), written::word(text, "access", &words)));
+            let others = raw.side.is_some() || raw.advertise.is_some() || raw.media.is_some();
+            if may_speak == Some(false) && (others || raw.latch.is_some() || raw.trusted.is_some()) {
+                let what = "nothing else can be said of whom we do not listen to";
+                self.fault(format!("{path}.access"), what, "remove the other keys, or this one");
+            }
             let Some(prefix) = &raw.prefix else {
                 self.missing(&path, "prefix", "write prefix = \"10.20.0.0/16\"");
                 continue;
             };
             if let Some(prefix) = self.prefix(&format!("{path}.prefix"), prefix) {
-                if networks.iter().any(|other| other.prefix == prefix) {
+                if networks.iter().any(|other| other.prefix == prefix)
+                    || access.iter().any(|(other, _)| *other == prefix)
+                {
                     self.fault(format!("{path}.prefix"), "this prefix is written twice", "keep one of the two");
+                }
+                access.extend(may_speak.map(|may| (prefix, may)));
+                if may_speak == Some(false) {
+                    continue;
                 }
                 let (latch, trusted) = (raw.latch.unwrap_or(false), raw.trusted.unwrap_or(false));
                 networks.push(Network { prefix, side, advertise, latch, trusted });
             }
         }
-        networks
+        (networks, access)
+    }
+
+    /// The allow list of a side.
+    pub(super) fn allowed(&mut self, side: Side) -> Vec<Prefix> {
+        let raw = match side {
+            Side::Inner => self.raw.inner.as_ref(),
+            Side::Outer => self.raw.outer.as_ref(),
+        };
+        let written = raw.and_then(|raw| raw.allow.as_deref()).unwrap_or_default();
+        let prefix = |(index, text): (usize, &String)| self.prefix(&format!("{}.allow[{index}]", side.as_str()), text);
+        written.iter().enumerate().filter_map(prefix).collect()
     }
 }

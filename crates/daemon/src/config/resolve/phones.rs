@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use media::{PortRange, RangeId};
 use nat::{Advertise, Side};
-use proxy::config::{DigestAlgorithm, Listener, Media, Phone, Role, User};
+use proxy::config::{DigestAlgorithm, Listener, Media, Password, Phone, Role, User};
 
 use super::super::raw;
 use super::super::written::{self, HostPort};
@@ -35,12 +35,7 @@ impl Resolver<'_> {
             if raw.user.is_none() && raw.domain.is_none() && raw.address.is_none() && raw.instance.is_none() {
                 self.missing(&path, "user", "write user = \"…\" (or domain, address, instance): which phone is this?");
             }
-            if raw.password.is_some() {
-                self.later(format!("{path}.password"), "remove it; the phone answers challenges by itself");
-            }
-            if raw.realm.is_some() {
-                self.later(format!("{path}.realm"), "remove it");
-            }
+            let password = self.phone_password(&path, raw);
             let address = raw.address.as_ref().and_then(|text| self.prefix(&format!("{path}.address"), text));
             let max_calls = raw
                 .max_calls
@@ -60,6 +55,8 @@ impl Resolver<'_> {
                 domain: raw.domain.clone(),
                 address,
                 instance: raw.instance.clone(),
+                password,
+                realm: raw.realm.clone(),
                 outer_listener,
                 advertise,
                 range,
@@ -67,6 +64,26 @@ impl Resolver<'_> {
             });
         }
         (phones, media)
+    }
+
+    fn phone_password(&mut self, path: &str, raw: &raw::Phone) -> Option<Password> {
+        let Some(secret) = &raw.password else {
+            if raw.realm.is_some() {
+                self.fault(format!("{path}.realm"), "this goes with a password", "write password too, or remove it");
+            }
+            return None;
+        };
+        let key = format!("{path}.password");
+        if self.role != Role::Office {
+            let what = format!("phones are registered again by us only in office, not in {}", self.role.as_str());
+            self.fault(key, what, "remove it; the phone answers challenges by itself");
+            return None;
+        }
+        if secret.0.is_empty() {
+            self.fault(key, "this is empty", "write the phone's password at the provider, or remove it");
+            return None;
+        }
+        Some(Password(secret.0.clone()))
     }
 
     fn outer_listener(
