@@ -7,7 +7,6 @@
 const { folder, authority, url, uri, password, host } = JSON.parse(process.argv[2]);
 const path = require('path');
 const fs = require('fs');
-const readline = require('readline');
 const { createRequire } = require('module');
 const load = createRequire(path.join(folder, 'package.json'));
 const WebSocket = load('ws');
@@ -175,10 +174,13 @@ function follow(session) {
 	});
 }
 
+// JsSIP offers nothing new before the last offer has been acknowledged.
+const patiently = step => step() || setTimeout(() => patiently(step), 20);
+
 const orders = {
 	call: ({ to }) => agent.call(to, options),
-	hold: ({ call }) => calls[call].hold(),
-	unhold: ({ call }) => calls[call].unhold(),
+	hold: ({ call }) => patiently(() => calls[call].hold()),
+	unhold: ({ call }) => patiently(() => calls[call].unhold()),
 	end: ({ call }) => calls[call].terminate(),
 	message: ({ to, body }) => agent.sendMessage(to, body, {
 		eventHandlers: { succeeded: () => tell('delivered'), failed: ({ cause }) => tell('undelivered', { cause }) },
@@ -191,10 +193,14 @@ const orders = {
 	}),
 };
 
-readline.createInterface({ input: process.stdin }).on('line', line => {
-	const order = JSON.parse(line);
-	orders[order.do](order);
-}).on('close', () => process.exit(0));
+let rest = '';
+process.stdin.setEncoding('utf8').on('data', chunk => {
+	const lines = (rest + chunk).split('\n');
+	rest = lines.pop();
+	for (const order of lines.map(line => JSON.parse(line))) {
+		orders[order.do](order);
+	}
+}).on('end', () => process.exit(0));
 
 if (process.env.JSSIP_DEBUG) {
 	JsSIP.debug.enable('JsSIP:*');

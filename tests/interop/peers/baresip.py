@@ -53,12 +53,12 @@ def interface(name, host):
 
 
 def sound(path):
-    """A second of a quiet tone."""
+    """A minute of a quiet tone; baresip hangs up when it is over."""
     with wave.open(str(path), "wb") as out:
         out.setnchannels(1)
         out.setsampwidth(2)
         out.setframerate(8000)
-        out.writeframes(b"".join(int(3000 * (k % 16 - 8) / 8).to_bytes(2, "little", signed=True) for k in range(8000)))
+        out.writeframes(b"".join((375 * (k - 8)).to_bytes(2, "little", signed=True) for k in range(16)) * 500 * 60)
 
 
 class Baresip:
@@ -72,8 +72,8 @@ class Baresip:
         sound(self.folder / "tone.wav")
         control = 4440 + number
         (self.folder / "config").write_text(CONFIG.format(
-            host=host, port=5060, authority=f"sip_cafile {authority}" if transport.secure else "", tone=self.folder / "tone.wav", interface=f"phone{number}",
-            media_port=10000, media_end=10998, control=control,
+            host=host, port=5060, authority=f"sip_cafile {authority}" if transport.secure else "",
+            tone=self.folder / "tone.wav", interface=f"phone{number}", media_port=10000, media_end=10998, control=control,
         ))
         (self.folder / "accounts").write_text(ACCOUNT.format(
             user=user, domain=domain, password=password, near=f"{near[0]}:{near[1]}", parameter=transport.parameter(),

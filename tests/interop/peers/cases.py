@@ -55,8 +55,13 @@ class Case:
     callees_register: bool = True
     # In which settings it makes sense; None: in all of them.
     settings: Optional[Tuple[str, ...]] = None
+    # Also in settings that only fill the matrix.
+    everywhere: bool = False
     deadline_s: int = 25
 
+
+# As it stands in a scenario, where SIPp takes the indentation off.
+LONG = "Wait for me at the gate.\n      " * 60
 
 THROUGH = ("kamailio", *plan.SIPLATCH)
 
@@ -77,10 +82,11 @@ CALLS = [
     Case("forked, both answer", "forked", ("answer-at-once", "answer-at-once"), settings=THROUGH),
     Case("blind transfer", talk=talks.blind, row="blind transfer", settings=THROUGH),
     Case("attended transfer", talk=talks.attended, row="attended transfer", settings=THROUGH),
+    Case("the connection is lost before the answer", talk=talks.lost, settings=("tcp",), everywhere=True),
     Case("SUBSCRIBE and NOTIFY", "subscribe", ("notify",), row="SUBSCRIBE/NOTIFY"),
     Case("MESSAGE", "request", ("accept",), {"method": "MESSAGE", "status": 200}, row="MESSAGE"),
     Case("a request too long for UDP takes TCP to the core", "request", (),
-         {"method": "MESSAGE", "status": 200, "target": "sip:transport@@domain@", "body": "Wait for me at the gate.\n      " * 60},
+         {"method": "MESSAGE", "status": 200, "target": "sip:transport@@domain@", "body": LONG},
          checks=(by_tcp,), settings=("border", "office")),
     Case("unknown method", "request", ("accept",), {"method": "GREETING", "status": 200}),
     Case("OPTIONS to a phone", "request", ("accept-options",), {"method": "OPTIONS", "status": 200}),

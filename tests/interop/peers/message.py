@@ -2,7 +2,9 @@
 
 import re
 
-NAMES = {"v": "via", "f": "from", "t": "to", "i": "call-id", "m": "contact", "l": "content-length", "c": "content-type", "r": "refer-to"}
+NAMES = {
+    "v": "via", "f": "from", "t": "to", "i": "call-id", "m": "contact", "l": "content-length", "c": "content-type", "r": "refer-to",
+}
 
 
 class Message:

@@ -157,8 +157,8 @@ def configuration(plan, certificates, users):
         "border": lambda: side("inner", INNER, [UDP]) + side("outer", OUTER, plan.phones) + upstream,
         "office": lambda: side("inner", STANDALONE, plan.phones) + side("outer", INNER, [UDP], 'advertise = "listen"\n') + upstream,
     }[plan.role]()
-    # SIPp, baresip and JsSIP look at the first challenge only, and know MD5.
-    digest = 'digest = ["MD5", "SHA-256"]\n' if plan.accounts else ""
+    default = type(plan).digest
+    digest = "" if plan.digest == default else f"digest = {list(plan.digest)}\n"
     return f'role = "{plan.role}"\n{digest}{lines}{tls}{REST}'
 
 

@@ -2,10 +2,13 @@
 an attended transfer (RFC 5589 §6, §7)."""
 
 import re
+import socket
 import time
 from urllib.parse import quote, unquote
 
-from .phone import Dialog, Refused
+from .message import Message
+from .phone import PATIENCE_S, Dialog, Refused
+from .transport import Stream
 
 
 def relayed(body, relay):
@@ -85,6 +88,25 @@ def attended(relay, ann, bob, carl):
     notify(bob, b, ann, "SIP/2.0 200 OK", "terminated;reason=noresource")
     end(ann, a, bob)
     end(bob, joined, carl)
+
+
+def lost(_relay, ann, bob, _carl):
+    """ann's connection ends before bob answers: the answer comes by a new one, to the port of her Via (RFC 3261 §18.2.2)."""
+    sent = ann.start("MESSAGE", bob.aor, body="Wait for me at the gate.", kind="text/plain")
+    asked = bob.take("MESSAGE")
+    with socket.create_server(ann.line.address) as listener:
+        ann.line.close()
+        bob.answer(asked, "200 OK")
+        listener.settimeout(PATIENCE_S)
+        try:
+            opened, _ = listener.accept()
+        except TimeoutError:
+            raise Refused("no connection came for the answer") from None
+        stream = Stream(opened)
+        answer = Message(stream.receive().decode())
+        stream.close()
+    if answer.status != 200 or answer.transaction != sent[:2]:
+        raise Refused(f"the answer was {answer.start!r}")
 
 
 class Forked:

@@ -130,9 +130,9 @@ section! {
         /// Default: standalone.
         role: String = r#""standalone""#,
         /// How phones prove their password (standalone with [[user]]): what they are challenged
-        /// with, the preferred first. Phones should take the first that they know, but many look at
-        /// no other, JsSIP and old desk phones among them, and know MD5 alone: they register with
-        /// ["MD5"]. What is not listed is not accepted. Default: all three, in this order.
+        /// with, the preferred first. Phones should take the first that they know; some know MD5 alone
+        /// and give up at any other, JsSIP and baresip 1 among them: they register with ["MD5"].
+        /// What is not listed is not accepted. Default: all three, in this order.
         digest: Vec<String> = r#"["SHA-256", "SHA-512-256", "MD5"]"#,
     }
 }
