@@ -59,10 +59,11 @@ impl Server {
                 true
             }
             State::Proceeding => {
-                self.state = State::Completed;
-                self.retransmit = (self.invite && !self.reliable).then_some((now + T1, T1));
+                // Over a connection Timer J is no time at all.
                 let over = !self.invite && self.reliable;
-                self.timeout = Some(if over { now } else { now + 64 * T1 });
+                self.state = if over { State::Terminated } else { State::Completed };
+                self.retransmit = (self.invite && !self.reliable).then_some((now + T1, T1));
+                self.timeout = (!over).then(|| now + 64 * T1);
                 true
             }
             State::Accepted => status.is_success(),
@@ -172,8 +173,8 @@ mod tests {
         let mut server = Server::new(false, true);
         assert!(!server.over());
         assert!(server.respond(now, Status(200)));
-        assert_eq!(server.expire(now), Some(Expired::Done));
         assert!(server.over());
+        assert_eq!(server.deadline(), None);
         let mut server = Server::new(false, false);
         server.respond(now, Status(200));
         assert_eq!(server.expire(now + 64 * T1), Some(Expired::Done));
