@@ -278,12 +278,13 @@ impl Contexts {
         let mut same =
             self.servers.range(branch.clone()..).take_while(|(key, _)| key.is_of(&branch)).map(|(_, id)| *id);
         same.find(|id| {
-            self.lasts(*id) && self.get(*id).map(|context| context.request.message()).is_some_and(|request| {
-                request.method() == method
-                    && request.call_id() == message.call_id()
-                    && number(request) == number(message)
-                    && tag(request) == tag(message)
-            })
+            self.lasts(*id)
+                && self.get(*id).map(|context| context.request.message()).is_some_and(|request| {
+                    request.method() == method
+                        && request.call_id() == message.call_id()
+                        && number(request) == number(message)
+                        && tag(request) == tag(message)
+                })
         })
     }
 
