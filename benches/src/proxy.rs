@@ -128,6 +128,7 @@ fn config() -> Config {
             workers: 1,
             reserve: 8,
         },
+        names: vec![],
         limits: Limits::default(),
     }
 }
@@ -292,6 +293,7 @@ fn answer(request: &Stored, status: u16, extra: &str, body: &str) -> String {
         to_tag: b"k2h4mzq7",
         source: SocketAddr::from(([203, 0, 113, 30], 5060)),
         keep: None,
+        peer: None,
         extra: extra.as_bytes(),
         body: (!body.is_empty()).then_some(("application/sdp", body.as_bytes())),
     }

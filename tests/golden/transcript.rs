@@ -54,6 +54,7 @@ pub(crate) fn run(role: &str, text: &str) -> String {
             .filter_map(|line| line.strip_prefix("# password ")?.split_once(' '))
             .map(|(phone, password)| (phone_number(phone), password.to_owned()))
             .collect(),
+        names: text.lines().filter_map(|line| line.strip_prefix("# our name is ")).map(str::to_owned).collect(),
         stun: says("upstream answers STUN"),
         upstream_by: text.lines().find_map(|l| l.strip_prefix("# upstream by ")).map(transport),
         listens: text
@@ -75,6 +76,10 @@ pub(crate) fn run(role: &str, text: &str) -> String {
             [_, "wait", time] => {
                 let seconds = time.trim_end_matches('s').parse().expect("seconds");
                 world.wait(Duration::from_secs_f64(seconds))
+            }
+            [_, "lag", time] => {
+                let seconds = time.trim_end_matches('s').parse().expect("seconds");
+                world.lag(Duration::from_secs_f64(seconds))
             }
             [_, "silence"] => world.silence(),
             [_, "ports"] => world.bind_ports(),

@@ -41,6 +41,8 @@ pub(crate) struct Head {
     pub(crate) passwords: Vec<(usize, String)>,
     /// The upstream answers STUN on its SIP port.
     pub(crate) stun: bool,
+    /// Host names of ours.
+    pub(crate) names: Vec<String>,
     /// Phones that are known by their address.
     pub(crate) phones_at: Vec<(usize, nat::Prefix)>,
     /// The upstream is reached over this.
@@ -138,6 +140,7 @@ pub(crate) fn config(role: &str, users: Vec<User>) -> Config {
             workers: 1,
             reserve: 4,
         },
+        names: vec![],
         limits: wire::sip::Limits::default(),
     }
 }
@@ -190,6 +193,7 @@ impl World {
         if !head.upstreams.is_empty() {
             config.upstreams.clone_from(&head.upstreams);
         }
+        config.names.clone_from(&head.names);
         for (phone, password) in &head.passwords {
             config.phones[*phone].password = Some(Password(password.clone()));
         }
@@ -288,6 +292,11 @@ impl World {
             self.drain(&mut out);
         }
         out
+    }
+
+    /// Messages wait for so long before they are read.
+    pub(crate) fn lag(&mut self, lag: Duration) -> Vec<String> {
+        self.input(Input::Lag(lag))
     }
 
     /// The daemon stops.

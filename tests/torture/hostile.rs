@@ -57,6 +57,7 @@ fn exercise(bytes: &[u8], index: &mut Index, edit: &mut Edit, out: &mut Vec<u8>)
         to_tag: b"t",
         source,
         keep: None,
+        peer: None,
         extra: b"",
         body: None,
     }

@@ -41,6 +41,7 @@ fn standalone() -> Config {
             workers: 1,
             reserve: 4,
         },
+        names: vec![],
         limits: Limits::default(),
     }
 }

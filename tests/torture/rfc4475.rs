@@ -30,7 +30,7 @@ pub(crate) fn refuse(case: &Case, what: &str, status: Option<u16>) {
     let Some(status) = status.map(Status) else { return };
     let source = "192.0.2.1:5060".parse().expect("an address");
     let mut out = Vec::new();
-    Response { request, status, reason: what, to_tag: b"t", source, keep: None, extra: b"", body: None }
+    Response { request, status, reason: what, to_tag: b"t", source, keep: None, peer: None, extra: b"", body: None }
         .write(&mut out);
     let answer = Stored::parse(out, &Limits::default()).expect("our own response");
     let answer = answer.message();

@@ -121,7 +121,18 @@ struct Edge<B> {
     stop: Option<Instant>,
     farewell: Farewell,
     watchers: Watchers,
+    lag: Lag,
 }
+
+/// How long a message may have waited: since the loop last had nothing to do.
+#[derive(Debug, Default)]
+struct Lag {
+    idle: Option<Instant>,
+    told: Duration,
+}
+
+/// The machine hears of a lag in such steps.
+const LAG_STEP: Duration = Duration::from_millis(50);
 
 /// Requests that end calls at stop, and final responses that came since.
 #[derive(Debug, Default)]
@@ -155,6 +166,7 @@ pub(crate) async fn run(shared: Arc<Shared>, begin: Begin, begun: impl FnOnce())
         stop: None,
         farewell: Farewell::default(),
         watchers: Watchers::default(),
+        lag: Lag::default(),
         shared: Arc::clone(&shared),
         settings: Arc::clone(settings),
     };
@@ -180,8 +192,10 @@ impl<B: FnOnce()> Edge<B> {
                 return Ok(());
             }
             self.alarm.set(self.deadline())?;
-            let wake = self.sleep().await?;
-            self.take(clock::now(), wake);
+            let (wake, slept) = self.sleep().await?;
+            let now = clock::now();
+            self.note_lag(now, slept);
+            self.take(now, wake);
             // Lets the tasks run and the descriptors be asked, also under load.
             tokio::task::yield_now().await;
         }
@@ -214,9 +228,25 @@ impl<B: FnOnce()> Edge<B> {
         machines.into_iter().chain(ours).flatten().min()
     }
 
-    /// Until a deadline or an input.
-    async fn sleep(&mut self) -> io::Result<Wake> {
-        std::future::poll_fn(|cx| {
+    /// All that came before the loop slept was read before it slept.
+    fn note_lag(&mut self, now: Instant, slept: bool) {
+        if slept || self.lag.idle.is_none() {
+            self.lag.idle = Some(now);
+        }
+        let waited = self.lag.idle.map_or(Duration::ZERO, |idle| now.saturating_duration_since(idle));
+        let steps = u32::try_from(waited.as_millis() / LAG_STEP.as_millis()).unwrap_or(u32::MAX);
+        let lag = LAG_STEP.saturating_mul(steps);
+        if lag != self.lag.told {
+            self.lag.told = lag;
+            self.shared.metrics.set(Name::Lag, &[], lag.as_secs_f64());
+            self.proxy.handle_input(now, Input::Lag(lag));
+        }
+    }
+
+    /// Until a deadline or an input; and whether that had to be waited for.
+    async fn sleep(&mut self) -> io::Result<(Wake, bool)> {
+        let mut slept = false;
+        let wake = std::future::poll_fn(|cx| {
             let mut wake = Wake::default();
             // Each is asked, so that each can wake the loop.
             let rang = match self.alarm.poll_expired(cx) {
@@ -243,9 +273,14 @@ impl<B: FnOnce()> Edge<B> {
                 || wake.report.is_some()
                 || wake.answer.is_some()
                 || wake.order.is_some();
-            if something { Poll::Ready(Ok(wake)) } else { Poll::Pending }
-        })
-        .await
+            if something {
+                return Poll::Ready(Ok(wake));
+            }
+            slept = true;
+            Poll::Pending
+        });
+        let wake: io::Result<Wake> = wake.await;
+        Ok((wake?, slept))
     }
 
     /// One batch of whatever there is.

@@ -10,6 +10,10 @@ use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
+#[path = "serve/access.rs"]
+mod access;
+#[path = "serve/overload.rs"]
+mod overload;
 #[path = "serve/reload.rs"]
 mod reload;
 #[path = "serve/secure.rs"]

@@ -200,6 +200,8 @@ pub struct Media {
 pub struct Config {
     /// Where it stands.
     pub role: Role,
+    /// Host names that are ours in a Route, lower case.
+    pub names: Vec<String>,
     /// Listening sockets.
     pub listeners: Vec<Listener>,
     /// Next hops, at least one unless standalone.

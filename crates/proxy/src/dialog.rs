@@ -7,7 +7,7 @@ use media::offer::Key as MediaKey;
 use registry::{Call, CallKind, CallState, Party, PassId};
 use wire::Flow;
 use wire::sip::compose::Request;
-use wire::sip::{Contact, Message, Method, Name, Stored};
+use wire::sip::{Contact, Message, Method, Name, SessionId, Stored, session_id};
 
 use crate::request::target::party;
 use crate::request::{Reject, Target};
@@ -51,6 +51,7 @@ impl Proxy {
             cseq: message.cseq().map_or(0, |c| c.number),
             state: CallState::Early,
             branch: 0,
+            session: session_of(message).unwrap_or_default(),
         };
         let retried = self
             .registry
@@ -138,9 +139,11 @@ impl Proxy {
                     cseq: number,
                     state: CallState::Early,
                     branch: 0,
+                    session: Vec::new(),
                 });
             }
             if let Some(party) = party_mut(call, from) {
+                note_session(party, message);
                 party.cseq = party.cseq.max(number);
                 if at.is_none_or(|at| at == flow) {
                     party.flow = flow;
@@ -205,11 +208,13 @@ impl Proxy {
                         cseq: 0,
                         state: CallState::Early,
                         branch,
+                        session: Vec::new(),
                     });
                     call.callees.len() - 1
                 }
             };
             let callee = &mut call.callees[position];
+            note_session(callee, message);
             if let Some(contact) = contact {
                 callee.contact = contact;
                 callee.route = route;
@@ -238,9 +243,9 @@ impl Proxy {
             if call.answered.is_some() {
                 call.expires = Some(now + lasts(timer));
             }
-            if let Some(contact) = contact
-                && let Some(party) = party_mut(call, leg)
-            {
+            let Some(party) = party_mut(call, leg) else { return };
+            note_session(party, message);
+            if let Some(contact) = contact {
                 party.contact = contact;
                 if party.binding.is_none() {
                     party.flow = flow;
@@ -398,13 +403,16 @@ impl Proxy {
     }
 
     /// A BYE to leg `to`, spoken for leg `from` (§15.1.1, §12.2.1.1).
-    fn bye(&mut self, now: Instant, call: &Call, from: u8, to: u8, extra: &str) {
+    pub(crate) fn bye(&mut self, now: Instant, call: &Call, from: u8, to: u8, extra: &str) {
         let (Some(speaker), Some(listener)) = (party(call, from), party(call, to)) else { return };
         let next = listener.route.first().map(Vec::as_slice);
         let Some(target) = self.toward(call, to, next) else { return };
         let crate::locate::Located::At(flow) = self.locate(now, &target.hop) else { return };
+        if !self.connections.is_open(flow) {
+            return;
+        }
         let uri = target.uri.clone().unwrap_or_default();
-        let extra = extra.as_bytes();
+        let extra = [session_line(speaker, listener), extra.as_bytes().to_vec()].concat();
         self.originate(now, flow, target, Purpose::Bye, |via| {
             let mut bytes = Vec::with_capacity(512);
             Request {
@@ -416,7 +424,7 @@ impl Proxy {
                 to: &listener.identity,
                 call_id: &call.call_id,
                 cseq: speaker.cseq.saturating_add(1),
-                extra,
+                extra: &extra,
             }
             .write(&mut bytes);
             bytes
@@ -461,6 +469,25 @@ impl Proxy {
         let number = self.random();
         String::from_utf8_lossy(&short(number)).into_owned()
     }
+}
+
+/// Who the sender of a message says that it is (RFC 7989).
+pub(crate) fn session_of(message: Message<'_>) -> Option<Vec<u8>> {
+    let session = message.value(Name::SessionId).and_then(SessionId::parse)?;
+    session.local.map(<[u8]>::to_vec)
+}
+
+/// It may be another one at any time (RFC 7989 §8); of a message without any nothing follows.
+fn note_session(party: &mut Party, message: Message<'_>) {
+    if let Some(session) = session_of(message) {
+        party.session = session;
+    }
+}
+
+/// The Session-ID of a request that we send for one party to another; empty where neither has any.
+pub(crate) fn session_line(from: &Party, to: &Party) -> Vec<u8> {
+    let known = |party: &'_ Party| (!party.session.is_empty()).then(|| party.session.clone());
+    session_id::line(known(from).as_deref(), known(to).as_deref())
 }
 
 /// Of two legs of a dialog the callee's: the caller is always 0.

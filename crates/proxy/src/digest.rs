@@ -333,8 +333,31 @@ mod tests {
         for n in 0..MOST as u64 + 5 {
             nonces.count((n + 2, n), 1);
         }
-        assert!(nonces.counts.len() <= MOST);
-        assert!(nonces.horizon > 0);
+        assert_eq!(nonces.counts.len(), MOST);
+        assert_eq!(nonces.horizon, 7, "six were forgotten, the last of them made at 6");
+        assert!(nonces.count((100, 98), 5) && !nonces.count((100, 98), 3) && !nonces.count((100, 98), 5));
+    }
+
+    #[test]
+    fn a_nonce_whose_count_was_forgotten_is_stale() {
+        let now = Instant::now();
+        let mut nonces = Nonces::new(now, [1; 32]);
+        let made = now + Duration::from_millis(STEP);
+        let nonce = nonces.make(made, 42);
+        nonces.horizon = STEP;
+        assert_eq!(nonces.read(made, &nonce), Worth::Good(STEP, 42));
+        nonces.horizon = STEP + 1;
+        assert_eq!(nonces.read(made, &nonce), Worth::Stale);
+        nonces.horizon = 0;
+        assert_eq!(nonces.read(made + LIFETIME, &nonce), Worth::Good(STEP, 42));
+        assert_eq!(nonces.read(made + LIFETIME + Duration::from_millis(1), &nonce), Worth::Stale);
+    }
+
+    #[test]
+    fn a_short_challenge_leaves_out_one_algorithm() {
+        let lines =
+            b"WWW-Authenticate: Digest algorithm=SHA-256\r\nWWW-Authenticate: Digest algorithm=SHA-512-256\r\nX: y\r\n";
+        assert_eq!(shortened(lines), b"WWW-Authenticate: Digest algorithm=SHA-256\r\nX: y\r\n");
     }
 
     /// RFC 7616 §3.9.1, and the third algorithm by the same formula.

@@ -45,6 +45,8 @@ mod request;
 mod response;
 mod restore;
 mod rewrite;
+#[cfg(test)]
+mod rig;
 mod session_timer;
 mod silence;
 mod size;
@@ -61,6 +63,7 @@ pub use config::Config;
 pub use locate::question;
 pub use machine::Proxy;
 pub use observed::{Cause, DropReason, FailoverCause, MethodLabel, Observed, Oversize, Renewed, UpstreamState};
+pub use request::admit::Urgency;
 pub use trace::{Filter, Traced};
 
 use std::sync::Arc;
@@ -135,6 +138,9 @@ pub enum Input<'a> {
         /// What came of it.
         answer: Answer,
     },
+    /// No message that is read from now on has waited for longer: under load
+    /// the least urgent requests are refused. Zero when nothing waits.
+    Lag(Duration),
     /// What an earlier process left, before the first message: bindings and
     /// calls as `registry::snapshot` restores them.
     Restore(Vec<Record>),

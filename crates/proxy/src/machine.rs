@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use media::RangeId;
 use media::offer::{EndPlan, Offers};
@@ -76,6 +76,8 @@ pub struct Proxy {
     pub(crate) pings: BTreeMap<BindingId, Ping>,
     pub(crate) latching: Arc<[Prefix]>,
     pub(crate) stopping: bool,
+    /// How long a message may have waited to be read.
+    pub(crate) lag: Duration,
     pub(crate) watch: Watch,
     /// Messages to ourselves (a spiral without Record-Route in between), still to be read.
     loopback: VecDeque<(Flow, Vec<u8>)>,
@@ -121,6 +123,7 @@ impl Proxy {
             pings: BTreeMap::new(),
             latching: config.networks.iter().filter(|n| n.latch).map(|n| n.prefix).collect(),
             stopping: false,
+            lag: Duration::ZERO,
             watch: Watch::default(),
             loopback: VecDeque::new(),
             out: VecDeque::new(),
@@ -158,6 +161,7 @@ impl Proxy {
             Input::Fact(fact) => self.fact(now, &fact),
             Input::Mapped { listener, mapped } => self.mapped(now, listener, mapped),
             Input::Resolved { question, answer } => self.resolved(now, &question, answer),
+            Input::Lag(lag) => self.lag = lag,
             Input::Restore(records) => self.restore(now, records),
             Input::Reconfigure(config) => self.reconfigure(now, config),
             Input::Watch { watcher, filter } => self.watch(watcher, filter),
@@ -363,7 +367,7 @@ impl Proxy {
     }
 
     pub(crate) fn network(&self, ip: IpAddr) -> Option<&nat::Network> {
-        self.config.networks.iter().filter(|n| n.prefix.contains(ip)).max_by_key(|n| n.prefix.bits)
+        nat::Network::covering(&self.config.networks, ip)
     }
 
     fn policy(&self, flow: Flow) -> Advertise {
@@ -517,3 +521,6 @@ impl Proxy {
         self.observe(Observed::ResponseOut { side, status });
     }
 }
+
+#[cfg(test)]
+mod tests;

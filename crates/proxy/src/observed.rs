@@ -7,6 +7,8 @@ use nat::Side;
 use registry::PassId;
 use wire::sip::{Method, Status};
 
+use crate::Urgency;
+
 /// Methods as a metric label.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[expect(missing_docs, reason = "each variant is the method of that name")]
@@ -197,6 +199,11 @@ pub enum Observed {
         reason: &'static str,
         /// Where it came from, for the log.
         source: SocketAddr,
+    },
+    /// A request was refused, 503, because there was no room or time for it.
+    Overloaded {
+        /// What it was to us.
+        urgency: Urgency,
     },
     /// Credentials were wrong: here, or in the upstream's eyes.
     AuthenticationFailed {

@@ -382,6 +382,8 @@ impl Proxy {
         for key in found.values().flatten() {
             self.upstreams.health.entry(*key).or_default();
         }
+        let health = &self.upstreams.health;
+        self.upstreams.stun.retain(|key| health.contains_key(key));
     }
 
     /// Reports what has changed since the last time.
@@ -486,3 +488,6 @@ impl Proxy {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

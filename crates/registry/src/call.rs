@@ -65,6 +65,8 @@ pub struct Party {
     pub state: CallState,
     /// Which branch of the creating request it answered; 0 for the caller. Names the media session.
     pub branch: u16,
+    /// Its UUID in Session-ID (RFC 7989), empty while it is not known.
+    pub session: Vec<u8>,
 }
 
 /// One call, of one pass.

@@ -144,6 +144,8 @@ struct PortableParty {
     cseq: u32,
     state: CallState,
     branch: u16,
+    #[serde(default)]
+    session: Text,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -339,7 +341,7 @@ impl PortableCall {
 
 impl PortableParty {
     fn of(party: &Party, places: &[Place]) -> Option<Self> {
-        let Party { tag, identity, contact, route, flow, binding, cseq, state, branch } = party;
+        let Party { tag, identity, contact, route, flow, binding, cseq, state, branch, session } = party;
         Some(Self {
             tag: tag.into(),
             identity: identity.into(),
@@ -350,6 +352,7 @@ impl PortableParty {
             cseq: *cseq,
             state: *state,
             branch: *branch,
+            session: session.into(),
         })
     }
 
@@ -364,6 +367,7 @@ impl PortableParty {
             cseq: self.cseq,
             state: self.state,
             branch: self.branch,
+            session: self.session.into(),
         })
     }
 }

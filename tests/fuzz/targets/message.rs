@@ -49,6 +49,7 @@ fn answered(message: Message<'_>) {
         to_tag: b"t",
         source,
         keep: None,
+        peer: None,
         extra: b"",
         body: None,
     }

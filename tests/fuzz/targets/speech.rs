@@ -163,6 +163,7 @@ impl Speech {
             to_tag: tag.as_bytes(),
             source: self.flow.local,
             keep: None,
+            peer: None,
             extra: extra.as_bytes(),
             body: (!sdp.is_empty()).then_some(("application/sdp", sdp.as_bytes())),
         }

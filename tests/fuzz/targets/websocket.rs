@@ -111,6 +111,7 @@ fn talk(stream: &[u8], lengths: &[u8]) -> Heard {
                 assert_eq!(opened, open);
                 end = Some(why);
             }
+            Event::Denied => panic!("nobody is turned away from a stream in memory"),
             Event::Short { error } => panic!("{error:?} of a stream in memory"),
         }
     }

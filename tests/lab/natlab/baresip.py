@@ -30,7 +30,7 @@ ctrl_tcp_listen 127.0.0.1:4444
 snd_path {heard}
 """
 
-ACCOUNT = "<sip:{user}@{domain}>;{proxy}regint=600;answermode=auto;audio_codecs=PCMU/8000/1;ptime=20\n"
+ACCOUNT = "<sip:{user}@{domain}{by}>;{options}regint=600;answermode=auto;audio_codecs=PCMU/8000/1;ptime=20\n"
 
 ESTABLISHED = ("CALL_ESTABLISHED",)
 CLOSED = ("CALL_CLOSED",)
@@ -39,7 +39,8 @@ CLOSED = ("CALL_CLOSED",)
 class Phone:
     """One phone of the world; `user` is also the name of its host."""
 
-    def __init__(self, namespace, user, folder, domain=settings.DOMAIN, proxy=None):
+    def __init__(self, namespace, user, folder, domain=settings.DOMAIN, proxy=None, *,
+                 transport="udp", outbound=False):
         self.user = user
         self.domain = domain
         self.uri = f"sip:{user}@{domain}"
@@ -50,8 +51,11 @@ class Phone:
         tone_file = self.folder / "tone.wav"
         tone.write(tone_file, self.frequency)
         (self.folder / "config").write_text(CONFIG.format(tone=tone_file, heard=heard))
-        outbound = f'outbound="sip:{proxy}";' if proxy else ""
-        (self.folder / "accounts").write_text(ACCOUNT.format(user=user, domain=domain, proxy=outbound))
+        by = "" if transport == "udp" else f";transport={transport}"
+        options = f'outbound="sip:{proxy}{by}";' if proxy else ""
+        options += "sipnat=outbound;" if outbound else ""
+        account = ACCOUNT.format(user=user, domain=domain, by=by, options=options)
+        (self.folder / "accounts").write_text(account)
         self.recorder = tone.Recorder(heard)
         self.process = Process(
             namespace, ["baresip", "-4", "-s", "-f", self.folder], folder / f"{user}.log",

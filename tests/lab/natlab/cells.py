@@ -13,6 +13,8 @@ class Cell:
 
     role: border, office, standalone, or direct (no siplatch: phones talk to the provider themselves)
     nat: type of the office's NAT box, or None where nobody is behind one
+    transport: of the phones' signalling, toward siplatch
+    outbound: phones keep their flow as RFC 5626 says
     """
 
     name: str
@@ -23,6 +25,8 @@ class Cell:
     kind: str = CALL
     holder: str | None = None
     quick: bool = False
+    transport: str = "udp"
+    outbound: bool = False
 
     @property
     def least_seconds(self):
@@ -49,7 +53,10 @@ class Cell:
         name = f"control-{self.nat}-{self.caller}-{self.callee}"
         if self.kind != CALL:
             name += f"-{self.kind}" + (f"-by-{self.holder}" if self.holder else "")
-        return dataclasses.replace(self, name=name, role="direct", quick=False)
+        # The provider knows UDP only, and nothing of outbound.
+        return dataclasses.replace(
+            self, name=name, role="direct", quick=False, transport="udp", outbound=False,
+        )
 
 
 DIRECTIONS = [("office", "public"), ("public", "office"), ("office", "office2"), ("office", "branch"), ("branch", "office")]
@@ -79,7 +86,22 @@ def catalogue():
         cells.append(Cell(name, "border", nat.SYMMETRIC, "office", "public", HOLD, holder=holder))
     for role, kind in (("border", nat.PORT_RESTRICTED), ("border", nat.SYMMETRIC), ("office", nat.PORT_RESTRICTED)):
         cells.append(Cell(f"{role}-{kind}-idle", role, kind, "public", "office", IDLE))
+    cells += nat_practices()
     return cells
+
+
+def nat_practices():
+    """What else RFC 6314 §5.1 draws: connections, and outbound."""
+    kind = nat.PORT_RESTRICTED
+    return [
+        Cell(f"border-{kind}-office-public-tcp", "border", kind, "office", "public", transport="tcp"),
+        Cell(f"border-{kind}-public-office-tcp", "border", kind, "public", "office", transport="tcp"),
+        Cell(f"border-{nat.SYMMETRIC}-public-office-outbound", "border", nat.SYMMETRIC, "public", "office", outbound=True),
+        Cell(
+            f"border-{nat.SYMMETRIC}-office-branch-tcp-outbound", "border", nat.SYMMETRIC, "office", "branch",
+            transport="tcp", outbound=True,
+        ),
+    ]
 
 
 def controls(cells):

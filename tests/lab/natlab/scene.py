@@ -72,7 +72,10 @@ class Scene:
             proxy = world.address("siplatch")
         elif self.cell.role == "standalone":
             domain, proxy = world.address("siplatch"), None
-        phone = Phone(self.world.namespace(user), user, self.folder, domain, proxy)
+        phone = Phone(
+            self.world.namespace(user), user, self.folder, domain, proxy,
+            transport=self.cell.transport, outbound=self.cell.outbound,
+        )
         self.phones[user] = phone
         self.processes.append(phone.process)
 

@@ -159,6 +159,9 @@ section! {
         /// this side. Required where advertise is "stun" or "stun-address"; two are better
         /// than one, because a wrong answer then shows. Default: none.
         stun_servers: Vec<String> = r#"[]"#,
+        /// Host names by which phones or the core reach us on this side: where a Route names one of them,
+        /// it names us. Phones whose outbound proxy is written by name need it. Default: none.
+        names: Vec<String> = r#"[]"#,
         /// Who may speak to us on this side: addresses and prefixes. Messages of all others are dropped
         /// unread, and their connections closed; upstreams and STUN servers need not be written. A
         /// [[network]] with an access goes before. Media is not meant: that is the latch's business.

@@ -111,6 +111,8 @@ impl Journal {
                 tracing::warn!(listener = listener.0, by, "public address no longer known");
             }
             Observed::ContactWithoutToken { found } => tracing::debug!(found, "Contact came back without its token"),
+            // The refusal has a line of its own.
+            Observed::Overloaded { urgency: _ } => {}
             Observed::Renewed { outcome } => {
                 let outcome = outcome.label();
                 line!(self, metrics, now, outcome, CALLS, info, outcome, "phone registered again in its place");
@@ -209,7 +211,7 @@ impl Journal {
                     "a connection cannot be accepted; raise the limit of open files (LimitNOFILE)"
                 );
             }
-            Event::Message { .. } | Event::KeepAlive { .. } | Event::Pong { .. } => {}
+            Event::Message { .. } | Event::KeepAlive { .. } | Event::Pong { .. } | Event::Denied => {}
         }
     }
 

@@ -75,6 +75,8 @@ impl<B: FnOnce()> Edge<B> {
                 }
                 self.proxy.handle_input(now, Input::Closed { flow });
             }
+            // Counted with the census, at the end of the turn.
+            Event::Denied => {}
             Event::Short { error: _ } => self.shared.metrics.count(Name::AcceptFailures, &[]),
         }
         self.drain(now);

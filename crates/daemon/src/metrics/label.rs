@@ -60,6 +60,7 @@ label!(Cause {
     MediaTimeout => "media_timeout", MediaFailed => "media_failed", Stopped => "stopped", Lost => "lost",
 });
 label!(Oversize { Tcp => "tcp", Untried => "untried", Failed => "failed" });
+label!(proxy::Urgency { New => "new", Dialog => "dialog", Refresh => "refresh", Last => "last" });
 label!(proxy::Renewed { Confirmed => "confirmed", Refused => "refused", Unanswered => "unanswered" });
 label!(UpstreamState {
     Up => "up", Returning => "returning", Silent => "silent", Busy => "busy", Down => "down",

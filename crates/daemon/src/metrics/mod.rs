@@ -124,6 +124,7 @@ impl Metrics {
             Observed::Refused { side, method: _, status, reason: _, source: _ } => {
                 self.count(Name::Refused, &[side.label(), refusal(*status)]);
             }
+            Observed::Overloaded { urgency } => self.count(Name::Overloaded, &[urgency.label()]),
             Observed::Oversize { outcome } => self.count(Name::Oversize, &[outcome.label()]),
             Observed::AuthenticationFailed { side, method: _, source: _ } => {
                 self.count(Name::AuthenticationFailures, &[side.label()]);

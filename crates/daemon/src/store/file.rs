@@ -1,9 +1,8 @@
 //! The file itself: lines are appended to it, and now and then it is written
 //! anew beside and renamed, so that there is always a whole one.
 //!
-//! What was written is in the hands of the kernel and outlives the process.
-//! Only a new file is forced to the disk: after a loss of power it is the file
-//! that counts, and an empty one would be worse than an old one.
+//! All that is written is forced to the disk, a batch at a time: it outlives
+//! the process, and a loss of power as well.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Seek as _, SeekFrom, Write as _};
@@ -46,6 +45,12 @@ impl Log {
     pub(super) fn append(&mut self, lines: &[u8]) -> io::Result<()> {
         let Some(file) = &mut self.open else { return Err(io::ErrorKind::NotFound.into()) };
         let written = file.write_all(lines);
+        let forced = written.is_ok().then(|| file.sync_data());
+        if let Some(Err(error)) = forced {
+            // What the kernel holds and what the disk has may differ from here on.
+            self.open = None;
+            return Err(error);
+        }
         match written {
             Ok(()) => self.length += lines.len() as u64,
             Err(_) => {
@@ -64,6 +69,8 @@ impl Log {
         let written = write(&draft, whole).and_then(|file| fs::rename(&draft, &self.path).map(|()| file));
         match written {
             Ok(file) => {
+                // The new name, too. Not every file system knows how; the file itself is safe.
+                let _ = self.path.parent().map(|dir| File::open(dir).and_then(|dir| dir.sync_all()));
                 self.open = Some(file);
                 self.length = whole.len() as u64;
                 Ok(())

@@ -4,7 +4,7 @@ use super::*;
 
 impl Daemon {
     /// Writes the configuration anew, with the rest that every test has.
-    fn rewrite(&self, config: &str) {
+    pub(super) fn rewrite(&self, config: &str) {
         let (metrics, dir) = (self.metrics, self.dir.display());
         let rest = format!("[metrics]\nlisten = \"{metrics}\"\n[state]\ndir = \"{dir}/state\"\n");
         std::fs::write(self.dir.join("siplatch.toml"), format!("{config}\n{rest}")).unwrap();

@@ -53,6 +53,8 @@ impl Default for Patience {
 /// What happened on a connection.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Event {
+    /// Somebody was turned away, the first since [`take_denied`](super::Streams::take_denied) was asked.
+    Denied,
     /// It is open, its handshakes are done; one of ours, too.
     Opened {
         /// Which.

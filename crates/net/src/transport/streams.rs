@@ -210,6 +210,10 @@ impl Within {
         let side = door.sides.get(usize::from(id.0));
         let admitted = side.is_none_or(|side| door.access.admits(*side, ip));
         if !admitted {
+            // One that waits is told already, and one that is busy asks soon.
+            if door.denied.is_empty() {
+                let _ = self.events.try_send(Event::Denied);
+            }
             *door.denied.entry(id).or_default() += 1;
         }
         admitted

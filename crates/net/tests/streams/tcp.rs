@@ -1,9 +1,12 @@
 //! TCP: framing, keep-alives, deadlines, caps.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
+use nat::{Access, Side};
 use net::transport::{Caps, Event, Patience, Why};
-use wire::{Transmit, Transport};
+use wire::{ListenerId, Transmit, Transport};
 
 use super::world::*;
 
@@ -31,6 +34,23 @@ async fn messages_come_in_and_go_out_on_the_same_connection() {
     assert_eq!(ours.closed().await, (flow, Why::Ended, String::new()));
     assert!(ours.streams.send(Transmit { flow, bytes: Vec::new() }).is_err());
     assert_eq!(ours.streams.census().total, 0);
+}
+
+#[tokio::test]
+async fn whoever_may_not_speak_is_turned_away() {
+    let mut ours = Ours::new(settings(), TCP);
+    let access = Access::new(&[("127.0.0.3".parse().unwrap(), false)], &[Vec::new(), Vec::new()]);
+    ours.streams.set_access(Arc::new(access), vec![Side::Inner]);
+    let mut shut = peer_from("127.0.0.3", ours.listeners[0]).await;
+    expect_end(&mut shut).await;
+    assert_eq!(ours.event().await, Event::Denied);
+    let mut phone = peer_from("127.0.0.2", ours.listeners[0]).await;
+    let (flow, _) = ours.opened().await;
+    assert_eq!(flow.remote, phone.local_addr().unwrap(), "nothing is heard of the other");
+    say(&mut phone, MESSAGE).await;
+    assert_eq!(ours.message().await, (flow, MESSAGE.to_vec()));
+    assert_eq!(ours.streams.take_denied(), BTreeMap::from([(ListenerId(0), 1)]));
+    assert_eq!(ours.streams.take_denied(), BTreeMap::new());
 }
 
 #[tokio::test]

@@ -422,6 +422,7 @@ impl Proxy {
     /// A response of our own inside a server transaction.
     pub(crate) fn respond_own(&mut self, now: Instant, context: &mut Context, reject: &Reject) {
         let keep = self.wants_keep(context.flow);
+        let peer = self.peer_session(context.request.message());
         let Some(answering) = &mut context.answering else { return };
         if !answering.machine.respond(now, reject.status) {
             return;
@@ -434,6 +435,7 @@ impl Proxy {
             to_tag: &answering.tag,
             source: context.flow.remote,
             keep,
+            peer: peer.as_deref(),
             extra: &reject.extra,
             body: None,
         }
@@ -442,6 +444,15 @@ impl Proxy {
         let reply = answering.reply;
         self.count_out(reply, reject.status);
         self.transmit(reply, bytes);
+    }
+
+    /// Whom a request with a Session-ID is for, as far as an answer has said
+    /// so (RFC 7989 §7): one that was heard of must not be forgotten.
+    fn peer_session(&self, request: Message<'_>) -> Option<Vec<u8>> {
+        request.field(Name::SessionId)?;
+        let from = request.from().ok()?.tag()?;
+        let call = self.registry.by_call_id(request.call_id()).find(|call| call.caller.tag == from)?;
+        call.callees.iter().map(|callee| &callee.session).find(|session| !session.is_empty()).cloned()
     }
 
     /// A response of our own without a transaction. Whoever has proven nothing
@@ -458,6 +469,7 @@ impl Proxy {
     ) {
         let branch = message.top_via().ok().and_then(|v| v.branch()).unwrap_or_default();
         let tag = self.tag_for(message.call_id(), branch);
+        let peer = self.peer_session(message);
         let compose = |(extra, reason): (&[u8], _)| {
             let mut bytes = Vec::with_capacity(512);
             sip::compose::Response {
@@ -467,6 +479,7 @@ impl Proxy {
                 to_tag: &tag,
                 source: flow.remote,
                 keep: None,
+                peer: peer.as_deref(),
                 extra,
                 body: None,
             }
@@ -515,3 +528,6 @@ enum Stop {
     /// It cannot be.
     Reject(Reject),
 }
+
+#[cfg(test)]
+mod tests;

@@ -95,7 +95,7 @@ impl Proxy {
 
     /// The list itself.
     fn chain(&mut self, now: Instant, flow: Flow, message: Message<'_>, key: Key) -> Result<(), Reject> {
-        self.admit(message)?;
+        self.admit(flow, message)?;
         validate::validate(message)?;
         self.authenticate(now, flow, message)?;
         let routed = self.route(flow, message)?;

@@ -68,7 +68,7 @@ impl Proxy {
                     Some(_) => false,
                     None => {
                         routed.forged |= self.is_forged(flow, &uri);
-                        self.names_us(flow, &uri)
+                        self.names_us(flow, &uri) || self.has_our_name(&uri)
                     }
                 },
             };
@@ -83,6 +83,19 @@ impl Proxy {
         }
         routed.path = routed.path.filter(|token| !self.is_outgoing(flow, *token));
         Ok(routed)
+    }
+
+    /// True for one of the names that we go by, at a port of ours. Counts in a
+    /// Route only: a phone's outbound proxy is written by name, and so may be
+    /// the domain that the core serves.
+    fn has_our_name(&self, uri: &Uri<'_>) -> bool {
+        let Some(host) = uri.host else { return false };
+        let ours = |name: &String| name.as_bytes().eq_ignore_ascii_case(host.0);
+        let port = |port| {
+            let live = self.config.listeners.iter().filter(|l| l.accepts && !l.retired);
+            live.into_iter().any(|l| l.bind.port() == port || l.advertise_port == Some(port))
+        };
+        self.config.names.iter().any(ours) && uri.port.is_none_or(port)
     }
 
     /// Step 4 for an ACK, which is never refused aloud.

@@ -87,7 +87,7 @@ impl Proxy {
             return Err(Reject::new(403, "Forged flow token"));
         }
         let targets = self.targets(flow, message, &routed)?;
-        if targets.len() > 1 && self.looped(message) {
+        if targets.len() > 1 && self.looped(message, &routed) {
             return Err(Reject::new(482, "Loop Detected"));
         }
         breadth::check(message, targets.len())?;

@@ -3,6 +3,7 @@
 use wire::sip::{Contact, Message, Name, Scheme, Uri, Via};
 
 use super::Reject;
+use super::route::Routed;
 use crate::Proxy;
 use crate::rewrite::via;
 
@@ -12,12 +13,19 @@ const SINGLE: [Name; 7] =
 
 impl Proxy {
     /// RFC 5393 §4.2, asked before a request is forked: it went through us
-    /// before, with the same Request-URI, and that visit is still in progress.
-    pub(super) fn looped(&self, message: Message<'_>) -> bool {
+    /// before, with the same Request-URI and the same Route behind our own entries,
+    /// which are all that decides where it goes, and that visit is still in progress.
+    pub(super) fn looped(&self, message: Message<'_>, routed: &Routed) -> bool {
         message.values(Name::Via).any(|value| {
             let ours = Via::parse(value).ok().and_then(|via| via.branch()).and_then(via::read);
-            ours.and_then(|(id, _)| self.contexts.get(id))
-                .is_some_and(|context| context.request.message().request_uri() == message.request_uri())
+            ours.and_then(|(id, _)| self.contexts.get(id)).is_some_and(|context| {
+                let before = context.request.message();
+                before.request_uri() == message.request_uri()
+                    && before
+                        .values(Name::Route)
+                        .skip(context.routed.pops)
+                        .eq(message.values(Name::Route).skip(routed.pops))
+            })
         })
     }
 }
@@ -73,3 +81,6 @@ pub(crate) fn validate(message: Message<'_>) -> Result<(), Reject> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

@@ -24,6 +24,10 @@ pub(crate) fn uri(theirs: &[u8], own: Own, token: Option<&Text>) -> Vec<u8> {
     if parsed.is_some_and(|u| u.params.find("bnc").is_some()) {
         out.extend_from_slice(b";bnc");
     }
+    // RFC 8599 §5: whoever wakes the phone must know how.
+    for param in parsed.iter().flat_map(|u| u.params.iter()).filter(|p| is_push(p.name)) {
+        out.extend_from_slice(param.raw);
+    }
     if let Some(token) = token {
         out.extend_from_slice(b";");
         out.extend_from_slice(PARAM.as_bytes());
@@ -31,6 +35,10 @@ pub(crate) fn uri(theirs: &[u8], own: Own, token: Option<&Text>) -> Vec<u8> {
         out.extend_from_slice(token);
     }
     out
+}
+
+fn is_push(name: &[u8]) -> bool {
+    name.get(..3).is_some_and(|start| start.eq_ignore_ascii_case(b"pn-"))
 }
 
 /// The phone's own Contact for a request that asked for it by `uri`. A PBX

@@ -155,6 +155,8 @@ pub(crate) struct Context {
     pub(crate) branches: Vec<Branch>,
     /// Branches wait for ports or an address until then.
     pub(crate) parked: Option<Instant>,
+    /// To tags of late answers that were ended.
+    pub(crate) ended: Vec<Vec<u8>>,
     /// CANCEL came, or somebody else answered.
     pub(crate) cancelled: bool,
     /// The deadline in the timer table.
@@ -180,6 +182,7 @@ impl Context {
             routed: Routed::default(),
             branches,
             parked: None,
+            ended: Vec::new(),
             cancelled: false,
             armed: None,
             holder: Holder::Ours,
@@ -303,3 +306,6 @@ impl Contexts {
         self.slots.iter().flatten()
     }
 }
+
+#[cfg(test)]
+mod tests;

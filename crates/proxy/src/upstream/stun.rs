@@ -38,6 +38,14 @@ pub(crate) struct Stun {
     rounds: BTreeMap<Key, u32>,
 }
 
+impl Stun {
+    /// What is known of other addresses counts no more.
+    pub(super) fn retain(&mut self, known: impl Fn(&Key) -> bool) {
+        self.answers.retain(|key, _| known(key));
+        self.rounds.retain(|key, _| known(key));
+    }
+}
+
 #[derive(Debug)]
 struct Asked {
     flow: Flow,

@@ -5,7 +5,7 @@
 
 use std::net::SocketAddr;
 
-use super::{Message, Method, Name, NameAddr, Status, edit, lex};
+use super::{Message, Method, Name, NameAddr, SessionId, Status, edit, lex, session_id};
 use crate::Edit;
 
 /// True when a [`Response`] to this request can be read by everybody: what it
@@ -42,6 +42,8 @@ pub struct Response<'a> {
     pub source: SocketAddr,
     /// The answer to `keep` on the top Via, seconds (RFC 6223 §4.4).
     pub keep: Option<&'a [u8]>,
+    /// The UUID of the end that the request is for, if it is known (RFC 7989 §7).
+    pub peer: Option<&'a [u8]>,
     /// Whole extra header lines, each with its CRLF.
     pub extra: &'a [u8],
     /// Content-Type and body, if any.
@@ -65,6 +67,7 @@ impl Response<'_> {
         if self.status.0 == 100 {
             self.timestamp(out);
         }
+        self.session(out);
         out.extend_from_slice(self.extra);
         let (kind, body) = self.body.unwrap_or_default();
         if self.body.is_some() {
@@ -97,6 +100,14 @@ impl Response<'_> {
             field(out, Name::To, &[to]);
         } else {
             field(out, Name::To, &[to, b";tag=", self.to_tag]);
+        }
+    }
+
+    /// RFC 7989 §7: for a sender that says who it is.
+    fn session(&self, out: &mut Vec<u8>) {
+        let asked = self.request.value(Name::SessionId).and_then(SessionId::parse);
+        if let Some(SessionId { local: Some(local), remote }) = asked {
+            out.extend_from_slice(&session_id::line(remote.or(self.peer), Some(local)));
         }
     }
 
@@ -141,6 +152,14 @@ fn companion(invite: Message<'_>, to: Message<'_>, method: Method<'_>, extra: &[
     copy(&mut out, invite, Name::CallId);
     let digits = invite.cseq().map_or(&b"0"[..], |cseq| cseq.digits);
     field(&mut out, Name::CSeq, &[digits, b" ", method.as_bytes()]);
+    // Of a CANCEL the same as of its INVITE; an ACK knows who answered (RFC 7989 §7).
+    if let Some(value) = invite.value(Name::SessionId) {
+        let answered = to.value(Name::SessionId).filter(|_| method == Method::Ack).and_then(SessionId::parse);
+        match (SessionId::parse(value), answered) {
+            (Some(own), Some(peer)) => out.extend_from_slice(&session_id::line(own.local, peer.local)),
+            (Some(_) | None, _) => field(&mut out, Name::SessionId, &[value]),
+        }
+    }
     out.extend_from_slice(extra);
     end(&mut out, &[]);
     out
@@ -245,6 +264,7 @@ mod tests {
             to_tag: b"T",
             source,
             keep: None,
+            peer: None,
             extra: b"Retry-After: 3\r\n",
             body: (status == 488).then_some(("text/plain", b"no")),
         };
@@ -305,6 +325,29 @@ mod tests {
         assert_eq!(text(ack(invite.message(), response.message())), expected("ACK", ";tag=T", ""));
         let reason = "Reason: SIP;cause=200\r\n";
         assert_eq!(text(cancel(invite.message(), reason.as_bytes())), expected("CANCEL", "", reason));
+    }
+
+    #[test]
+    fn what_we_write_says_whose_session_it_is() {
+        let (a, b, nil) = (
+            "ab30317f1a784dc48ff824d0d3715d86",
+            "47755a9de7794ba387653f2099600ef2",
+            "00000000000000000000000000000000",
+        );
+        let of = |session: &str| stored(&INVITE.replace("l: 0", &format!("Session-ID: {session}\r\nl: 0")));
+        let invite = of(&format!("{a};remote={nil}"));
+        assert!(respond(invite.message(), 100, "Trying").contains(&format!("\r\nSession-ID: {nil};remote={a}\r\n")));
+        let again = of(&format!("{a};remote={b}"));
+        assert!(respond(again.message(), 491, "No").contains(&format!("\r\nSession-ID: {b};remote={a}\r\n")));
+        assert!(!respond(of("strange").message(), 491, "No").contains("Session-ID"));
+        let text = |bytes| String::from_utf8(bytes).expect("ASCII");
+        let cancelled = text(cancel(invite.message(), b""));
+        assert!(cancelled.contains(&format!("\r\nSession-ID: {a};remote={nil}\r\n")), "{cancelled}");
+        let busy = format!(
+            "SIP/2.0 486 Busy\r\nVia: SIP/2.0/UDP a\r\nTo: <sip:b@x>;tag=2\r\nSession-ID: {b};remote={a}\r\n\r\n"
+        );
+        let acknowledged = text(ack(invite.message(), stored(&busy).message()));
+        assert!(acknowledged.contains(&format!("\r\nSession-ID: {a};remote={b}\r\n")), "{acknowledged}");
     }
 
     #[test]

@@ -52,6 +52,7 @@ pub(super) fn between(was: &Settings, is: &Settings) -> Vec<String> {
     value(&mut lines, "digest", &digest(a), &digest(b));
     let ports = |config: &proxy::Config| config.media.ranges.first().map(|r| format!("{}-{}", r.first, r.last));
     value(&mut lines, "media.ports", &ports(a).unwrap_or_default(), &ports(b).unwrap_or_default());
+    value(&mut lines, "names", &a.names.join(", "), &b.names.join(", "));
     value(&mut lines, "media.timeout_s", &a.media.timeout.as_secs(), &b.media.timeout.as_secs());
     value(&mut lines, "limits.message_bytes", &a.limits.message_bytes, &b.limits.message_bytes);
     value(&mut lines, "limits.header_fields", &a.limits.header_fields, &b.limits.header_fields);

@@ -79,6 +79,27 @@ impl Resolver<'_> {
         servers
     }
 
+    /// The names of both sides.
+    pub(super) fn names(&mut self) -> Vec<String> {
+        let mut names = Vec::new();
+        let sides = [("inner", &self.raw.inner), ("outer", &self.raw.outer)];
+        let written = sides.into_iter().flat_map(|(side, raw)| {
+            let list = raw.as_ref().and_then(|raw| raw.names.as_deref()).unwrap_or_default();
+            list.iter().enumerate().map(move |(index, name)| (format!("{side}.names[{index}]"), name.clone()))
+        });
+        for (key, name) in written.collect::<Vec<_>>() {
+            let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_');
+            if name.is_empty() || !name.bytes().all(plain) {
+                self.fault(key, format!("\"{name}\" is not a host name"), "write \"sip.example.net\", without a port");
+            } else if name.parse::<std::net::IpAddr>().is_ok() {
+                self.fault(key, "addresses are known from listen and advertise", "remove it");
+            } else {
+                names.push(name.to_ascii_lowercase());
+            }
+        }
+        names
+    }
+
     fn stun_servers(
         &mut self,
         name: &str,
