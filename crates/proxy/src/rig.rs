@@ -8,7 +8,7 @@ use media::{PortRange, ports};
 use nat::{Advertise, Side};
 use wire::{Flow, ListenerId, Transport};
 
-use crate::config::{Config, Listener, Media, MediaKeepAlive, Phone, Role, Upstream};
+use crate::config::{Config, DigestAlgorithm, Listener, Media, MediaKeepAlive, Phone, Role, Upstream};
 use crate::{Input, Output, Proxy, Traced};
 
 pub(crate) fn listener(side: Side, bind: &str) -> Listener {
@@ -48,6 +48,7 @@ pub(crate) fn config(role: Role, listeners: Vec<Listener>) -> Config {
         upstreams: if role == Role::Standalone { Vec::new() } else { vec![upstream("10.0.0.5")] },
         networks: Vec::new(),
         phones: vec![phone("lobby", "carol"), phone("reception", "alice")],
+        digest: DigestAlgorithm::PREFERRED.to_vec(),
         users: Vec::new(),
         names: Vec::new(),
         media: Media {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use media::{PortRange, RangeId};
 use nat::{Advertise, Prefix, Side};
 use proxy::Config;
-use proxy::config::{Listener, Media, MediaKeepAlive, Phone, Role, Upstream, User};
+use proxy::config::{DigestAlgorithm, Listener, Media, MediaKeepAlive, Phone, Role, Upstream, User};
 use wire::Transport;
 
 use super::{DOMAIN, EDGE, FEW, OWN, PORTS, STUN, Stage, door, other_face, sip, v4};
@@ -189,6 +189,7 @@ impl Stage {
             networks: Vec::new(),
             phones: ranged.then_some(phone).into_iter().collect(),
             users: users.collect(),
+            digest: DigestAlgorithm::PREFERRED.to_vec(),
             media: Media {
                 ranges: std::iter::once(common).chain(own).collect(),
                 keepalive: MediaKeepAlive::Stun,
