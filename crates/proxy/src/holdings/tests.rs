@@ -60,7 +60,6 @@ impl World {
                 reserve: 4,
             },
             limits: wire::sip::Limits::default(),
-            names: Vec::new(),
         };
         let now = Instant::now();
         let mut world = Self { proxy: Proxy::new(now, Arc::new(config), [7; 32], [9; 32]), now, number: 0 };
