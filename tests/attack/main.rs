@@ -10,6 +10,7 @@
 mod amplification;
 mod enumeration;
 mod forged_tokens;
+mod handshakes;
 mod hijack;
 mod injection;
 mod leak;

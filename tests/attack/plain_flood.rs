@@ -3,7 +3,7 @@
 
 use std::net::UdpSocket;
 
-use peer::{Agent, Draft, Loopback, World, accept};
+use peer::{Agent, Draft, Loopback, World, accept, challenge_registrations};
 
 use crate::{scaled, turn, verdict};
 
@@ -13,8 +13,13 @@ const GROWTH_KIB: u64 = 48 * 1024;
 #[test]
 fn s3_plain_flood() {
     let _turn = turn();
-    for role in ["standalone", "border"] {
-        let world = if role == "border" { World::border("warn") } else { World::standalone(true, "warn") };
+    for role in ["standalone", "border", "border, challenged"] {
+        let world = match role {
+            "standalone" => World::standalone(true, "warn"),
+            // A core that lets everybody register.
+            "border" => World::border("warn"),
+            _ => World::border_with(challenge_registrations(), "warn"),
+        };
         let call = world.call();
         let before = world.daemon.resident();
         let count = scaled(60_000);
@@ -35,9 +40,16 @@ fn s3_plain_flood() {
         assert_eq!(registered, 200, "{role}: a phone that comes in the middle of the flood");
         let growth = world.daemon.resident().saturating_sub(before);
         assert!(growth < GROWTH_KIB, "{role}: {growth} KiB");
+        let [held, octets] =
+            ["siplatch_transactions", "siplatch_transactions_bytes"].map(|n| world.daemon.figure(n, ""));
+        let bound = world.daemon.figure("siplatch_registrations", "");
         let audio = call.hang_up();
-        let figure =
-            format!("{role}: +{:.1} MiB for {count} requests of {} sources", growth as f64 / 1024.0, count / 3);
+        let figure = format!(
+            "{role}: +{:.1} MiB for {count} requests of {} sources, {held} transactions hold {:.1} MiB, {bound} bindings",
+            growth as f64 / 1024.0,
+            count / 3,
+            octets / 1024.0 / 1024.0
+        );
         verdict("S3 plain flood", &figure, &audio);
     }
 }

@@ -21,7 +21,7 @@ pub(crate) use status::{Reload, Status};
 /// What is going on, as last told.
 #[derive(Debug, Default)]
 pub(crate) struct View {
-    bindings: DashMap<BindingId, Binding>,
+    bindings: DashMap<BindingId, Box<Binding>>,
     calls: DashMap<PassId, CallRow>,
     streams: DashMap<StreamId, StreamRow>,
     upstreams: DashMap<usize, UpstreamState>,
@@ -68,7 +68,7 @@ impl View {
     pub(crate) fn change(&self, change: &Change) {
         match change {
             Change::Put(Record::Binding(binding)) => {
-                self.bindings.insert(binding.id, (**binding).clone());
+                self.bindings.insert(binding.id, binding.clone());
             }
             Change::Put(Record::Call(call)) => {
                 self.calls.insert(call.id, CallRow::of(call));

@@ -162,6 +162,7 @@ pub(crate) fn lines(answer: &Stored) -> Vec<u8> {
             lines.extend_from_slice(message.slice(field.line));
         }
     }
+    lines.shrink_to_fit();
     if lines.len() > LONGEST || !message.body().is_empty() { Vec::new() } else { lines }
 }
 

@@ -446,9 +446,11 @@ impl Proxy {
         let mut context = self.contexts.take(id)?;
         let via = crate::rewrite::via::ours(self.own(flow), id, number);
         let bytes = compose(via.as_bytes());
-        if let Ok(stored) = Stored::parse(bytes.clone(), &self.config.limits) {
+        if let Ok(mut stored) = Stored::parse(bytes.clone(), &self.config.limits) {
             let side = self.side(flow);
             self.observe(Observed::RequestOut { side, method: stored.message().method().into() });
+            // As it was sent it is kept by its branch.
+            stored.keep_essence();
             context.request = stored;
             context.branches[0].client = Some(Client::new(now, false, flow.transport.reliable()));
             context.branches[0].sent = bytes.clone();

@@ -145,6 +145,10 @@ impl Proxy {
                 self.silences.heard(now, flow);
                 self.receive(now, flow, bytes);
             }
+            // A phone's connection has ended, and we have yet to be told.
+            Input::Unsent { flow } if flow.transport.reliable() && self.on_phones_side(flow) => {
+                self.flow_failed(now, flow);
+            }
             Input::Unsent { flow } => self.unsent(now, flow),
             Input::Opened { flow, peer } => self.opened(flow, peer),
             Input::Closed { flow } => self.closed(now, flow),

@@ -22,7 +22,8 @@ pub enum Bound {
 /// Bindings and calls.
 #[derive(Debug, Default)]
 pub struct Registry {
-    bindings: BTreeMap<BindingId, Binding>,
+    /// Boxed, because the table has room for more than is in it.
+    bindings: BTreeMap<BindingId, Box<Binding>>,
     by_aor: BTreeSet<(Vec<u8>, BindingId)>,
     by_flow: BTreeSet<(Flow, BindingId)>,
     by_flow_id: BTreeSet<(FlowId, BindingId)>,
@@ -44,7 +45,8 @@ impl Registry {
     /// Stores or replaces a binding (RFC 3261 §10.3; only after a 2xx).
     pub fn bind(&mut self, binding: Binding) -> Bound {
         let id = binding.id;
-        self.changes.push_back(Change::Put(Record::Binding(Box::new(binding.clone()))));
+        let binding = Box::new(binding);
+        self.changes.push_back(Change::Put(Record::Binding(binding.clone())));
         self.by_aor.insert((binding.aor.clone(), id));
         self.by_flow.insert((binding.flow, id));
         let (flow, flow_id, expires) = (binding.flow, binding.flow_id, binding.expires);
@@ -72,7 +74,7 @@ impl Registry {
         self.by_flow_id.remove(&(binding.flow_id, id));
         self.expiry.change(Key::Binding(id), Some(binding.expires), None);
         self.changes.push_back(Change::Delete(Key::Binding(id)));
-        Some(binding)
+        Some(*binding)
     }
 
     /// Notes an answered or missed ping; published when it changes whether the phone is gone.
@@ -86,19 +88,19 @@ impl Registry {
             binding.missed = binding.missed.saturating_add(1);
         }
         if before != (binding.gone(), binding.answered) {
-            self.changes.push_back(Change::Put(Record::Binding(Box::new(binding.clone()))));
+            self.changes.push_back(Change::Put(Record::Binding(binding.clone())));
         }
         Some(binding)
     }
 
     /// A binding by name.
     pub fn binding(&self, id: BindingId) -> Option<&Binding> {
-        self.bindings.get(&id)
+        self.bindings.get(&id).map(Box::as_ref)
     }
 
     /// All bindings.
     pub fn bindings(&self) -> impl Iterator<Item = &Binding> {
-        self.bindings.values()
+        self.bindings.values().map(Box::as_ref)
     }
 
     /// How many there are.
@@ -111,15 +113,12 @@ impl Registry {
         self.by_aor
             .range((aor.to_vec(), FIRST)..)
             .take_while(move |(a, _)| a == aor)
-            .filter_map(|(_, id)| self.bindings.get(id))
+            .filter_map(|(_, id)| self.binding(*id))
     }
 
     /// The bindings of a flow: usually one phone's.
     pub fn on_flow(&self, flow: Flow) -> impl Iterator<Item = &Binding> {
-        self.by_flow
-            .range((flow, FIRST)..)
-            .take_while(move |(f, _)| *f == flow)
-            .filter_map(|(_, id)| self.bindings.get(id))
+        self.by_flow.range((flow, FIRST)..).take_while(move |(f, _)| *f == flow).filter_map(|(_, id)| self.binding(*id))
     }
 
     /// The same by the name of the flow; none when it has vanished.
@@ -127,7 +126,7 @@ impl Registry {
         self.by_flow_id
             .range((flow, FIRST)..)
             .take_while(move |(f, _)| *f == flow)
-            .filter_map(|(_, id)| self.bindings.get(id))
+            .filter_map(|(_, id)| self.binding(*id))
     }
 
     /// Moves the time at which a binding runs out.
@@ -135,7 +134,7 @@ impl Registry {
         if let Some(binding) = self.bindings.get_mut(&id) {
             self.expiry.change(Key::Binding(id), Some(binding.expires), Some(expires));
             binding.expires = expires;
-            self.changes.push_back(Change::Put(Record::Binding(Box::new(binding.clone()))));
+            self.changes.push_back(Change::Put(Record::Binding(binding.clone())));
         }
     }
 

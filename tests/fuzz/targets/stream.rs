@@ -28,7 +28,12 @@ pub(super) fn run(bytes: &[u8]) {
     }
     assert!(pieces.messages == whole.messages, "other messages when cut");
     assert_eq!(pieces.fault.map(|f| f.what), whole.fault.map(|f| f.what), "another end when cut");
-    assert!(pieces.buffer == whole.buffer, "another rest when cut");
+    // A CRLF is taken at once, unless a CR has come behind it.
+    assert!(unfinished(&pieces.buffer) == unfinished(&whole.buffer), "another rest when cut");
+}
+
+fn unfinished(rest: &[u8]) -> &[u8] {
+    &rest[rest.iter().take_while(|b| matches!(b, b'\r' | b'\n')).count()..]
 }
 
 /// What stands between a socket and the machine.

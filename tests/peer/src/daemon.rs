@@ -23,10 +23,17 @@ pub struct Daemon {
 impl Daemon {
     /// Starts it with this configuration; `[metrics]` and `[state]` are added.
     pub fn start(net: Loopback, config: &str, log: &str) -> Self {
+        Self::start_with(net, config, log, |_| {})
+    }
+
+    /// The same; `files` puts more into its directory, which is `DIR` in the configuration.
+    pub fn start_with(net: Loopback, config: &str, log: &str, files: impl FnOnce(&Path)) -> Self {
         let metrics = net.at(1, 9090);
         let dir = std::env::temp_dir().join(format!("siplatch-peer-{}", net.ip(0)));
         let _ = std::fs::remove_dir_all(&dir);
         std::fs::create_dir_all(&dir).unwrap();
+        files(&dir);
+        let config = config.replace("DIR", &dir.display().to_string());
         let file = dir.join("siplatch.toml");
         let rest = format!("[metrics]\nlisten = \"{metrics}\"\n[state]\ndir = \"{}/state\"\n", dir.display());
         std::fs::write(&file, format!("{config}\n{rest}")).unwrap();

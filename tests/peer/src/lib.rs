@@ -37,7 +37,7 @@ pub use digest::credentials;
 pub use loopback::Loopback;
 pub use message::{Draft, Message};
 pub use rtp::{Audio, Heard};
-pub use stream::{StreamPhone, Wire, connect_from, reset};
+pub use stream::{StreamPhone, Wire, connect_from, connect_secure, reset};
 pub use world::World;
 
 /// Prints a line past the capture of test output, so that it shows in every run.

@@ -7,10 +7,12 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use rustls::pki_types::ServerName;
+use rustls::{ALL_VERSIONS, ClientConnection, StreamOwned};
 use socket2::{Domain, SockRef, Socket, Type};
 
 use crate::digest::credentials;
-use crate::{Draft, Message};
+use crate::{Authority, Draft, Message};
 
 /// How long a phone's thread waits for octets before it looks for something to send.
 const TURN: Duration = Duration::from_millis(10);
@@ -22,6 +24,23 @@ pub fn connect_from(ip: IpAddr, to: SocketAddr) -> io::Result<TcpStream> {
     socket.connect(&to.into())?;
     socket.set_tcp_nodelay(true)?;
     Ok(socket.into())
+}
+
+/// The same, and the handshake of TLS; the certificate there must name `name`.
+pub fn connect_secure(
+    trusts: &Authority,
+    name: &str,
+    ip: IpAddr,
+    to: SocketAddr,
+) -> io::Result<StreamOwned<ClientConnection, TcpStream>> {
+    let name = ServerName::try_from(name.to_owned()).map_err(io::Error::other)?;
+    let connection = ClientConnection::new(trusts.client(None, ALL_VERSIONS), name).map_err(io::Error::other)?;
+    let mut stream = StreamOwned::new(connection, connect_from(ip, to)?);
+    while stream.conn.is_handshaking() {
+        stream.conn.complete_io(&mut stream.sock)?;
+    }
+    stream.sock.set_read_timeout(Some(TURN))?;
+    Ok(stream)
 }
 
 /// Closes with a reset, as a peer that crashes does.

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use crate::{Agent, Answers, Call, Daemon, Loopback, accept, accept_registrations};
+use crate::{Agent, Answers, Call, Daemon, Identity, Loopback, accept, accept_registrations};
 
 /// The domain of all addresses of record.
 const DOMAIN: &str = "example.net";
@@ -16,6 +16,8 @@ pub struct World {
     pub daemon: Daemon,
     /// Its socket for phones.
     pub sip: SocketAddr,
+    /// Its socket for phones over TLS, where there is one.
+    pub secure: SocketAddr,
     /// Its socket toward the upstream; in standalone the same.
     pub upstream: SocketAddr,
     /// The phone, registered.
@@ -34,21 +36,40 @@ impl World {
 
     /// Standalone, with a callee of one's own.
     pub fn standalone_with(callee: Answers, users: bool, log: &str) -> Self {
+        Self::alone(callee, users, None, log)
+    }
+
+    /// Standalone with users, and TLS with this certificate at [`World::secure`].
+    pub fn standalone_secure(identity: &Identity, log: &str) -> Self {
+        Self::alone(accept(), true, Some(identity), log)
+    }
+
+    fn alone(callee: Answers, users: bool, identity: Option<&Identity>, log: &str) -> Self {
         let net = Loopback::new();
-        let sip = net.at(1, 5060);
-        let mut config = format!("[inner]\nlisten = [\"udp:{sip}\"]\n");
+        let (sip, secure) = (net.at(1, 5060), net.at(1, 5061));
+        let mut config = match identity {
+            Some(_) => format!(
+                "[inner]\nlisten = [\"udp:{sip}\", \"tls:{secure}\"]\n[tls]\ncertificate = \"DIR/tls.crt\"\nkey = \
+                 \"DIR/tls.key\"\n"
+            ),
+            None => format!("[inner]\nlisten = [\"udp:{sip}\"]\n"),
+        };
         if users {
             for name in ["alice", "bob", "carol", "dave"] {
                 config += &format!("[[user]]\nname = \"{name}\"\npassword = \"secret\"\n");
             }
         }
-        let daemon = Daemon::start(net, &config, log);
+        let daemon = Daemon::start_with(net, &config, log, |dir| {
+            if let Some(identity) = identity {
+                identity.write(dir);
+            }
+        });
         let alice = Agent::new("alice", net.at(20, 5060), accept());
         let bob = Agent::new("bob", net.at(30, 5060), callee);
         let domain = sip.to_string();
         assert_eq!(alice.register(sip, &domain, "secret"), 200);
         assert_eq!(bob.register(sip, &domain, "secret"), 200);
-        Self { net, daemon, sip, upstream: sip, alice, bob, domain }
+        Self { net, daemon, sip, secure, upstream: sip, alice, bob, domain }
     }
 
     /// Border: phones outside, the core inside.
@@ -78,7 +99,7 @@ impl World {
         let daemon = Daemon::start(net, &config, log);
         let alice = Agent::new("alice", net.at(20, 5060), accept());
         assert_eq!(alice.register(sip, DOMAIN, "secret"), 200);
-        Self { net, daemon, sip, upstream, alice, bob, domain: DOMAIN.to_owned() }
+        Self { net, daemon, sip, secure: sip, upstream, alice, bob, domain: DOMAIN.to_owned() }
     }
 
     /// A call from the phone to the other end.

@@ -5,22 +5,22 @@
 
 use std::net::SocketAddr;
 
-use super::{Message, Method, Name, NameAddr, SessionId, Status, edit, lex, session_id};
+use super::{Field, Message, Method, Name, NameAddr, SessionId, Status, edit, lex, session_id};
 use crate::Edit;
 
 /// True when a [`Response`] to this request can be read by everybody: what it
-/// copies is there, and holds no CR that some reader would take for a line's end.
+/// copies is there, and holds no CR or LF that some reader would take for a line's end.
 pub fn answerable(request: Message<'_>) -> bool {
     let copied = [Name::From, Name::To, Name::CallId, Name::CSeq];
-    let whole = |line: &[u8]| {
-        line.iter().zip(line.iter().skip(1).chain(b"\n")).all(|(byte, next)| *byte != b'\r' || *next == b'\n')
+    let whole = |field: &Field| {
+        let line = request.slice(field.line);
+        let no_cr =
+            line.iter().zip(line.iter().skip(1).chain(b"\n")).all(|(byte, next)| *byte != b'\r' || *next == b'\n');
+        let value = request.slice(field.value);
+        no_cr && value.iter().zip(b"x".iter().chain(value)).all(|(byte, last)| *byte != b'\n' || *last == b'\r')
     };
     copied.iter().all(|name| request.value(*name).is_some_and(|value| !value.is_empty()))
-        && request
-            .fields()
-            .iter()
-            .filter(|field| field.name == Name::Via || copied.contains(&field.name))
-            .all(|field| whole(request.slice(field.line)))
+        && request.fields().iter().filter(|field| field.name == Name::Via || copied.contains(&field.name)).all(whole)
 }
 
 /// A response to `request` (RFC 3261 §8.2.6): all Via values, From, To,
@@ -306,6 +306,21 @@ mod tests {
         let answer = stored(answer.strip_prefix("# ").expect("appended"));
         assert_eq!(answer.message().values(Name::Via).count(), 3);
         assert_eq!(answer.message().call_id(), b"id");
+    }
+
+    #[test]
+    fn a_lone_lf_is_not_copied_whatever_else_is_wrong() {
+        let text = |fold: &str| {
+            format!(
+                "A sip:b SIP/2.0\r\nno colon\r\nVia: SIP/2.0/UDP a\r\nFrom: a\r\nTo: b\r\nCall-ID: c{fold} d\r\nCSeq: 1 A\r\n\r\n"
+            )
+        };
+        for (fold, expected) in [("\r\n", true), ("\n", false), ("\r", false), ("\n\r\n", false)] {
+            let (text, mut index) = (text(fold), crate::sip::Index::new());
+            let read = index.parse(text.as_bytes(), crate::sip::Framing::Datagram, &Limits::default());
+            assert!(read.is_err());
+            assert_eq!(answerable(index.view(text.as_bytes())), expected, "{fold:?}");
+        }
     }
 
     #[test]
