@@ -46,6 +46,7 @@ impl World {
         let config = Config {
             role: Role::Border,
             listeners: vec![listener(Side::Inner, "10.0.0.1:5060"), listener(Side::Outer, "192.0.2.1:5060")],
+            names: vec![],
             upstreams: vec![upstream],
             networks: Vec::new(),
             phones: Vec::new(),
@@ -59,7 +60,6 @@ impl World {
                 reserve: 4,
             },
             limits: wire::sip::Limits::default(),
-            names: Vec::new(),
         };
         let now = Instant::now();
         let mut world = Self { proxy: Proxy::new(now, Arc::new(config), [7; 32], [9; 32]), now, number: 0 };
