@@ -31,7 +31,7 @@ lint: ## format, clippy, rights, links, and shellcheck and cargo-deny where they
 	tests/optional-lints
 
 rfc: ## every behaviour that docs/rfc.md calls a must, with its tests, run for real, as a table
-	cargo run --quiet --locked -p siplatch-tests --example rfc
+	cargo run --quiet --profile test --locked -p siplatch-tests --example rfc
 
 mutants: ## SAMPLE (60) small faults put into proxy, drawn by SEED (1): tried, caught, survivors
 	cargo mutants --version || cargo install --locked cargo-mutants

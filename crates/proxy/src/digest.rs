@@ -354,6 +354,54 @@ mod tests {
     }
 
     #[test]
+    fn what_credentials_are_worth() {
+        let mut rig = crate::rig::Rig::standalone();
+        let mut config = (*rig.proxy.config).clone();
+        config.users = vec![crate::config::User { name: "alice".to_owned(), password: "secret".to_owned() }];
+        rig.proxy.config = config.into();
+        let text = b"REGISTER sip:b SIP/2.0\r\nVia: SIP/2.0/UDP 192.0.2.1;branch=z9hG4bK1\r\n\r\n".to_vec();
+        let stored = wire::sip::Stored::parse(text, &wire::sip::Limits::default()).unwrap();
+        let nonce = rig.proxy.nonces.make(rig.now, 5);
+        let ha1 = Algorithm::Sha256.hash(format!("alice:{REALM}:secret").as_bytes());
+        let ha2 = Algorithm::Sha256.hash(b"REGISTER:sip:b");
+        let plain = Algorithm::Sha256.hash(format!("{ha1}:{nonce}:{ha2}").as_bytes());
+        let counted = |nc: &str| Algorithm::Sha256.hash(format!("{ha1}:{nonce}:{nc}:c:auth:{ha2}").as_bytes());
+        let now = rig.now;
+        let mut worth = |later: u64, changed: &[(&str, &str)], response: &str| {
+            let mut given = BTreeMap::new();
+            let usual =
+                [("username", "alice"), ("algorithm", "SHA-256"), ("uri", "sip:b"), ("nonce", &nonce), ("cnonce", "c")];
+            for (name, value) in usual.iter().chain(changed).chain(&[("response", response)]) {
+                given.insert((*name).to_owned(), (*value).to_owned());
+            }
+            match rig.proxy.check(now + Duration::from_secs(later), stored.message(), &given) {
+                Checked::Good(user) => user,
+                Checked::Stale => "stale".to_owned(),
+                Checked::Wrong => "wrong".to_owned(),
+            }
+        };
+        assert_eq!(worth(0, &[], &plain), "alice");
+        assert_eq!(worth(0, &[], &plain.to_uppercase()), "alice");
+        assert_eq!(worth(301, &[], &plain), "stale");
+        assert_eq!(worth(0, &[("username", "bob")], &plain), "wrong");
+        assert_eq!(worth(0, &[("uri", "sip:c")], &plain), "wrong");
+        assert_eq!(worth(0, &[("algorithm", "MD5")], &plain), "wrong");
+        assert_eq!(worth(0, &[("algorithm", "ROT13")], &plain), "wrong");
+        assert_eq!(worth(0, &[], &plain[1..]), "wrong");
+        assert_eq!(worth(0, &[], ""), "wrong");
+        // Two characters that have changed places are wrong, too.
+        let at = (1..64).find(|at| plain.as_bytes()[*at] != plain.as_bytes()[0]).unwrap();
+        let mut swapped = plain.clone().into_bytes();
+        swapped.swap(0, at);
+        assert_eq!(worth(0, &[], &String::from_utf8(swapped).unwrap()), "wrong");
+        let one = ("nc", "00000001");
+        assert_eq!(worth(0, &[("qop", "auth"), one], &counted("00000001")), "alice");
+        assert_eq!(worth(0, &[("qop", "auth"), one], &counted("00000001")), "stale", "a count is taken once");
+        assert_eq!(worth(0, &[("qop", "auth"), ("nc", "0000000a")], &counted("0000000a")), "alice");
+        assert_eq!(worth(0, &[("qop", "auth"), ("nc", "one")], &counted("one")), "wrong");
+    }
+
+    #[test]
     fn a_short_challenge_leaves_out_one_algorithm() {
         let lines =
             b"WWW-Authenticate: Digest algorithm=SHA-256\r\nWWW-Authenticate: Digest algorithm=SHA-512-256\r\nX: y\r\n";

@@ -167,6 +167,55 @@ mod tests {
     use super::*;
 
     #[test]
+    fn letters_stand_for_five_bits_each() {
+        let text = *b"mzxw6ytbojtg633cmfzgm33pmjqxeztp";
+        assert_eq!(base32(b"foobarfoobarfoobarfo"), text);
+        assert_eq!(unbase32(&text), Some(*b"foobarfoobarfoobarfo"));
+        for (number, written) in
+            [(0, b"aaaaaaaaaaaaa"), (1, b"aaaaaaaaaaaab"), (u64::MAX, b"p777777777777"), (1 << 60, b"baaaaaaaaaaaa")]
+        {
+            assert_eq!(short(number), *written);
+        }
+    }
+
+    #[test]
+    fn what_is_sealed_but_means_nothing_is_no_token() {
+        let key = Key::new(&[7; 32]);
+        let open = |kind, instance, leg| {
+            let mut bytes = [0; 20];
+            (bytes[0], bytes[1], bytes[9], bytes[10]) = (kind, instance, 9, leg);
+            let mac = key.mac(&bytes[..11]);
+            bytes[11..].copy_from_slice(&mac);
+            key.open(&base32(&bytes))
+        };
+        assert_eq!(open(1, INSTANCE, 0), Some(Token::Binding(BindingId(9))));
+        assert_eq!(open(2, INSTANCE, 3), Some(Token::Leg(PassId(9), 3)));
+        assert_eq!(open(3, INSTANCE, 0), Some(Token::Route(PassId(9), Facing::Caller)));
+        assert_eq!(open(3, INSTANCE, 1), Some(Token::Route(PassId(9), Facing::Callee)));
+        assert_eq!(open(4, INSTANCE, 0), Some(Token::Flow(FlowId(9))));
+        for (kind, instance, leg) in [(0, INSTANCE, 0), (5, INSTANCE, 0), (3, INSTANCE, 2), (1, INSTANCE ^ 1, 0)] {
+            assert_eq!(open(kind, instance, leg), None, "{kind} {instance} {leg}");
+        }
+    }
+
+    #[test]
+    fn a_digest_knows_its_label_and_where_a_piece_ends() {
+        let key = Key::new(&[7; 32]);
+        let one = key.digest("a", &[b"bc", b"d"]);
+        assert_eq!(key.digest("a", &[b"bc", b"d"]), one);
+        for other in [
+            key.digest("a", &[b"b", b"cd"]),
+            key.digest("b", &[b"bc", b"d"]),
+            Key::new(&[8; 32]).digest("a", &[b"bc", b"d"]),
+        ] {
+            assert_ne!(other, one);
+        }
+        // Every octet of it counts.
+        let octets = (0..64u64).fold(0, |seen, n| seen | key.digest("n", &[&n.to_be_bytes()]));
+        assert_eq!(octets, u64::MAX);
+    }
+
+    #[test]
     fn every_token_comes_back_and_no_changed_one_does() {
         let key = Key::new(&[7; 32]);
         let tokens = [
@@ -187,6 +236,11 @@ mod tests {
             }
             assert_eq!(Key::new(&[8; 32]).open(&text), None, "another key");
         }
+        // Two octets of the code that are wrong alike do not make up for each other.
+        let mut forged = unbase32(&key.seal(tokens[0])).unwrap();
+        forged[11] ^= 1;
+        forged[12] ^= 1;
+        assert_eq!(key.open(&base32(&forged)), None);
         for text in [&b""[..], b"alice", &[b'a'; 31], &[b'a'; 33], &[0xff; 32], &[b'1'; 32]] {
             assert_eq!(key.open(text), None);
         }

@@ -50,6 +50,16 @@ mod tests {
     }
 
     #[test]
+    fn numbers_are_those_of_splitmix64() {
+        let mut draw = Draw(1_234_567);
+        let drawn: Vec<u32> = (0..5).map(|_| draw.up_to(u32::MAX)).collect();
+        assert_eq!(drawn, [1_503_580_183, 745_795_716, 2_285_812_965, 1_069_479_744, 3_820_500_071]);
+        let mut draw = Draw(1_234_567);
+        assert_eq!((0..5).map(|_| draw.up_to(1)).collect::<Vec<_>>(), [0, 0, 1, 0, 1]);
+        assert_eq!(draw.up_to(0), 0);
+    }
+
+    #[test]
     fn priority_goes_before_weight() {
         let records = [srv(20, 65_535, "c"), srv(10, 0, "a"), srv(10, 1, "b")];
         for seed in 0..200 {
