@@ -19,6 +19,8 @@ impl Scratch {
         assert!(manifest.contains(members), "the list of members changed: mend this test");
         write(&root.join("Cargo.toml"), &manifest.replace(members, r#"members = ["crates/*"]"#));
         copy(&workspace.join("crates"), &root.join("crates"));
+        // Their tests are played with it.
+        copy(&workspace.join("tests/peer"), &root.join("tests/peer"));
         Self { root }
     }
 
