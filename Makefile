@@ -1,6 +1,6 @@
 # The one task runner; continuous integration calls the same verbs. `make help` lists them.
 
-.PHONY: help run demo build attack connections test lint sim lab fuzz bench doc image deny
+.PHONY: help run demo build attack connections test lint rfc mutants sim interop lab fuzz bench doc image deny
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 22
@@ -30,8 +30,19 @@ lint: ## format, clippy, rights, links, and shellcheck and cargo-deny where they
 	cargo test --quiet --locked -p siplatch-tests --test rights --test docs
 	tests/optional-lints
 
-sim: ## 2,000 seeds of the simulated world
-	SIPLATCH_SIM_SEEDS=$${SIPLATCH_SIM_SEEDS:-2000} cargo test --release --locked -p siplatch-tests --lib --test sim -- --nocapture
+rfc: ## every behaviour that docs/rfc.md calls a must, with its tests, run for real, as a table
+	cargo run --quiet --locked -p siplatch-tests --example rfc
+
+mutants: ## SAMPLE (60) small faults put into proxy, drawn by SEED (1): tried, caught, survivors
+	cargo mutants --version || cargo install --locked cargo-mutants
+	tests/mutants/run --seed $${SEED:-1} --sample $${SAMPLE:-60}
+
+sim: ## 5,000 seeds of the simulated world, on links with 5 % loss, copies, reordering and jitter
+	SIPLATCH_SIM_WEATHER=$${SIPLATCH_SIM_WEATHER:-foul} SIPLATCH_SIM_SEEDS=$${SIPLATCH_SIM_SEEDS:-5000} cargo test --release --locked -p siplatch-tests --lib --test sim -- --nocapture
+
+interop: build ## SIPp, Kamailio, baresip and JsSIP on both sides, over every transport, as a matrix
+	tests/lab/install
+	tests/interop/run
 
 lab: build ## every lab cell behind real NATs, as a table (needs root)
 	tests/lab/install

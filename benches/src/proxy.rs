@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use media::{Fact, PortRange, ports};
 use nat::{Advertise, Side};
-use proxy::config::{Listener, Media, MediaKeepAlive, Role, Upstream};
+use proxy::config::{DigestAlgorithm, Listener, Media, MediaKeepAlive, Role, Upstream};
 use proxy::question::{Address, Answer, Records};
 use proxy::{Config, Input, Output, Proxy};
 use wire::sip::compose::Response;
@@ -120,6 +120,7 @@ fn config() -> Config {
         networks: vec![],
         phones: vec![],
         users: vec![],
+        digest: DigestAlgorithm::PREFERRED.to_vec(),
         media: Media {
             ranges: vec![PortRange { first: 30_000, last: 30_999 }],
             keepalive: MediaKeepAlive::Stun,

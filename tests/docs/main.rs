@@ -3,6 +3,14 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use names::Name;
+
+#[path = "../rfc/names.rs"]
+mod names;
+#[path = "../rfc/page.rs"]
+mod page;
 
 fn workspace() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the tests package lies in the workspace")
@@ -84,7 +92,7 @@ fn every_relative_link_leads_somewhere() {
     assert!(dead.is_empty(), "\n{}\n", dead.join("\n"));
 }
 
-/// In `docs/rfc.md` the last cell of a row names what shows the behaviour: a test function, or a file.
+/// In `docs/rfc.md` the last cell of a row names what shows the behaviour.
 #[test]
 fn every_test_that_the_rfc_page_names_exists() {
     let mut sources = Vec::new();
@@ -101,30 +109,81 @@ fn every_test_that_the_rfc_page_names_exists() {
     }
     let cases = fs::read_to_string(workspace().join("tests/interop/peers/cases.py")).unwrap_or_default();
     let page = fs::read_to_string(workspace().join("docs/rfc.md")).expect("docs/rfc.md is there");
+    let rows = page::rows(&page).unwrap_or_else(|why| panic!("docs/rfc.md: {why}"));
+    assert_eq!(rows.last().map(|row| row.table), Some(8), "a table of behaviours is missing");
     let mut missing = Vec::new();
-    for row in page.lines().filter(|line| line.starts_with('|')) {
-        let cell = row.trim_end_matches('|').rsplit('|').next().unwrap_or_default();
-        for name in cell.split('`').skip(1).step_by(2) {
-            let (path, function) = name.split_once("::").unwrap_or((name, ""));
-            let known = if let Some(case) = name.strip_prefix("interop: ") {
-                cases.contains(&format!("\"{case}\""))
-            } else if let Some(transcript) = name.strip_prefix("golden: ") {
-                workspace().join(format!("tests/golden/sip/{transcript}.sip")).exists()
-            } else if path.contains('/') {
-                workspace().join(path).exists() && (function.is_empty() || functions.contains(function))
-            } else {
-                functions.contains(name)
-            };
-            if !known {
-                missing.push(name.to_owned());
-            }
-        }
-        let said = row.split('|').nth(2).map(str::trim);
-        if matches!(said, Some("yes" | "partly")) && !cell.contains('`') {
-            missing.push(format!("no test named: {row}"));
+    for text in rows.iter().flat_map(|row| &row.names) {
+        let known = match names::name(text) {
+            Name::Interop(case) => cases.contains(&format!("\"{case}\"")),
+            Name::Transcript(transcript) => workspace().join(format!("tests/golden/sip/{transcript}.sip")).exists(),
+            Name::Cell(cell) => cells().lines().any(|line| line.split(' ').next() == Some(cell)),
+            Name::File(path) => workspace().join(path).exists(),
+            Name::Function(function) => functions.contains(function),
+        };
+        if !known {
+            missing.push(text.as_str());
         }
     }
     assert!(missing.is_empty(), "docs/rfc.md names what is not there:\n{}\n", missing.join("\n"));
+}
+
+/// RFC 7092 §3: the page tells our role for each mode, and every role of the configuration has its mode.
+#[test]
+fn each_mode_has_its_role_by_rfc_7092() {
+    let page = fs::read_to_string(workspace().join("docs/rfc.md")).expect("docs/rfc.md is there");
+    let (_, said) = page.split_once("## What we are").expect("the page says what we are");
+    let (said, _) = said.split_once("\n## ").expect("another heading follows");
+    for (mode, section) in [("signalling-only", "§3.1.2"), ("media-relay", "§3.2.1"), ("media-aware", "§3.2.2")] {
+        let row = said.lines().find(|line| line.starts_with(&format!("| {mode} |")));
+        assert!(row.is_some_and(|row| row.contains(section)), "{mode}: {row:?}");
+    }
+    let built: BTreeSet<&str> = said
+        .lines()
+        .filter(|line| line.starts_with('|') && !line.contains("not built yet"))
+        .filter_map(|line| line.trim_end_matches('|').rsplit('|').next())
+        .flat_map(|cell| cell.split(','))
+        .map(str::trim)
+        .collect();
+    for file in ["office", "border", "standalone"] {
+        let text =
+            fs::read_to_string(workspace().join(format!("config/{file}.toml"))).expect("a configuration per role");
+        let role = text.lines().find_map(|line| line.strip_prefix("role = ")).expect("the configuration says its role");
+        assert!(built.contains(role.trim_matches('"')), "{role} has no mode in {built:?}");
+    }
+}
+
+/// The cells of the lab, one in each line.
+fn cells() -> String {
+    let listed = Command::new(workspace().join("tests/lab/run")).arg("--list").output();
+    let listed = listed.expect("the lab can list its cells, given Python");
+    String::from_utf8_lossy(&listed.stdout).into_owned()
+}
+
+#[test]
+fn rows_of_the_rfc_page_are_read() {
+    let head = "| section | level | | behaviour | shown by |\n| --- | --- | --- | --- | --- |\n";
+    let other = "| rule | what | why |\n| --- | --- | --- |\n| `Via` | ours | §16.6 |\n\n";
+    let good = format!(
+        "{other}{head}| §1 | must | yes | it works | `one`, `a/b.rs`; and so on |\n\n{head}| §2 | next | no | – | |\n"
+    );
+    let rows = page::rows(&good).expect("these are rows");
+    let read =
+        |row: &page::Row| (row.table, row.section.clone(), row.level.clone(), row.holds.clone(), row.names.clone());
+    let names = vec!["one".to_owned(), "a/b.rs".to_owned()];
+    assert_eq!(read(&rows[0]), (1, "§1".to_owned(), "must".to_owned(), "yes".to_owned(), names));
+    assert_eq!(rows[0].behaviour, "it works");
+    assert_eq!(read(&rows[1]), (2, "§2".to_owned(), "next".to_owned(), "no".to_owned(), Vec::new()));
+    for (bad, why) in [
+        ("| §1 | must | yes | it works | |", "no test is named"),
+        ("| §1 | must | partly | some of it works | said in words |", "no test is named"),
+        ("| §1 | perhaps | yes | it works | `one` |", "the level is none"),
+        ("| §1 | must | maybe | it works | `one` |", "yes, partly or no"),
+        ("| §1 | must | yes | `one` |", "five cells"),
+        ("| §1 | must | yes | it works | `one |", "code span"),
+    ] {
+        let refused = page::rows(&format!("{head}{bad}\n")).err().unwrap_or_default();
+        assert!(refused.contains(why), "{bad}: {refused}");
+    }
 }
 
 /// Alerts and pages speak of series that there are.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use proxy::config::{Upstream, User};
+use proxy::config::{DigestAlgorithm, Upstream, User};
 use wire::Transport;
 
 use crate::digest;
@@ -23,8 +23,11 @@ pub(crate) fn run(role: &str, text: &str) -> String {
         (name.to_owned(), ips.split(' ').map(|ip| ip.parse().expect("an address")).collect())
     });
     let says = |line: &str| text.lines().any(|l| l.strip_prefix("# ") == Some(line));
+    let digest = text.lines().find_map(|line| line.strip_prefix("# digest ")).unwrap_or_default();
+    let named = |word: &str| DigestAlgorithm::PREFERRED.into_iter().find(|algorithm| algorithm.as_str() == word);
     let head = Head {
         users,
+        digest: digest.split_whitespace().map(|word| named(word).expect("an algorithm")).collect(),
         phone_pings: says("phone pings"),
         upstream_pings: says("upstream pings"),
         unmapped: says("unmapped"),

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use media::{PortRange, RangeId, ports};
 use nat::{Advertise, Mapped, Network, Prefix, Side};
-use proxy::config::{Listener, Media, MediaKeepAlive, Password, Phone, Role, Upstream, User};
+use proxy::config::{DigestAlgorithm, Listener, Media, MediaKeepAlive, Password, Phone, Role, Upstream, User};
 use proxy::question::{Address, Answer, Kind, Naptr, Question, Records, Srv};
 use proxy::{Config, Input, Output, Proxy, Work};
 use registry::Record;
@@ -19,6 +19,8 @@ use wire::{Flow, ListenerId, Transmit, Transport};
 pub(crate) struct Head {
     /// Accounts of the standalone role.
     pub(crate) users: Vec<User>,
+    /// What they are challenged with, if not the usual.
+    pub(crate) digest: Vec<DigestAlgorithm>,
     /// Show pings to phones, and leave their answers to the transcript.
     pub(crate) phone_pings: bool,
     /// Show pings to the upstream, and leave their answers to the transcript.
@@ -126,6 +128,7 @@ pub(crate) fn config(role: &str, users: Vec<User>) -> Config {
         networks: vec![],
         phones: vec![phone("reception", 1, Some(1)), phone("booth", 2, None)],
         users,
+        digest: DigestAlgorithm::PREFERRED.to_vec(),
         media: Media {
             ranges: vec![
                 PortRange { first: 30000, last: 30099 },
@@ -176,6 +179,9 @@ impl World {
         let mut config = config(role, head.users.clone());
         if let (Some(upstream), Some((name, _))) = (config.upstreams.first_mut(), &head.upstream) {
             upstream.host.clone_from(name);
+        }
+        if !head.digest.is_empty() {
+            config.digest.clone_from(&head.digest);
         }
         config.listeners.extend(beside(&config.listeners, &head));
         for listener in &mut config.listeners {

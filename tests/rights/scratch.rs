@@ -17,9 +17,8 @@ impl Scratch {
         let manifest = fs::read_to_string(workspace.join("Cargo.toml")).expect("the workspace has a manifest");
         let members = r#"members = ["crates/*", "tests", "tests/peer", "benches"]"#;
         assert!(manifest.contains(members), "the list of members changed: mend this test");
-        write(&root.join("Cargo.toml"), &manifest.replace(members, r#"members = ["crates/*"]"#));
+        write(&root.join("Cargo.toml"), &manifest.replace(members, r#"members = ["crates/*", "tests/peer"]"#));
         copy(&workspace.join("crates"), &root.join("crates"));
-        // Their tests are played with it.
         copy(&workspace.join("tests/peer"), &root.join("tests/peer"));
         Self { root }
     }

@@ -132,7 +132,7 @@ impl Attacker {
         bytes.extend([0xaa; 4]);
         bytes.extend(TONE.to_be_bytes());
         bytes.resize(52, 1);
-        Packet { from, to: SocketAddr::new(self.target.ip(), port), bytes }
+        Packet::datagram(from, SocketAddr::new(self.target.ip(), port), bytes)
     }
 
     fn forged(&mut self) -> Packet {
@@ -171,7 +171,7 @@ impl Attacker {
             msg.body =
                 format!("v=0\r\no=- 1 1 IN IP4 {ip}\r\ns=-\r\nc=IN IP4 {ip}\r\nt=0 0\r\nm=audio 4000 RTP/AVP 0\r\n");
         }
-        Packet { from: self.address, to: us, bytes: msg.bytes() }
+        Packet::datagram(self.address, us, msg.bytes())
     }
 
     fn stray(&mut self) -> Packet {
@@ -186,7 +186,7 @@ impl Attacker {
         msg.push("Call-ID", format!("{CALL_ID}{word}"));
         msg.push("CSeq", "1 INVITE");
         msg.push("Contact", format!("<sip:b@{}>", self.victim));
-        Packet { from: self.address, to: self.target, bytes: msg.bytes() }
+        Packet::datagram(self.address, self.target, msg.bytes())
     }
 
     fn garbage(&mut self) -> Packet {
@@ -209,6 +209,6 @@ impl Attacker {
                 bytes
             }
         };
-        Packet { from: self.address, to: self.target, bytes }
+        Packet::datagram(self.address, self.target, bytes)
     }
 }

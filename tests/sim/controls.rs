@@ -9,6 +9,8 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
+use wire::Transport;
+
 use crate::core::Core;
 use crate::edge::Sabotage;
 use crate::invariants::Watch;
@@ -34,6 +36,9 @@ fn profile(user: &str, local: &str, password: Option<&str>) -> Profile {
         domain: "provider.example".to_owned(),
         ip: at(local).ip(),
         port: 5060,
+        transport: Transport::Udp,
+        pings: Duration::from_secs(100),
+        repeats: true,
         proxy: at("203.0.113.5:5060"),
         password: password.map(str::to_owned),
         expires: 600,
@@ -56,7 +61,7 @@ fn without_siplatch(plans: Vec<CallPlan>, behaviour: Option<Behaviour>, link: Li
     let plans: Rc<[CallPlan]> = plans.into();
     let mut world = World::new(net, Rc::clone(&plans), Watch::new(None), SHORT);
     let passwords = BTreeMap::from([("alice".to_owned(), "wonder".to_owned())]);
-    let core = Core::new(at("203.0.113.5:5060"), "provider.example", passwords, Algorithm::Sha256, rng.fork(2));
+    let core = Core::new(at("203.0.113.5:5060"), "provider.example", passwords, Algorithm::Sha256, true, rng.fork(2));
     let id = world.add("core", Node::Core(Box::new(core)));
     world.net.attach(public, at("203.0.113.5:0").ip(), id, Link::LAN);
     for (n, user) in book.iter().enumerate() {
@@ -142,6 +147,8 @@ fn behind_nat_boxes_they_fail_without_siplatch() {
     }
 }
 
+const STREAMS: &str = "connections are used as RFC 3261 §18 and RFC 5923 say";
+
 /// Each deliberate fault is caught, by the rule that forbids it.
 #[test]
 fn a_broken_rule_is_caught() {
@@ -158,12 +165,15 @@ fn a_broken_rule_is_caught() {
         (Sabotage::LostChange, "the fold of all changes is the registry"),
         (Sabotage::Bloat, "no output grows without bound"),
         (Sabotage::Stray(bystander), "no request to an unlisted address"),
+        (Sabotage::UnheardEnd, STREAMS),
+        (Sabotage::CrossedConnections, STREAMS),
+        (Sabotage::Stutter, STREAMS),
         (Sabotage::Forgetful, "a retransmission in gives the same bytes out"),
     ];
     let base = run::base();
     for (fault, rule) in faults {
         let caught = (0..60).any(|seed| {
-            let report = run::run(seed, base, Some(fault), SHORT);
+            let report = run::run(seed, base, None, Some(fault), SHORT);
             report.sabotaged > 0 && report.rules_broken.contains(&rule)
         });
         assert!(caught, "{fault:?} should break “{rule}”");
@@ -173,10 +183,10 @@ fn a_broken_rule_is_caught() {
 #[test]
 fn a_run_that_draws_on_more_than_its_seed_is_caught() {
     let base = run::base();
-    let struck = (0..60).find(|seed| run::run(*seed, base, Some(Sabotage::Moody), SHORT).sabotaged > 0);
+    let struck = (0..60).find(|seed| run::run(*seed, base, None, Some(Sabotage::Moody), SHORT).sabotaged > 0);
     let seed = struck.expect("some seed has a phone that is pinged");
-    let [first, second] = [0, 1].map(|_| run::run(seed, base, Some(Sabotage::Moody), SHORT).hash);
+    let [first, second] = [0, 1].map(|_| run::run(seed, base, None, Some(Sabotage::Moody), SHORT).hash);
     assert_ne!(first, second);
-    let [first, second] = [0, 1].map(|_| run::run(seed, base, None, SHORT).hash);
+    let [first, second] = [0, 1].map(|_| run::run(seed, base, None, None, SHORT).hash);
     assert_eq!(first, second);
 }

@@ -10,8 +10,9 @@ use crate::layout::Scene;
 use crate::net::NatId;
 use crate::phone::{CallLog, Ended, Phone};
 use crate::plan::{Answer, CallPlan, End, Survivor};
-use crate::scenario::{RECOVERS, Weather};
+use crate::scenario::Weather;
 use crate::stats::Outcome;
+use crate::verdict::{Score, way_broken};
 use crate::world::Node;
 
 /// The records of both ends of a call.
@@ -47,8 +48,11 @@ impl Call<'_> {
 }
 
 /// Figures of a finished run, and the first expectation that it failed.
-pub(crate) fn judge(scene: &Scene) -> (Outcome, Option<String>) {
+pub(crate) fn judge(scene: &Scene, score: &Score) -> (Outcome, Option<String>) {
     let mut outcome = figures(scene);
+    outcome.transactions = score.started;
+    outcome.wrong = score.wrong.len() as u64;
+    outcome.disturbed = score.disturbed;
     let mut failed = None;
     let phones: Vec<&Phone> = scene.world.phones().collect();
     for plan in &scene.script.plans {
@@ -86,9 +90,19 @@ fn figures(scene: &Scene) -> Outcome {
         filtered: world.lost[2],
         ..Outcome::default()
     };
+    for transport in &scene.transports {
+        outcome.phones[*transport as usize] += 1;
+    }
+    if let Some(transport) = scene.upstream {
+        outcome.upstreams[transport as usize] += 1;
+    }
+    outcome.hangs = scene.script.hangs.len() as u64;
     for node in &world.nodes {
         match node {
-            Node::Phone(phone) => outcome.retransmissions += phone.retransmitted(),
+            Node::Phone(phone) => {
+                outcome.retransmissions += phone.retransmitted();
+                outcome.reopened += phone.reopened();
+            }
             Node::Core(core) => outcome.retransmissions += core.retransmitted(),
             Node::Attacker(attacker) => {
                 outcome.attack_packets += attacker.sent;
@@ -104,6 +118,16 @@ fn count(outcome: &mut Outcome, scene: &Scene, call: &Call<'_>) {
     let plan = call.plan;
     let completed = call.completed();
     outcome.completed += u64::from(completed);
+    if completed {
+        let of = |phone: usize| scene.transports[phone];
+        let (caller, callee) = (of(plan.from), of(plan.to));
+        outcome.streamed += u64::from(caller.reliable() || callee.reliable());
+        outcome.crossed += u64::from(caller != callee);
+        outcome.kinds |= 1 << (caller as u32 * 5 + callee as u32);
+        if let Some(upstream) = scene.upstream {
+            outcome.ways |= [caller, callee].iter().fold(0, |set, t| set | 1 << (*t as u32 * 3 + upstream as u32));
+        }
+    }
     outcome.idle_calls += u64::from(completed && scene.script.idle.contains(&plan.id));
     outcome.audible += u64::from(completed && call.shares().is_some_and(|s| s.iter().all(|s| *s >= 0.9)));
     outcome.early += u64::from(call.caller.is_some_and(|log| log.heard.early > 0));
@@ -125,13 +149,10 @@ fn logs_of_surplus(scene: &Scene, plan: &CallPlan) -> u64 {
     logs.filter(|log| log.plan == plan.id && log.surplus).count() as u64
 }
 
-/// True when a rebind may stand in a call's way, or in its phones'. Behind a router that rewrites SIP a phone
-/// shows no NAT and keeps its long expiry, so after a rebind it is away for as long.
+/// True when a rebind or the end of a connection may stand in a call's way, or in its phones'.
 fn rebound(scene: &Scene, plan: &CallPlan) -> bool {
     let ends = plan.at + plan.lasts() + Duration::from_secs(2);
-    let near = |nat, at: Time| at < ends && (scene.world.net.nat(nat).behaviour.meddles || at + RECOVERS > plan.at);
-    let concerned = |phone: usize, nat| scene.boxes.get(phone).copied().flatten() == Some(nat);
-    scene.rebound.iter().any(|(nat, at)| near(*nat, *at) && (concerned(plan.from, *nat) || concerned(plan.to, *nat)))
+    [plan.from, plan.to].into_iter().any(|phone| way_broken(scene, phone, plan.at, ends))
 }
 
 /// In fair weather a call comes out as planned.
@@ -211,6 +232,14 @@ fn audio(scene: &Scene, call: &Call<'_>) -> Option<String> {
     }
     // Of two phones that answer, siplatch gives the caller's one stream to the last: media per To tag comes later.
     if logs_of_surplus(scene, call.plan) > 0 {
+        return None;
+    }
+    // A phone on a stream is seen at its NAT's new address only when it has registered again.
+    let moved = |phone: usize| {
+        let nat = scene.boxes.get(phone).copied().flatten();
+        scene.transports[phone].reliable() && scene.rebound.iter().any(|(id, _)| nat == Some(*id))
+    };
+    if rebound && (moved(call.plan.from) || moved(call.plan.to)) {
         return None;
     }
     // A provider that does not latch keeps sending to an office's old mapping.

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::fmt::Write as _;
 
 use crate::clock::Time;
-use crate::net::{Lost, Packet};
+use crate::net::{Carrier, Lost, Packet, Step};
 use crate::pcap::Capture;
 use crate::sip::Msg;
 use crate::stun;
@@ -83,6 +83,13 @@ impl Ladder {
         }
         self.mix(lost.map_or(0, |lost| lost as u64 + 1));
         self.mix_bytes(&packet.bytes);
+        let step = match packet.carrier {
+            Carrier::Segment(step) => Some(step),
+            Carrier::Datagram | Carrier::Message { .. } => None,
+        };
+        if let Some(step) = step {
+            self.mix(mark(step));
+        }
         if is_media(&packet.bytes) {
             if let Some((_, Rung::Media(count))) = self.rungs.back_mut() {
                 *count += 1;
@@ -96,7 +103,11 @@ impl Ladder {
             None => write!(line, "──▶ {receiver} {}  ", packet.to),
             Some(lost) => write!(line, "──✗ {} [{lost:?}]  ", packet.to),
         };
-        line.push_str(&label(&packet.bytes));
+        match step {
+            None => line.push_str(&label(&packet.bytes)),
+            Some(Step::Octets) => line += &format!("│ {}", label(&packet.bytes)),
+            Some(step) => line += &format!("│ {step:?}"),
+        }
         self.push(now, Rung::Line(line));
     }
 
@@ -138,6 +149,18 @@ pub(crate) fn is_media(bytes: &[u8]) -> bool {
     matches!(bytes, [128..=191, ..])
 }
 
+fn mark(step: Step) -> u64 {
+    match step {
+        Step::Ask(transport) => 10 + transport as u64,
+        Step::Grant => 1,
+        Step::Round => 2,
+        Step::Back => 3,
+        Step::Octets => 4,
+        Step::End => 5,
+        Step::Reset => 6,
+    }
+}
+
 fn label(bytes: &[u8]) -> String {
     if let Some(msg) = Msg::parse(bytes) {
         let call: String = msg.call_id().chars().take(6).collect();
@@ -148,6 +171,8 @@ fn label(bytes: &[u8]) -> String {
     match bytes {
         _ if stun::is_request(bytes) => "STUN Binding request".to_owned(),
         _ if stun::is_indication(bytes) => "STUN Binding indication".to_owned(),
+        b"\r\n\r\n" => "ping".to_owned(),
+        b"\r\n" => "pong".to_owned(),
         [1, 1, ..] => "STUN Binding success".to_owned(),
         _ => format!("{} octets", bytes.len()),
     }

@@ -38,6 +38,17 @@ impl Link {
         [Some(first), second]
     }
 
+    /// After how long a segment of a stream arrives, however often it is lost: its sender repeats it,
+    /// each time after twice the time (RFC 6298).
+    pub(crate) fn insist(&self, rng: &mut Rng) -> Duration {
+        let (mut delay, mut again) = (self.once(rng), Duration::from_millis(200) + self.delay * 2);
+        while rng.chance(self.loss) {
+            delay += again;
+            again *= 2;
+        }
+        delay
+    }
+
     fn once(&self, rng: &mut Rng) -> Duration {
         let mut delay = self.delay;
         if !self.jitter.is_zero() {

@@ -46,8 +46,12 @@ pub(crate) struct Behaviour {
     pub(crate) inbound_refresh: bool,
     /// Inner hosts reach each other by their outer addresses.
     pub(crate) hairpin: bool,
-    /// It rewrites SIP that passes, badly.
+    /// It rewrites SIP in datagrams that pass, badly.
     pub(crate) meddles: bool,
+    /// The mapping of a connection ends this long after its last segment (RFC 5382 asks for two hours).
+    pub(crate) stream_lifetime: Duration,
+    /// It resets what comes on a connection that it does not know, instead of dropping it.
+    pub(crate) resets: bool,
 }
 
 impl Behaviour {
@@ -61,6 +65,8 @@ impl Behaviour {
             inbound_refresh: false,
             hairpin: false,
             meddles: false,
+            stream_lifetime: Duration::from_secs(7_440),
+            resets: false,
         }
     }
 
@@ -120,6 +126,12 @@ impl NatBox {
             mapping.peers.insert(self.behaviour.filtering.key(remote), expires);
         }
         SocketAddr::new(self.public, port)
+    }
+
+    /// True when there is a mapping for a packet on its way out.
+    pub(crate) fn maps(&self, now: Time, inner: SocketAddr, remote: SocketAddr) -> bool {
+        let port = self.by_inner.get(&(inner, self.behaviour.mapping.key(remote)));
+        port.and_then(|port| self.by_port.get(port)).is_some_and(|m| m.expires > now)
     }
 
     /// Translates a packet on its way in, or filters it.

@@ -2,15 +2,18 @@
 //!
 //! A packet looks for its destination on its own segment, else leaves through
 //! the segment's NAT box, which translates it. Several segments may use the
-//! same private addresses. Links say what gets lost on the way.
+//! same private addresses. Links say what gets lost on the way; a segment of a
+//! stream is never lost on a link, it only comes later, and in order.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
+use wire::Transport;
+
 use crate::alg;
 use crate::clock::Time;
 use crate::link::Link;
-use crate::nat::{Behaviour, NatBox};
+use crate::nat::{Behaviour, Dependence, NatBox};
 use crate::rng::Rng;
 
 /// Index of a node in the world.
@@ -25,12 +28,72 @@ pub(crate) struct SegmentId(usize);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct NatId(pub(crate) usize);
 
-/// A UDP datagram.
+/// What a packet is part of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Carrier {
+    Datagram,
+    /// A whole message that a node wants said over a stream, or heard there; on
+    /// the network it is a segment. `instead`: where to, if no connection leads there.
+    Message {
+        transport: Transport,
+        instead: Option<SocketAddr>,
+    },
+    Segment(Step),
+}
+
+/// What a segment does to its connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Step {
+    Ask(Transport),
+    Grant,
+    /// Of a handshake: there.
+    Round,
+    /// And back.
+    Back,
+    Octets,
+    End,
+    Reset,
+}
+
+/// A UDP datagram, or a segment of a stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Packet {
     pub(crate) from: SocketAddr,
     pub(crate) to: SocketAddr,
     pub(crate) bytes: Vec<u8>,
+    pub(crate) carrier: Carrier,
+}
+
+impl Packet {
+    pub(crate) fn datagram(from: SocketAddr, to: SocketAddr, bytes: Vec<u8>) -> Self {
+        Self { from, to, bytes, carrier: Carrier::Datagram }
+    }
+
+    /// A message over some transport.
+    pub(crate) fn message(
+        transport: Transport,
+        (from, to): (SocketAddr, SocketAddr),
+        instead: Option<SocketAddr>,
+        bytes: Vec<u8>,
+    ) -> Self {
+        let reliable = transport.reliable();
+        let carrier = if reliable { Carrier::Message { transport, instead } } else { Carrier::Datagram };
+        Self { from, to, bytes, carrier }
+    }
+
+    pub(crate) fn transport(&self) -> Transport {
+        match self.carrier {
+            Carrier::Message { transport, .. } => transport,
+            Carrier::Datagram | Carrier::Segment(_) => Transport::Udp,
+        }
+    }
+
+    fn step(&self) -> Option<Step> {
+        match self.carrier {
+            Carrier::Segment(step) => Some(step),
+            Carrier::Datagram | Carrier::Message { .. } => None,
+        }
+    }
 }
 
 /// A packet that will reach a segment at some time.
@@ -40,6 +103,8 @@ pub(crate) struct Arrival {
     pub(crate) sender: NodeId,
     segment: SegmentId,
     pub(crate) packet: Packet,
+    /// Its addresses as its sender knows them.
+    pub(crate) origin: (SocketAddr, SocketAddr),
 }
 
 /// Why a packet went nowhere.
@@ -53,6 +118,8 @@ pub(crate) enum Lost {
     Filtered,
     /// A NAT box does not hairpin.
     NoHairpin,
+    /// A NAT box has no mapping for a segment, and says so.
+    Reset,
 }
 
 #[derive(Debug, Default)]
@@ -66,6 +133,8 @@ struct Segment {
 #[derive(Debug)]
 struct Gateway {
     nat: NatBox,
+    /// Its mappings for connections: one each, for its two ends alone (RFC 5382).
+    streams: NatBox,
     inside: SegmentId,
     outside: SegmentId,
     link: Link,
@@ -76,12 +145,14 @@ struct Gateway {
 pub(crate) struct Net {
     segments: Vec<Segment>,
     gateways: Vec<Gateway>,
+    /// When the last segment of a connection arrives, by its two ends as the receiver sees them.
+    order: BTreeMap<(SocketAddr, SocketAddr), Time>,
     rng: Rng,
 }
 
 impl Net {
     pub(crate) fn new(rng: Rng) -> Self {
-        Self { segments: Vec::new(), gateways: Vec::new(), rng }
+        Self { segments: Vec::new(), gateways: Vec::new(), order: BTreeMap::new(), rng }
     }
 
     pub(crate) fn segment(&mut self) -> SegmentId {
@@ -103,7 +174,11 @@ impl Net {
     ) -> NatId {
         let id = NatId(self.gateways.len());
         let nat = NatBox::new(behaviour, public, self.rng.fork(id.0 as u64));
-        self.gateways.push(Gateway { nat, inside, outside, link });
+        let each = Dependence::AddressAndPortDependent;
+        let lifetime = behaviour.stream_lifetime;
+        let strict = Behaviour { mapping: each, filtering: each, lifetime, inbound_refresh: true, ..behaviour };
+        let streams = NatBox::new(strict, public, self.rng.fork(1000 + id.0 as u64));
+        self.gateways.push(Gateway { nat, streams, inside, outside, link });
         self.segments[inside.0].gateway = Some(id);
         self.segments[outside.0].faces.insert(public, id);
         id
@@ -117,11 +192,13 @@ impl Net {
     pub(crate) fn rebind(&mut self, id: NatId, public: Option<IpAddr>) {
         let gateway = &mut self.gateways[id.0];
         gateway.nat.flush();
+        gateway.streams.flush();
         if let Some(public) = public {
             let faces = &mut self.segments[gateway.outside.0].faces;
             faces.remove(&gateway.nat.public);
             faces.insert(public, id);
             gateway.nat.public = public;
+            gateway.streams.public = public;
         }
     }
 
@@ -132,7 +209,8 @@ impl Net {
         let own = self.segments.iter().position(|s| owns(s, &packet.from.ip()));
         let any = || self.segments.iter().position(|s| s.hosts.values().any(|(n, _)| *n == node));
         let mut segment = SegmentId(own.or_else(any).ok_or(Lost::NoRoute)?);
-        let Packet { mut from, mut to, mut bytes } = packet;
+        let (origin, step) = ((packet.from, packet.to), packet.step());
+        let Packet { mut from, mut to, mut bytes, carrier } = packet;
         let mut links = Vec::with_capacity(4);
         links.extend(self.segments[segment.0].hosts.get(&from.ip()).map(|(_, link)| *link));
         loop {
@@ -147,21 +225,45 @@ impl Net {
             }
             let gateway = &mut self.gateways[here.gateway.ok_or(Lost::NoRoute)?.0];
             let inner = from;
-            from = gateway.nat.outbound(now, inner, to);
-            if gateway.nat.behaviour.meddles {
+            let nat = if step.is_some() { &mut gateway.streams } else { &mut gateway.nat };
+            let begins = matches!(step, None | Some(Step::Ask(_)));
+            if !begins && !nat.maps(now, inner, to) {
+                return Err(if nat.behaviour.resets { Lost::Reset } else { Lost::Filtered });
+            }
+            from = nat.outbound(now, inner, to);
+            if nat.behaviour.meddles && step.is_none() {
                 bytes = alg::outward(&bytes, inner, from).unwrap_or(bytes);
             }
-            if to.ip() == gateway.nat.public {
-                if !gateway.nat.behaviour.hairpin {
+            if to.ip() == nat.public {
+                if !nat.behaviour.hairpin {
                     return Err(Lost::NoHairpin);
                 }
-                to = gateway.nat.inbound(now, to.port(), from).ok_or(Lost::Filtered)?;
+                to = nat.inbound(now, to.port(), from).ok_or(Lost::Filtered)?;
                 continue;
             }
             links.push(gateway.link);
             segment = gateway.outside;
         }
-        Ok(self.carry(now, (node, segment), &links, Packet { from, to, bytes }))
+        let packet = Packet { from, to, bytes, carrier };
+        if step.is_some() {
+            return Ok([Some(self.pass(now, (node, segment), &links, packet, origin)), None]);
+        }
+        Ok(self.carry(now, (node, segment), &links, packet))
+    }
+
+    /// A segment: what a link loses is sent again, and nothing overtakes.
+    fn pass(
+        &mut self,
+        now: Time,
+        (sender, segment): (NodeId, SegmentId),
+        links: &[Link],
+        packet: Packet,
+        origin: (SocketAddr, SocketAddr),
+    ) -> Arrival {
+        let arrives = links.iter().fold(now, |at, link| at + link.insist(&mut self.rng));
+        let last = self.order.entry((packet.from, packet.to)).or_default();
+        *last = arrives.max(*last);
+        Arrival { at: *last, sender, segment, packet, origin }
     }
 
     fn carry(
@@ -178,8 +280,9 @@ impl Net {
             times = [plus(times[0], first), plus(times[1], first).or(plus(times[0], second))];
         }
         let [first, second] = times;
-        let copy = second.map(|at| Arrival { at, sender, segment, packet: packet.clone() });
-        [first.map(|at| Arrival { at, sender, segment, packet }), copy]
+        let origin = (packet.from, packet.to);
+        let copy = second.map(|at| Arrival { at, sender, segment, packet: packet.clone(), origin });
+        [first.map(|at| Arrival { at, sender, segment, packet, origin }), copy]
     }
 
     /// A packet reaches its segment: through boxes inward, to a node.
@@ -193,8 +296,10 @@ impl Net {
             let face = here.faces.get(&packet.to.ip()).ok_or(Lost::NoRoute)?;
             let gateway = &mut self.gateways[face.0];
             let outer = packet.to;
-            packet.to = gateway.nat.inbound(now, outer.port(), packet.from).ok_or(Lost::Filtered)?;
-            if gateway.nat.behaviour.meddles {
+            let stream = packet.step().is_some();
+            let nat = if stream { &mut gateway.streams } else { &mut gateway.nat };
+            packet.to = nat.inbound(now, outer.port(), packet.from).ok_or(Lost::Filtered)?;
+            if nat.behaviour.meddles && !stream {
                 packet.bytes = alg::inward(&packet.bytes, packet.to, outer).unwrap_or(packet.bytes);
             }
             segment = gateway.inside;
@@ -213,7 +318,7 @@ mod tests {
     }
 
     fn packet(from: &str, to: &str) -> Packet {
-        Packet { from: at(from), to: at(to), bytes: b"x".to_vec() }
+        Packet::datagram(at(from), at(to), b"x".to_vec())
     }
 
     fn deliver(net: &mut Net, node: NodeId, packet: Packet) -> Result<(NodeId, Packet), Lost> {
@@ -241,10 +346,10 @@ mod tests {
         let mut net = world(Behaviour::port_restricted(Duration::from_secs(30)));
         let (node, seen) = deliver(&mut net, NodeId(2), packet("192.168.1.10:5060", "198.51.100.1:5060")).expect("out");
         assert_eq!((node, seen.from.ip()), (NodeId(0), at("203.0.113.2:0").ip()));
-        let back = Packet { from: seen.to, to: seen.from, bytes: Vec::new() };
+        let back = Packet::datagram(seen.to, seen.from, Vec::new());
         let (node, seen_back) = deliver(&mut net, NodeId(0), back).expect("back");
         assert_eq!((node, seen_back.to), (NodeId(2), at("192.168.1.10:5060")));
-        let stranger = Packet { from: at("198.51.100.1:9"), to: seen.from, bytes: Vec::new() };
+        let stranger = Packet::datagram(at("198.51.100.1:9"), seen.from, Vec::new());
         assert_eq!(deliver(&mut net, NodeId(0), stranger), Err(Lost::Filtered));
         let private = packet("198.51.100.1:5060", "192.168.1.10:5060");
         assert_eq!(deliver(&mut net, NodeId(0), private), Err(Lost::NoRoute));
@@ -257,7 +362,7 @@ mod tests {
             let mut net = world(Behaviour { hairpin, ..Behaviour::full_cone(Duration::from_secs(30)) });
             let (_, seen) =
                 deliver(&mut net, NodeId(1), packet("192.168.1.10:5060", "198.51.100.1:5060")).expect("out");
-            let across = Packet { from: at("192.168.1.11:5060"), to: seen.from, bytes: Vec::new() };
+            let across = Packet::datagram(at("192.168.1.11:5060"), seen.from, Vec::new());
             let met = deliver(&mut net, NodeId(11), across);
             assert_eq!(
                 met.map(|(node, p)| (node, p.from.ip())),
@@ -274,7 +379,7 @@ mod tests {
         let mut net = world(Behaviour::full_cone(Duration::from_secs(30)));
         let (_, seen) = deliver(&mut net, NodeId(1), packet("192.168.1.10:5060", "198.51.100.1:5060")).expect("out");
         net.rebind(NatId(0), Some(at("203.0.113.77:0").ip()));
-        let back = Packet { from: seen.to, to: seen.from, bytes: Vec::new() };
+        let back = Packet::datagram(seen.to, seen.from, Vec::new());
         assert_eq!(deliver(&mut net, NodeId(0), back), Err(Lost::NoRoute));
     }
 }

@@ -4,7 +4,7 @@
 use std::net::IpAddr;
 
 use crate::clock::Time;
-use crate::net::Packet;
+use crate::net::{Carrier, Packet, Step};
 
 /// A capture file in memory.
 #[derive(Debug)]
@@ -21,7 +21,11 @@ impl Capture {
         Self(file)
     }
 
+    /// What is said over a stream stands there as if it were a datagram; its handshakes do not.
     pub(crate) fn add(&mut self, at: Time, packet: &Packet) {
+        if matches!(packet.carrier, Carrier::Segment(step) if step != Step::Octets) {
+            return;
+        }
         let (IpAddr::V4(from), IpAddr::V4(to)) = (packet.from.ip(), packet.to.ip()) else { return };
         let udp = 8 + packet.bytes.len() as u16;
         let mut ip = vec![0x45, 0];
@@ -63,7 +67,7 @@ mod tests {
         let (from, to) = ("192.0.2.1:5060", "198.51.100.1:5060");
         let mut capture = Capture::new();
         let at = |text: &str| text.parse().expect("a literal address");
-        capture.add(Time::from_millis(1500), &Packet { from: at(from), to: at(to), bytes: b"hello".to_vec() });
+        capture.add(Time::from_millis(1500), &Packet::datagram(at(from), at(to), b"hello".to_vec()));
         let record = &capture.bytes()[24..];
         assert_eq!(record[..4], 1_u32.to_le_bytes());
         let header = &record[16..36];

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::clock::Time;
 use crate::link::Link;
+use crate::net::Step;
 use crate::plan::{Answer, CallPlan, End, Hold, Survivor, Vanish};
 use crate::rng::Rng;
 
@@ -12,6 +13,8 @@ use crate::rng::Rng;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Weather {
     Fair,
+    /// 5 % loss, 5 % copies, 10 % overtaken, 50 ms jitter.
+    Foul,
     /// Up to 5 % loss, copies, reordering, jitter.
     Lossy,
     /// So slow that every message is sent twice.
@@ -23,8 +26,9 @@ pub(crate) enum Weather {
 impl Weather {
     fn draw(rng: &mut Rng) -> Self {
         match rng.below(20) {
-            0..10 => Self::Fair,
-            10..15 => Self::Lossy,
+            0..5 => Self::Fair,
+            5..11 => Self::Foul,
+            11..15 => Self::Lossy,
             15..18 => Self::Slow,
             _ => Self::Echoing,
         }
@@ -42,6 +46,7 @@ impl Weather {
                 jitter: rng.millis(0, 40),
                 ..fair
             },
+            Self::Foul => Link { loss: 50, duplicate: 50, reorder: 100, jitter: Duration::from_millis(50), ..fair },
             Self::Slow => Link::ideal(rng.millis(280, 420)),
             Self::Echoing => Link { duplicate: 330, ..fair },
         }
@@ -49,13 +54,21 @@ impl Weather {
 
     /// True when no message gets lost.
     pub(crate) fn calm(self) -> bool {
-        self != Self::Lossy
+        !matches!(self, Self::Lossy | Self::Foul)
     }
 
     /// The share of audio that must arrive.
     pub(crate) fn audio(self) -> f64 {
-        if self == Self::Lossy { 0.75 } else { 0.9 }
+        if self.calm() { 0.9 } else { 0.75 }
     }
+}
+
+/// A connection ends at once: a phone's, or all of the core's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Hang {
+    pub(crate) at: Time,
+    pub(crate) phone: Option<usize>,
+    pub(crate) step: Step,
 }
 
 /// The script of a seed.
@@ -67,6 +80,7 @@ pub(crate) struct Script {
     pub(crate) idle: Vec<usize>,
     /// When a NAT box reboots, and whether with another address.
     pub(crate) rebinds: Vec<(Time, bool)>,
+    pub(crate) hangs: Vec<Hang>,
     pub(crate) attacked: bool,
     /// Someone forges the source address of a phone while the first call is on.
     pub(crate) spoofed: bool,
@@ -89,6 +103,11 @@ pub(crate) const MEDIA_TIMEOUT: Duration = Duration::from_secs(20);
 /// How long until a phone behind a new mapping is found again: one expiry
 /// toward NATed phones, and a little.
 pub(crate) const RECOVERS: Duration = Duration::from_secs(75);
+/// How long until a phone on a stream finds out that a box has forgotten its connection, and is found again: one
+/// ping, its answer that does not come, and a little.
+pub(crate) const REROUTES: Duration = Duration::from_secs(150);
+/// How long until a connection that was seen to end is there again, in both directions.
+pub(crate) const REOPENS: Duration = Duration::from_secs(35);
 /// Five minutes without a word, behind mappings that live for 30 s.
 const IDLE: Duration = Duration::from_secs(300);
 
@@ -103,8 +122,9 @@ struct Draft<'a> {
 
 impl Script {
     /// A script for so many phones.
-    pub(crate) fn draw(rng: &mut Rng, phones: usize) -> Self {
-        let weather = Weather::draw(rng);
+    pub(crate) fn draw(rng: &mut Rng, phones: usize, weather: Option<Weather>) -> Self {
+        let drawn = Weather::draw(rng);
+        let weather = weather.unwrap_or(drawn);
         let attacked = rng.chance(500);
         let spoofed = attacked && rng.chance(300);
         let twin = phones > 2 && rng.chance(200);
@@ -115,6 +135,7 @@ impl Script {
         let calls = rng.between(3, 7);
         let idle_before = if rng.chance(160) { rng.between(1, calls - 1) } else { calls };
         let rebinds = if rng.chance(400) && !stopped { rng.between(1, 2) } else { 0 };
+        let mut hung_draw = rng.branch(3);
         let callers = phones - usize::from(twin);
         let mut draft = Draft { rng, free: vec![Some(FIRST_CALL); callers], plans: Vec::new(), idle: Vec::new() };
         draft.simple();
@@ -134,7 +155,18 @@ impl Script {
             rng.millis(first_over.as_millis() as u64, latest.as_millis() as u64)
         };
         let rebinds = (0..rebinds).map(|_| (when(rng), rng.chance(400))).collect();
-        Self { weather, plans, idle, rebinds, attacked, spoofed, tight, twin, leaves, stop, ends }
+        let mut hang = |phone: Option<usize>| {
+            // In the middle of what a call begins with, goes on with or ends with.
+            let plan = &plans[rng.between(1, plans.len() as u64 - 1) as usize];
+            let base = plan.at + rng.pick(&[Duration::ZERO, plan.ring, plan.ring + plan.talk]);
+            Hang { at: base + rng.millis(0, 1_500), phone, step: rng.pick(&[Step::End, Step::Reset]) }
+        };
+        let mut hangs = Vec::new();
+        if plans.len() > 1 && !stopped {
+            hangs.extend((0..phones).filter(|_| hung_draw.chance(200)).map(|phone| hang(Some(phone))));
+            hangs.extend(hung_draw.chance(100).then(|| hang(None)));
+        }
+        Self { weather, plans, idle, rebinds, hangs, attacked, spoofed, tight, twin, leaves, stop, ends }
     }
 }
 

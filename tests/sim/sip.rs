@@ -7,6 +7,8 @@
 use std::fmt::Write as _;
 use std::net::{IpAddr, SocketAddr};
 
+use wire::Transport;
+
 /// One message.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct Msg {
@@ -192,6 +194,17 @@ impl Msg {
         *value = vias.join(", ");
     }
 
+    /// Over what, and the sent-by if it is numeric: where a response goes when the connection has gone.
+    pub(crate) fn response_way(&self) -> (Transport, Option<SocketAddr>) {
+        let via = self.all("via").next().unwrap_or_default();
+        let protocol = via.split([' ', ';']).next().and_then(|p| p.rsplit('/').next()).unwrap_or_default();
+        let transport = Transport::named(protocol.as_bytes()).unwrap_or(Transport::Udp);
+        let sent_by = via.split([' ', ';']).filter(|p| !p.is_empty()).nth(1).unwrap_or_default();
+        let (host, port) = host_port(sent_by);
+        let port = port.unwrap_or(transport.default_port());
+        (transport, host.parse().ok().map(|ip| SocketAddr::new(ip, port)))
+    }
+
     /// Where a response goes (RFC 3261 §18.2.2, RFC 3581 §4), by the top Via.
     pub(crate) fn response_target(&self) -> Option<SocketAddr> {
         let via = self.all("via").next()?;
@@ -257,6 +270,13 @@ pub(crate) fn host_port(text: &str) -> (&str, Option<u16>) {
     }
 }
 
+/// The transport that a URI asks for, and its address, if its host is numeric.
+pub(crate) fn way(uri: &str) -> Option<(Transport, SocketAddr)> {
+    let named = uri.split(';').skip(1).find_map(|p| p.strip_prefix("transport="));
+    let transport = named.map_or(Some(Transport::Udp), |name| Transport::named(name.as_bytes()))?;
+    Some((transport, address(uri)?))
+}
+
 /// The address of a URI with a numeric host.
 pub(crate) fn address(uri: &str) -> Option<SocketAddr> {
     let (host, port) = host_port(host(uri));
@@ -286,6 +306,7 @@ mod tests {
         assert_eq!(list.len(), 2);
         assert_eq!((param(list[0], "q"), uri_of(list[1])), (Some("1"), "sip:z@h:99"));
         assert_eq!(address("sip:z@10.1.2.3:99;ob").map(|a| a.port()), Some(99));
+        assert_eq!(way("sip:z@10.1.2.3:99;x;transport=tcp;lr").map(|w| w.0), Some(Transport::Tcp));
         assert_eq!(user("sip:bob@h"), "bob");
     }
 }

@@ -55,6 +55,7 @@ impl Tally {
             | Entry::Ports(..)
             | Entry::Changed(Change::Put(Record::Binding(_) | Record::Call(_)) | Change::Delete(_))
             | Entry::Timer
+            | Entry::Line(_)
             | Entry::Own { .. } => {}
         }
     }
@@ -90,6 +91,23 @@ pub(crate) struct Outcome {
     pub(crate) surplus: u64,
     /// Calls that found no free port.
     pub(crate) exhausted: u64,
+    /// Client transactions of phones and core, and those that did not end as they should.
+    pub(crate) transactions: u64,
+    pub(crate) wrong: u64,
+    /// Without the planned answer because the script stood in the way.
+    pub(crate) disturbed: u64,
+    /// Phones and cores by transport, as siplatch speaks with them.
+    pub(crate) phones: [u64; 5],
+    pub(crate) upstreams: [u64; 5],
+    /// Completed calls with a stream at one end, and with another transport at each.
+    pub(crate) streamed: u64,
+    pub(crate) crossed: u64,
+    /// Which transports met in a completed call: caller's and callee's, a phone's and the core's.
+    pub(crate) kinds: u32,
+    pub(crate) ways: u32,
+    /// Connections ended by the script, and how often a phone's did for whatever reason.
+    pub(crate) hangs: u64,
+    pub(crate) reopened: u64,
 }
 
 impl Outcome {
@@ -99,12 +117,51 @@ impl Outcome {
             ($($field:ident)*) => { $(self.$field += other.$field;)* };
         }
         sum!(steps datagrams calls completed audible early cancelled rejected held informed vanished failed rebinds
-            retransmissions attack_packets attack_answers lost filtered idle_calls surplus exhausted);
+            retransmissions attack_packets attack_answers lost filtered idle_calls surplus exhausted transactions wrong disturbed
+            streamed crossed hangs reopened);
+        for (sum, count) in self.phones.iter_mut().zip(other.phones) {
+            *sum += count;
+        }
+        for (sum, count) in self.upstreams.iter_mut().zip(other.upstreams) {
+            *sum += count;
+        }
+        self.kinds |= other.kinds;
+        self.ways |= other.ways;
         macro_rules! tally {
             ($($field:ident)*) => { $(self.tally.$field += other.tally.$field;)* };
         }
         tally!(messages_in messages_out media_in media_out media_refused latches latch_moves joins silences refused
             dropped retransmitted moved calls);
+    }
+
+    /// Transactions that ended as they should, in per cent.
+    pub(crate) fn right(&self) -> f64 {
+        100.0 * (self.transactions - self.wrong) as f64 / self.transactions.max(1) as f64
+    }
+
+    fn transports(&self) -> String {
+        let [udp, tcp, tls, ws, wss] = self.phones;
+        let [core_udp, core_tcp, core_tls, ..] = self.upstreams;
+        format!(
+            "sim: transports  phones: {udp} UDP, {tcp} TCP, {tls} TLS, {ws} WS, {wss} WSS; cores: {core_udp} UDP, \
+             {core_tcp} TCP, {core_tls} TLS\n\
+             sim:             completed calls: {} with a stream, {} crossed; {} of 25 pairs of phones, {} of 15 of phone \
+             and core\n\
+             sim:             connections: {} ended by the script, {} of phones ended in all\n\
+             sim: transactions {} of phones and cores: {} with the planned answer, {} whose way the script had broken,\n\
+             sim:             {} did not end as they should: {:.3} % did\n",
+            self.streamed,
+            self.crossed,
+            self.kinds.count_ones(),
+            self.ways.count_ones(),
+            self.hangs,
+            self.reopened,
+            self.transactions,
+            self.transactions - self.wrong - self.disturbed,
+            self.disturbed,
+            self.wrong,
+            self.right(),
+        )
     }
 
     /// Lines for people.
@@ -154,6 +211,6 @@ impl Outcome {
             self.attack_answers,
             t.refused,
             t.dropped,
-        )
+        ) + &self.transports()
     }
 }

@@ -29,7 +29,7 @@ pub(crate) fn answer(packet: &Packet) -> Option<Packet> {
     bytes.extend([0, 0x20, 0, 8, 0, 1]);
     bytes.extend((packet.from.port() ^ 0x2112).to_be_bytes());
     bytes.extend(ip.octets().iter().zip(COOKIE).map(|(a, b)| a ^ b));
-    Some(Packet { from: packet.to, to: packet.from, bytes })
+    Some(Packet::datagram(packet.to, packet.from, bytes))
 }
 
 /// Several servers of one operator, told apart by address.
@@ -68,7 +68,7 @@ mod tests {
         bytes.extend(COOKIE);
         bytes.extend([7; 12]);
         let from = SocketAddr::from(([203, 0, 113, 9], 40_001));
-        let packet = Packet { from, to: SocketAddr::from(([198, 51, 100, 53], 3478)), bytes };
+        let packet = Packet::datagram(from, SocketAddr::from(([198, 51, 100, 53], 3478)), bytes);
         let reply = answer(&packet).expect("an answer");
         assert_eq!(mapped(&reply.bytes), Some(from));
         assert_eq!(answer(&reply), None);

@@ -1,10 +1,12 @@
-//! Transactions of the simulated peers (RFC 3261 §17, RFC 6026), over UDP.
+//! Transactions of the simulated peers (RFC 3261 §17, RFC 6026).
 //!
-//! Retransmits, absorbs retransmissions, and sends the ACK of a refused
+//! Over UDP it retransmits; it absorbs retransmissions, and sends the ACK of a refused
 //! INVITE. 2xx answers to INVITE and their ACKs belong to the user above.
 
 use std::net::SocketAddr;
 use std::time::Duration;
+
+use wire::Transport;
 
 use crate::clock::{Time, earlier};
 use crate::net::Packet;
@@ -42,6 +44,46 @@ pub(crate) enum Event {
     Stray(Msg),
 }
 
+/// How a request goes: over what, from where and to where.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Way {
+    pub(crate) transport: Transport,
+    pub(crate) from: SocketAddr,
+    pub(crate) to: SocketAddr,
+}
+
+impl Way {
+    pub(crate) fn packet(self, bytes: Vec<u8>) -> Packet {
+        Packet::message(self.transport, (self.from, self.to), None, bytes)
+    }
+}
+
+/// How a client transaction came out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Result {
+    /// Not yet.
+    Open,
+    /// By its first final response.
+    Final(u16),
+    TimedOut,
+    /// Its connection ended.
+    Cut,
+}
+
+/// What is remembered of a client transaction.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Record {
+    pub(crate) method: String,
+    pub(crate) uri: String,
+    pub(crate) call_id: String,
+    /// Inside a dialog.
+    pub(crate) inside: bool,
+    pub(crate) transport: Transport,
+    pub(crate) started: Time,
+    pub(crate) ended: Time,
+    pub(crate) result: Result,
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     Trying,
@@ -55,6 +97,8 @@ enum State {
 #[derive(Debug)]
 struct Client {
     id: ClientId,
+    /// Its place among the records.
+    record: usize,
     request: Msg,
     packet: Packet,
     state: State,
@@ -84,6 +128,7 @@ pub(crate) struct Transactions {
     clients: Vec<Client>,
     servers: Vec<Server>,
     next: u64,
+    pub(crate) records: Vec<Record>,
     /// Messages that were sent again.
     pub(crate) retransmitted: u64,
 }
@@ -95,33 +140,68 @@ fn sent_by(msg: &Msg) -> String {
 
 impl Transactions {
     /// Sends a request that carries our Via on top.
-    pub(crate) fn request(
-        &mut self,
-        now: Time,
-        msg: Msg,
-        (from, to): (SocketAddr, SocketAddr),
-        out: &mut Vec<Packet>,
-    ) -> ClientId {
+    pub(crate) fn request(&mut self, now: Time, msg: Msg, way: Way, out: &mut Vec<Packet>) -> ClientId {
         let id = ClientId(self.next);
         self.next += 1;
-        let packet = Packet { from, to, bytes: msg.bytes() };
+        let packet = way.packet(msg.bytes());
         out.push(packet.clone());
+        self.records.push(Record {
+            method: msg.method().to_owned(),
+            uri: msg.uri().to_owned(),
+            call_id: msg.call_id().to_owned(),
+            inside: !msg.tag("to").is_empty(),
+            transport: way.transport,
+            started: now,
+            ended: now,
+            result: Result::Open,
+        });
         self.clients.push(Client {
             id,
+            record: self.records.len() - 1,
             request: msg,
             packet,
             state: State::Trying,
             ack: None,
-            resend: Some(now + T1),
+            resend: (!way.transport.reliable()).then_some(now + T1),
             interval: T1,
             ends: Some(now + LONG),
         });
         id
     }
 
-    /// The request of a client transaction that still lives.
-    pub(crate) fn sent(&self, id: ClientId) -> Option<(&Msg, SocketAddr)> {
-        self.clients.iter().find(|c| c.id == id).map(|c| (&c.request, c.packet.to))
+    /// The request of a client transaction that still lives, and its way.
+    pub(crate) fn sent(&self, id: ClientId) -> Option<(&Msg, Way)> {
+        let way = |p: &Packet| Way { transport: p.transport(), from: p.from, to: p.to };
+        self.clients.iter().find(|c| c.id == id).map(|c| (&c.request, way(&c.packet)))
+    }
+
+    /// The last answer that was given.
+    pub(crate) fn answer(&self, id: ServerId) -> Option<Packet> {
+        self.servers.iter().find(|s| s.id == id)?.last.clone()
+    }
+
+    /// The connection to one of these addresses has ended. What waits for an answer over it fails, or goes again
+    /// over another one.
+    pub(crate) fn cut(&mut self, now: Time, to: &[SocketAddr], repeats: bool, out: &mut Vec<Packet>) -> Vec<Event> {
+        let pending = |c: &Client| matches!(c.state, State::Trying | State::Proceeding);
+        let hit = |c: &Client| c.packet.transport().reliable() && pending(c) && to.contains(&c.packet.to);
+        // RFC 3261 §17.2.3: later than that, the other end has forgotten the first copy.
+        let young = |c: &Client| self.records.get(c.record).is_some_and(|r| r.started + LONG > now);
+        let kept = |c: &Client| repeats && c.request.method() != "REGISTER" && young(c);
+        out.extend(self.clients.iter().filter(|c| hit(c) && kept(c)).map(|c| c.packet.clone()));
+        let failed: Vec<(ClientId, usize)> =
+            self.clients.iter().filter(|c| hit(c) && !kept(c)).map(|c| (c.id, c.record)).collect();
+        self.clients.retain(|c| !hit(c) || kept(c));
+        for (_, record) in &failed {
+            self.end(now, *record, Result::Cut);
+        }
+        failed.into_iter().map(|(client, _)| Event::Timeout { client }).collect()
+    }
+
+    fn end(&mut self, now: Time, record: usize, result: Result) {
+        if let Some(record) = self.records.get_mut(record).filter(|r| r.result == Result::Open) {
+            (record.ended, record.result) = (now, result);
+        }
     }
 
     /// True while a request has no final answer.
@@ -133,7 +213,8 @@ impl Transactions {
     pub(crate) fn respond(&mut self, now: Time, id: ServerId, msg: &Msg, out: &mut Vec<Packet>) {
         let Some(server) = self.servers.iter_mut().find(|s| s.id == id) else { return };
         let Some(to) = msg.response_target() else { return };
-        let packet = Packet { from: server.local, to, bytes: msg.bytes() };
+        let (transport, instead) = msg.response_way();
+        let packet = Packet::message(transport, (server.local, to), instead, msg.bytes());
         out.push(packet.clone());
         server.last = Some(packet);
         let status = msg.status();
@@ -145,7 +226,7 @@ impl Transactions {
         if server.method == "INVITE" && status < 300 {
             server.state = State::Accepted;
         } else if server.method == "INVITE" {
-            server.resend = Some(now + T1);
+            server.resend = (!transport.reliable()).then_some(now + T1);
             server.interval = T1;
         }
     }
@@ -198,12 +279,13 @@ impl Transactions {
         let (branch, method, status) = (msg.branch(), msg.method(), msg.status());
         let ours = |c: &&mut Client| c.request.branch() == branch && c.request.method() == method;
         let Some(client) = self.clients.iter_mut().find(ours) else { return Some(Event::Stray(msg)) };
-        let id = client.id;
+        let (id, record) = (client.id, client.record);
+        let reliable = client.packet.transport().reliable();
         let invite = method == "INVITE";
         match client.state {
             State::Completed => {
                 if let Some(ack) = client.ack.clone().filter(|_| status >= 300) {
-                    out.push(Packet { bytes: ack, ..client.packet });
+                    out.push(Packet { bytes: ack, ..client.packet.clone() });
                 }
                 return None;
             }
@@ -223,12 +305,16 @@ impl Transactions {
         } else {
             client.state = State::Completed;
             client.resend = None;
-            client.ends = Some(now + if invite { LONG } else { T4 });
+            let lingers = if invite { LONG } else { T4 };
+            client.ends = Some(if reliable { now } else { now + lingers });
             if invite {
                 let ack = refused_ack(&client.request, &msg).bytes();
-                out.push(Packet { bytes: ack.clone(), ..client.packet });
+                out.push(Packet { bytes: ack.clone(), ..client.packet.clone() });
                 client.ack = Some(ack);
             }
+        }
+        if status >= 200 {
+            self.end(now, record, Result::Final(status));
         }
         Some(Event::Response { client: id, msg })
     }
@@ -256,9 +342,12 @@ impl Transactions {
         let over = |ends: Option<Time>| ends.is_some_and(|end| end <= now);
         self.servers.retain(|s| !over(s.ends));
         let dead = |c: &&Client| over(c.ends) && matches!(c.state, State::Trying | State::Proceeding);
-        let events = self.clients.iter().filter(dead).map(|c| Event::Timeout { client: c.id }).collect();
+        let dead: Vec<(ClientId, usize)> = self.clients.iter().filter(dead).map(|c| (c.id, c.record)).collect();
         self.clients.retain(|c| !over(c.ends));
-        events
+        for (_, record) in &dead {
+            self.end(now, *record, Result::TimedOut);
+        }
+        dead.into_iter().map(|(client, _)| Event::Timeout { client }).collect()
     }
 
     pub(crate) fn next(&self) -> Option<Time> {

@@ -14,9 +14,10 @@ use crate::core::Core;
 use crate::edge::Edge;
 use crate::invariants::{Finish, Watch};
 use crate::ladder::{self, Ladder};
-use crate::net::{Arrival, Lost, NatId, Net, NodeId, Packet};
+use crate::net::{Arrival, Carrier, Lost, NatId, Net, NodeId, Packet, Step};
 use crate::phone::Phone;
 use crate::plan::CallPlan;
+use crate::stack::Pair;
 use crate::stun::StunServer;
 
 /// Whoever can be sent to.
@@ -43,6 +44,10 @@ pub(crate) enum Act {
     Leave(usize),
     /// siplatch is told to stop.
     Stop,
+    /// A phone's connection ends, closed or broken.
+    Hang(usize, Step),
+    /// All connections of the core end.
+    HangCore(Step),
 }
 
 #[derive(Debug)]
@@ -69,11 +74,13 @@ pub(crate) struct World {
     pub(crate) ladder: Ladder,
     pub(crate) watch: Watch,
     /// Packets lost, by reason.
-    pub(crate) lost: [u64; 4],
+    pub(crate) lost: [u64; 5],
     pub(crate) steps: u64,
     agenda: Agenda<Happening>,
     wakes: Vec<Option<Time>>,
     out: Vec<Packet>,
+    /// Segments that went nowhere: whose, its addresses, and whether its sender is told.
+    stuck: Vec<(NodeId, Pair, bool)>,
 }
 
 impl World {
@@ -86,11 +93,12 @@ impl World {
             plans,
             ladder: Ladder::new(keep),
             watch,
-            lost: [0; 4],
+            lost: [0; 5],
             steps: 0,
             agenda: Agenda::new(),
             wakes: Vec::new(),
             out: Vec::new(),
+            stuck: Vec::new(),
         }
     }
 
@@ -146,6 +154,9 @@ impl World {
                 Happening::Wake(_) => {}
                 Happening::Act(act) => self.act(act),
             }
+            while let Some((id, pair, reset)) = self.stuck.pop() {
+                self.with(id, |node, now, out| node.undelivered(now, pair, reset, out));
+            }
         }
         self.now = self.now.max(until);
     }
@@ -165,16 +176,30 @@ impl World {
     }
 
     fn arrive(&mut self, arrival: Arrival) {
-        let sender = arrival.sender;
+        let (sender, origin) = (arrival.sender, arrival.origin);
         let copy = arrival.packet.clone();
         match self.net.arrive(self.now, arrival) {
-            Err(lost) => self.lose(sender, &copy, lost),
+            Err(lost) => {
+                self.lose(sender, &copy, lost);
+                self.stick(sender, &copy, origin, lost);
+            }
             Ok((id, packet)) => {
+                // Who is unplugged acknowledges nothing.
+                if matches!(&self.nodes[id.0], Node::Phone(phone) if phone.vanished) {
+                    self.stick(sender, &packet, origin, Lost::NoRoute);
+                }
                 let ends = (self.names[sender.0].as_str(), self.names[id.0].as_str());
                 self.ladder.datagram(self.now, ends, &packet, None);
                 self.watch.delivered(self.now, &self.nodes[id.0], &packet);
                 self.with(id, |node, now, out| node.receive(now, &packet, out));
             }
+        }
+    }
+
+    /// A segment that went nowhere is missed by the connection that it is of.
+    fn stick(&mut self, sender: NodeId, packet: &Packet, origin: Pair, lost: Lost) {
+        if matches!(packet.carrier, Carrier::Segment(_)) {
+            self.stuck.push((sender, origin, lost == Lost::Reset));
         }
     }
 
@@ -187,12 +212,18 @@ impl World {
     fn with(&mut self, id: NodeId, act: impl FnOnce(&mut Node, Time, &mut Vec<Packet>)) {
         let mut out = std::mem::take(&mut self.out);
         act(&mut self.nodes[id.0], self.now, &mut out);
+        match &mut self.nodes[id.0] {
+            Node::Phone(phone) => phone.say(self.now, &mut out),
+            Node::Core(core) => core.say(self.now, &mut out),
+            Node::Stun(_) | Node::Attacker(_) | Node::Bystander | Node::Edge(_) => {}
+        }
         for packet in out.drain(..) {
             let copy = (!ladder::is_media(&packet.bytes)).then(|| packet.clone());
             match self.net.send(self.now, id, packet) {
                 Err(lost) => {
                     self.lost[lost as usize] += 1;
                     if let Some(packet) = copy {
+                        self.stick(id, &packet, (packet.from, packet.to), lost);
                         self.ladder.datagram(self.now, (&self.names[id.0], ""), &packet, Some(lost));
                     }
                 }
@@ -254,6 +285,18 @@ impl World {
                     self.with(NodeId(at), |node, now, out| node.stop(now, out));
                 }
             }
+            Act::Hang(phone, step) => {
+                self.ladder.note(self.now, format!("── the connection of phone {phone} ends: {step:?}"));
+                if let Some(id) = self.phone(phone) {
+                    self.with(id, |node, now, out| node.hang(now, step, out));
+                }
+            }
+            Act::HangCore(step) => {
+                self.ladder.note(self.now, format!("── the connections of the core end: {step:?}"));
+                if let Some(at) = self.nodes.iter().position(|node| matches!(node, Node::Core(_))) {
+                    self.with(NodeId(at), |node, now, out| node.hang(now, step, out));
+                }
+            }
             Act::Rebind(nat, public) => {
                 self.ladder.note(self.now, format!("── NAT {} forgets its mappings, address {public:?}", nat.0));
                 self.net.rebind(nat, public);
@@ -297,6 +340,24 @@ impl Node {
             Self::Attacker(attacker) => attacker.next(),
             Self::Edge(edge) => edge.next(),
             Self::Stun(_) | Self::Bystander => None,
+        }
+    }
+
+    fn undelivered(&mut self, now: Time, pair: Pair, reset: bool, out: &mut Vec<Packet>) {
+        match self {
+            Self::Phone(phone) if phone.vanished => {}
+            Self::Phone(phone) => phone.undelivered(now, pair, reset, out),
+            Self::Core(core) => core.undelivered(now, pair, reset, out),
+            Self::Edge(edge) => edge.undelivered(now, pair, reset, out),
+            Self::Stun(_) | Self::Bystander | Self::Attacker(_) => {}
+        }
+    }
+
+    fn hang(&mut self, now: Time, step: Step, out: &mut Vec<Packet>) {
+        match self {
+            Self::Phone(phone) => phone.hang(now, step, out),
+            Self::Core(core) => core.hang(now, step, out),
+            Self::Edge(_) | Self::Stun(_) | Self::Bystander | Self::Attacker(_) => {}
         }
     }
 

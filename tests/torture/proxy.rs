@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use media::PortRange;
 use nat::{Advertise, Side};
-use proxy::config::{Listener, Media, MediaKeepAlive, Role};
+use proxy::config::{DigestAlgorithm, Listener, Media, MediaKeepAlive, Role};
 use proxy::{Config, Input, Observed, Output, Proxy};
 use wire::sip::{Framing, Index, Limits};
 use wire::{Flow, ListenerId, Transport};
@@ -33,6 +33,7 @@ fn standalone() -> Config {
         networks: vec![],
         phones: vec![],
         users: vec![],
+        digest: DigestAlgorithm::PREFERRED.to_vec(),
         media: Media {
             ranges: vec![PortRange { first: 30000, last: 30099 }],
             keepalive: MediaKeepAlive::Stun,

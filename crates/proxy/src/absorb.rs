@@ -175,31 +175,4 @@ fn credential<'a>(value: &'a [u8], name: &str) -> Option<&'a [u8]> {
 }
 
 #[cfg(test)]
-mod tests {
-    use wire::sip::Limits;
-
-    use super::*;
-
-    fn parsed(text: &str) -> Stored {
-        Stored::parse(text.replace('\n', "\r\n").into_bytes(), &Limits::default()).expect(text)
-    }
-
-    #[test]
-    fn what_of_a_200_is_said_again() {
-        let head = "SIP/2.0 200 OK\nVia: SIP/2.0/UDP a\nTo: <sip:a@b>;tag=1\nCSeq: 1 REGISTER\nDate: today\n";
-        let kept = "Contact: <sip:a@c>;expires=60\nService-Route: <sip:s;lr>\np-associated-uri: <sip:n@b>\n";
-        let other = "Authentication-Info: nextnonce=\"1\"\nServer: x\n";
-        let answer = parsed(&format!("{head}{kept}{other}\n"));
-        assert_eq!(lines(&answer), kept.replace('\n', "\r\n").into_bytes());
-        let long = format!("{head}Contact: <sip:{}@c>\n\n", "a".repeat(LONGEST));
-        assert_eq!(lines(&parsed(&long)), b"");
-    }
-
-    #[test]
-    fn parameters_of_credentials() {
-        let value = b"Digest realm=\"r, 1\",username = \"alice\" ,uri=\"sip:r\",nc=00000001";
-        assert_eq!(credential(value, "username"), Some(&b"\"alice\""[..]));
-        assert_eq!(credential(value, "Realm"), Some(&b"\"r, 1\""[..]));
-        assert_eq!(credential(b"Digest", "realm"), None);
-    }
-}
+mod tests;

@@ -52,6 +52,9 @@ impl Proxy {
         let digest = self.key.digest("ack", &[branch, message.call_id(), &pass.0.to_be_bytes()]);
         // A retransmitted one goes to the same server (RFC 3263 §4.3).
         let Located::At(out) = self.locate_by(now, &target.hop, digest) else { return None };
+        if !self.connections.is_open(out) {
+            return None;
+        }
         self.advertised(out)?;
         let own = self.own(out);
         let value = via::stateless(own, digest);

@@ -7,7 +7,7 @@ use wire::sip::{Message, Method, Name, Stored, Via, compose};
 
 use crate::request::Reject;
 use crate::transaction::client::State;
-use crate::transaction::{Client, Context, Key};
+use crate::transaction::{Branch, Client, Context, Key};
 use crate::{Observed, Proxy};
 
 impl Proxy {
@@ -79,10 +79,20 @@ impl Proxy {
         let bytes = compose::cancel(invite.message(), &reason);
         client.cancelled(now);
         branch.cancel = Some((Client::new(now, false, branch.flow.transport.reliable()), bytes.clone()));
-        let flow = branch.flow;
+        let flow = self.same_hop(branch);
         let side = self.side(flow);
         self.observe(Observed::RequestOut { side, method: crate::MethodLabel::Cancel });
         self.transmit(flow, bytes);
+    }
+
+    /// The flow that a branch took, or a new connection to the same host where that has ended (§9.1, §17.1.1.3).
+    pub(crate) fn same_hop(&mut self, branch: &mut Branch) -> Flow {
+        if !self.connections.is_open(branch.flow)
+            && let Some(way) = &branch.way
+        {
+            branch.flow = self.take(way);
+        }
+        branch.flow
     }
 
     /// Ends a call that was never answered, from our side.

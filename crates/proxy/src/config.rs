@@ -144,6 +144,31 @@ impl std::fmt::Debug for User {
     }
 }
 
+/// Hash of digest authentication (RFC 8760).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum DigestAlgorithm {
+    /// SHA-256.
+    Sha256,
+    /// SHA-512-256.
+    Sha512_256,
+    /// MD5.
+    Md5,
+}
+
+impl DigestAlgorithm {
+    /// The strongest that phones know first, what every phone knows last (RFC 8760 §2.4).
+    pub const PREFERRED: [Self; 3] = [Self::Sha256, Self::Sha512_256, Self::Md5];
+
+    /// As it is written in messages and settings.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Sha256 => "SHA-256",
+            Self::Sha512_256 => "SHA-512-256",
+            Self::Md5 => "MD5",
+        }
+    }
+}
+
 /// How pinholes of held or silent media are kept (RFC 6263 §4).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum MediaKeepAlive {
@@ -187,6 +212,8 @@ pub struct Config {
     pub phones: Vec<Phone>,
     /// Accounts of the embedded registrar.
     pub users: Vec<User>,
+    /// What they are challenged with, in this order; nothing else is accepted.
+    pub digest: Vec<DigestAlgorithm>,
     /// Media.
     pub media: Media,
     /// Limits on messages.

@@ -239,3 +239,6 @@ impl Proxy {
 fn sent_by_port(message: Message<'_>, transport: Transport) -> u16 {
     message.top_via().ok().and_then(|via| via.port).unwrap_or(transport.default_port())
 }
+
+#[cfg(test)]
+mod tests;

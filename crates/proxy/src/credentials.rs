@@ -5,7 +5,8 @@
 
 use wire::sip::{Message, Name};
 
-use crate::digest::{Algorithm, fields};
+use crate::config::DigestAlgorithm;
+use crate::digest::fields;
 
 /// Who answers, to whom.
 #[derive(Debug)]
@@ -38,7 +39,7 @@ pub(crate) fn answer<'a>(
     }
     challenges.filter_map(fields).find_map(|challenge| {
         let get = |name: &str| challenge.get(name).map(String::as_str);
-        let algorithm = Algorithm::named(get("algorithm").unwrap_or_default())?;
+        let algorithm = DigestAlgorithm::named(get("algorithm").unwrap_or_default())?;
         let nonce = get("nonce")?;
         let auth = match get("qop") {
             Some(list) if list.split(',').any(|one| one.trim().eq_ignore_ascii_case("auth")) => true,

@@ -408,6 +408,9 @@ impl Proxy {
         let next = listener.route.first().map(Vec::as_slice);
         let Some(target) = self.toward(call, to, next) else { return };
         let crate::locate::Located::At(flow) = self.locate(now, &target.hop) else { return };
+        if !self.connections.is_open(flow) {
+            return;
+        }
         let uri = target.uri.clone().unwrap_or_default();
         let extra = [session_line(speaker, listener), extra.as_bytes().to_vec()].concat();
         self.originate(now, flow, target, Purpose::Bye, |via| {

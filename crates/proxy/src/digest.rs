@@ -11,6 +11,7 @@ use sha2::{Digest as _, Sha256, Sha512_256};
 use wire::sip::{Message, Method, Name, Start, Status};
 use wire::{Edit, Flow, Rule};
 
+use crate::config::DigestAlgorithm;
 use crate::request::Reject;
 use crate::token::Key;
 use crate::transaction::{Context, Purpose};
@@ -23,7 +24,6 @@ const STEP: u64 = 32_000;
 /// Nonces in use that are remembered; beyond, the oldest become stale.
 const MOST: usize = 10_000;
 const REALM: &str = "siplatch";
-const SHA_512_256: &str = "SHA-512-256";
 
 /// Makes and checks nonces.
 #[derive(Debug)]
@@ -99,23 +99,11 @@ impl Nonces {
     }
 }
 
-/// Hash of the digest computation.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Algorithm {
-    Sha256,
-    Sha512_256,
-    Md5,
-}
-
-impl Algorithm {
+impl DigestAlgorithm {
     /// By the name in a challenge or in credentials; none is MD5.
     pub(crate) fn named(name: &str) -> Option<Self> {
-        match name {
-            a if a.eq_ignore_ascii_case("SHA-256") => Some(Self::Sha256),
-            a if a.eq_ignore_ascii_case(SHA_512_256) => Some(Self::Sha512_256),
-            a if a.is_empty() || a.eq_ignore_ascii_case("MD5") => Some(Self::Md5),
-            _ => None,
-        }
+        let name = if name.is_empty() { Self::Md5.as_str() } else { name };
+        Self::PREFERRED.into_iter().find(|algorithm| algorithm.as_str().eq_ignore_ascii_case(name))
     }
 
     pub(crate) fn hash(self, text: &[u8]) -> String {
@@ -231,7 +219,10 @@ impl Proxy {
 
     fn check(&mut self, now: Instant, message: Message<'_>, given: &BTreeMap<String, String>) -> Checked {
         let get = |name: &str| given.get(name).map(String::as_str).unwrap_or_default();
-        let Some(algorithm) = Algorithm::named(get("algorithm")) else { return Checked::Wrong };
+        let named = DigestAlgorithm::named(get("algorithm"));
+        let Some(algorithm) = named.filter(|algorithm| self.config.digest.contains(algorithm)) else {
+            return Checked::Wrong;
+        };
         let method = match message.start() {
             Some(Start::Request { method, .. }) => message.slice(method),
             Some(Start::Response { .. }) | None => return Checked::Wrong,
@@ -266,7 +257,8 @@ impl Proxy {
         Checked::Good(get("username").to_owned())
     }
 
-    /// SHA-256 first, MD5 last (RFC 8760 §2.4), with one nonce.
+    /// A challenge for each algorithm in the order of the configuration
+    /// (RFC 8760 §2.4), with one nonce.
     fn challenge(&self, now: Instant, flow: Flow, message: Message<'_>, register: bool, stale: bool) -> Reject {
         // A retransmitted request that we keep no state of gets the same challenge.
         let branch = message.top_via().ok().and_then(|v| v.branch()).unwrap_or_default();
@@ -279,18 +271,21 @@ impl Proxy {
         } else {
             (407, "Proxy Authentication Required", "Proxy-Authenticate")
         };
-        let line = |algorithm| {
+        let line = |algorithm: &DigestAlgorithm| {
+            let algorithm = algorithm.as_str();
             format!("{name}: Digest realm=\"{REALM}\", nonce=\"{nonce}\", qop=\"auth\", algorithm={algorithm}{stale}")
         };
-        Reject::new(status, reason).with(&line("SHA-256")).with(&line(SHA_512_256)).with(&line("MD5"))
+        self.config.digest.iter().fold(Reject::new(status, reason), |reject, algorithm| reject.with(&line(algorithm)))
     }
 }
 
 /// A challenge that must be short does without the algorithm that hardly any
-/// phone knows.
+/// phone knows, unless it is the only one.
 pub(crate) fn shortened(lines: &[u8]) -> Vec<u8> {
-    let kept = |line: &&[u8]| !line.windows(SHA_512_256.len()).any(|part| part == SHA_512_256.as_bytes());
-    lines.split_inclusive(|b| *b == b'\n').filter(kept).flatten().copied().collect()
+    let rare = DigestAlgorithm::Sha512_256.as_str().as_bytes();
+    let kept = |line: &&[u8]| !line.windows(rare.len()).any(|part| part == rare);
+    let short: Vec<u8> = lines.split_inclusive(|b| *b == b'\n').filter(kept).flatten().copied().collect();
+    if short.is_empty() { lines.to_vec() } else { short }
 }
 
 enum Checked {
@@ -338,17 +333,40 @@ mod tests {
         for n in 0..MOST as u64 + 5 {
             nonces.count((n + 2, n), 1);
         }
-        assert!(nonces.counts.len() <= MOST);
-        assert!(nonces.horizon > 0);
+        assert_eq!(nonces.counts.len(), MOST);
+        assert_eq!(nonces.horizon, 7, "six were forgotten, the last of them made at 6");
+        assert!(nonces.count((100, 98), 5) && !nonces.count((100, 98), 3) && !nonces.count((100, 98), 5));
+    }
+
+    #[test]
+    fn a_nonce_whose_count_was_forgotten_is_stale() {
+        let now = Instant::now();
+        let mut nonces = Nonces::new(now, [1; 32]);
+        let made = now + Duration::from_millis(STEP);
+        let nonce = nonces.make(made, 42);
+        nonces.horizon = STEP;
+        assert_eq!(nonces.read(made, &nonce), Worth::Good(STEP, 42));
+        nonces.horizon = STEP + 1;
+        assert_eq!(nonces.read(made, &nonce), Worth::Stale);
+        nonces.horizon = 0;
+        assert_eq!(nonces.read(made + LIFETIME, &nonce), Worth::Good(STEP, 42));
+        assert_eq!(nonces.read(made + LIFETIME + Duration::from_millis(1), &nonce), Worth::Stale);
+    }
+
+    #[test]
+    fn a_short_challenge_leaves_out_one_algorithm() {
+        let lines =
+            b"WWW-Authenticate: Digest algorithm=SHA-256\r\nWWW-Authenticate: Digest algorithm=SHA-512-256\r\nX: y\r\n";
+        assert_eq!(shortened(lines), b"WWW-Authenticate: Digest algorithm=SHA-256\r\nX: y\r\n");
     }
 
     /// RFC 7616 §3.9.1, and the third algorithm by the same formula.
     #[test]
     fn the_hashes_are_those_of_the_rfc() {
         for (algorithm, response) in [
-            (Algorithm::Md5, "8ca523f5e9506fed4657c9700eebdbec"),
-            (Algorithm::Sha256, "753927fa0e85d155564e2e272a28d1802ca10daf4496794697cf8db5856cb6c1"),
-            (Algorithm::Sha512_256, "430d05014cecc49cab6fbe03176d41a1da86cbfe24a16580e22aaad928d960d0"),
+            (DigestAlgorithm::Md5, "8ca523f5e9506fed4657c9700eebdbec"),
+            (DigestAlgorithm::Sha256, "753927fa0e85d155564e2e272a28d1802ca10daf4496794697cf8db5856cb6c1"),
+            (DigestAlgorithm::Sha512_256, "430d05014cecc49cab6fbe03176d41a1da86cbfe24a16580e22aaad928d960d0"),
         ] {
             let ha1 = algorithm.hash(b"Mufasa:http-auth@example.org:Circle of Life");
             let ha2 = algorithm.hash(b"GET:/dir/index.html");

@@ -261,3 +261,6 @@ fn probed(context: &Context) -> Option<Way> {
         Hop::Flow(_) | Hop::Host(_) | Hop::Upstream { .. } => None,
     }
 }
+
+#[cfg(test)]
+mod tests;

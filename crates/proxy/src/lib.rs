@@ -45,6 +45,8 @@ mod request;
 mod response;
 mod restore;
 mod rewrite;
+#[cfg(test)]
+mod rig;
 mod session_timer;
 mod silence;
 mod size;

@@ -367,7 +367,7 @@ impl Proxy {
     }
 
     pub(crate) fn network(&self, ip: IpAddr) -> Option<&nat::Network> {
-        self.config.networks.iter().filter(|n| n.prefix.contains(ip)).max_by_key(|n| n.prefix.bits)
+        nat::Network::covering(&self.config.networks, ip)
     }
 
     fn policy(&self, flow: Flow) -> Advertise {
@@ -521,3 +521,6 @@ impl Proxy {
         self.observe(Observed::ResponseOut { side, status });
     }
 }
+
+#[cfg(test)]
+mod tests;

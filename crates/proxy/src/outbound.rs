@@ -226,3 +226,6 @@ impl Proxy {
         false
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -83,12 +83,15 @@ fn expiry(message: Message<'_>, addr: &NameAddr<'_>) -> u32 {
     own.or_else(|| message.number(Name::Expires).and_then(Result::ok)).unwrap_or(DEFAULT_EXPIRY)
 }
 
-/// The address of record: `user@domain` of To, the domain in lower case.
+/// The address of record: `user@domain` of To, the domain in lower case; the URI
+/// itself where it is of a scheme that we do not know (RFC 4475 §3.3.4).
 pub(crate) fn aor(message: Message<'_>) -> Option<Vec<u8>> {
-    let uri = message.to().ok()?.uri().ok()?;
+    let to = message.to().ok()?;
+    let uri = to.uri().ok()?;
+    let Some(host) = uri.host else { return Some(to.uri.to_vec()) };
     let mut aor = uri.user.unwrap_or_default().to_vec();
     aor.push(b'@');
-    aor.extend(uri.host?.0.to_ascii_lowercase());
+    aor.extend(host.0.to_ascii_lowercase());
     Some(aor)
 }
 

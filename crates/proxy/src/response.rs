@@ -72,7 +72,8 @@ impl Proxy {
         let Some(client) = &mut context.branches[index].client else { return };
         let verdict = client.response(now, status);
         if matches!(verdict, Verdict::Ack | Verdict::AckAndPass) {
-            self.acknowledge(&context.branches[index].sent, context.branches[index].flow, message);
+            let flow = self.same_hop(&mut context.branches[index]);
+            self.acknowledge(&context.branches[index].sent, flow, message);
         }
         match verdict {
             Verdict::Pass | Verdict::AckAndPass => self.pass_response(now, context, index, flow, message, status),
@@ -167,7 +168,8 @@ impl Proxy {
         self.lower_cseq(&context.purpose, message, &mut edit);
         let Some(reply) = context.answering.as_ref().map(|a| a.reply) else { return false };
         let own = self.own(reply);
-        let dialog_forming = status.0 > 100 && status.class() <= 2;
+        // A 100 does not come so far.
+        let dialog_forming = status.class() <= 2;
         self.identities(flow, reply, message, &mut edit);
         let timer = session_timer::interval(context.request.message(), message);
         match context.purpose.clone() {

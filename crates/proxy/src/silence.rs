@@ -83,3 +83,6 @@ impl Proxy {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -103,3 +103,6 @@ impl Proxy {
         Some(Flow { transport: Transport::Tcp, listener, connection: 0, local, remote: flow.remote })
     }
 }
+
+#[cfg(test)]
+mod tests;

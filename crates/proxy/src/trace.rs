@@ -245,3 +245,6 @@ fn hash(parts: &[&[u8]]) -> u64 {
     }
     hasher.finish()
 }
+
+#[cfg(test)]
+mod tests;

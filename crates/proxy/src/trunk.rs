@@ -71,3 +71,6 @@ impl Proxy {
         Some(Target { uri: Some(to), hop: Hop::Host(aim), binding: None, phone: Some(phone), flows: Vec::new() })
     }
 }
+
+#[cfg(test)]
+mod tests;

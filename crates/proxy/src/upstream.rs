@@ -488,3 +488,6 @@ impl Proxy {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

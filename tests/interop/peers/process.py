@@ -16,7 +16,7 @@ class Trouble(Exception):
     """A peer, or siplatch, did not come up."""
 
 
-def _die_with_parent():
+def die_with_parent():
     _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
@@ -30,7 +30,7 @@ class Process:
             self.child = subprocess.Popen(
                 [str(word) for word in command],
                 stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT,
-                env={**os.environ, **(env or {})}, start_new_session=True, preexec_fn=_die_with_parent,
+                env={**os.environ, **(env or {})}, start_new_session=True, preexec_fn=die_with_parent,
             )
 
     def running(self):
@@ -39,13 +39,14 @@ class Process:
     def tail(self, lines=15):
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
 
-    def wait_for_udp(self, address, deadline_s=10.0):
+    def wait_for(self, protocol, address, deadline_s=10.0):
+        """Waits until it listens there, by `udp` or `tcp`."""
         end = time.monotonic() + deadline_s
-        while not udp_bound(*address):
+        while not bound(protocol, *address):
             if not self.running():
                 raise Trouble(f"{self.name} ended with code {self.child.returncode}:\n{self.tail()}")
             if time.monotonic() > end:
-                raise Trouble(f"{self.name} did not open udp {address[0]}:{address[1]}:\n{self.tail()}")
+                raise Trouble(f"{self.name} did not open {protocol} {address[0]}:{address[1]}:\n{self.tail()}")
             time.sleep(0.02)
 
     def stop(self, deadline_s=5.0):
@@ -60,21 +61,22 @@ class Process:
         return self.child.returncode
 
 
-def udp_bound(address, port):
-    """Is a UDP socket bound to this address (or to all of them) and port?"""
+LISTENING = "0A"
+
+
+def bound(protocol, address, port):
+    """Is a socket bound to this address (or to all of them) and port? One of TCP must listen."""
     wanted = "{3:02X}{2:02X}{1:02X}{0:02X}".format(*(int(part) for part in address.split(".")))
-    ends = {f"{wanted}:{port:04X}", f"00000000:{port:04X}"}
-    rows = pathlib.Path("/proc/net/udp").read_text().splitlines()[1:]
-    rows6 = pathlib.Path("/proc/net/udp6").read_text().splitlines()[1:]
-    return any(row.split()[1] in ends for row in rows) or any(
-        row.split()[1] == f"{'0' * 32}:{port:04X}" for row in rows6
-    )
+    ends = {f"{wanted}:{port:04X}", f"00000000:{port:04X}", f"{'0' * 32}:{port:04X}"}
+    tables = [pathlib.Path(f"/proc/net/{name}").read_text().splitlines()[1:] for name in (protocol, f"{protocol}6")]
+    rows = [row.split() for table in tables for row in table]
+    return any(row[1] in ends and (protocol == "udp" or row[3] == LISTENING) for row in rows)
 
 
 def wait_until_free(address, deadline_s=2.0):
     """A child between fork and exec holds a copy of every socket of ours, closed ones included, for a moment."""
     end = time.monotonic() + deadline_s
-    while udp_bound(*address) and time.monotonic() < end:
+    while (bound("udp", *address) or bound("tcp", *address)) and time.monotonic() < end:
         time.sleep(0.01)
 
 

@@ -5,8 +5,8 @@ import re
 
 FOLDER = pathlib.Path(__file__).resolve().parent.parent / "scenarios"
 
-VIA = "Via: SIP/2.0/UDP [local_ip]:[local_port];branch=z9hG4bK.[pid].{branch};rport"
-CONTACT = "Contact: <sip:@me@@[local_ip]:[local_port];phone=own>"
+VIA = "Via: @via@;branch=z9hG4bK.[pid].{branch};rport"
+CONTACT = "Contact: <@own@>"
 
 CALLER = """Max-Forwards: 70
       From: <sip:@me@@@domain@>;tag=[pid]a

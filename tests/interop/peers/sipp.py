@@ -11,28 +11,32 @@ from .process import Process, wait_until_free
 
 
 class Sipp:
-    """Starts at once. `listens` makes it the end that waits for the first request."""
+    """Starts at once, behind or in front of a line. `listens` makes it the end that waits for the first request."""
 
-    def __init__(self, folder, name, script, address, remote, values, listens=False, deadline_s=20):
+    def __init__(self, folder, name, script, line, values, listens=False, deadline_s=20, options=()):
         self.folder = pathlib.Path(folder) / name
         self.folder.mkdir(parents=True)
         self.name = name
         self.listens = listens
         path = self.folder / f"{script}.xml"
-        path.write_text(scenario.render(script, values))
+        path.write_text(scenario.render(script, {**values, "via": line.via, "own": line.own(values["me"])}))
+        host, port = line.address
+        stream = line.transport.stream
         command = [
-            "sipp", *([] if listens else [f"{remote[0]}:{remote[1]}"]),
-            "-sf", path, "-i", address[0], "-bind_local", "-p", address[1],
-            "-mi", address[0], "-mp", values.get("media_port", 20000), "-nostdin", "-nd", "-timeout", deadline_s, "-timeout_error",
+            "sipp", *(["-t", "t1"] if stream else []), "-sf", path, "-i", host, "-bind_local", "-p", port,
+            "-mi", host, "-mp", values.get("media_port", 20000), "-nostdin", "-nd", "-timeout", deadline_s, "-timeout_error",
             "-trace_err", "-error_file", self.folder / "errors", "-trace_msg", "-message_file", self.folder / "messages",
-            "-trace_logs", "-log_file", self.folder / "log", "-cid_str", f"{name}-%u-%p@%s",
+            "-trace_logs", "-log_file", self.folder / "log", "-cid_str", f"{name}-%u-%p@%s", *options,
         ]
-        if not listens:
-            command += ["-m", 1, "-aa", "-oocsn", "ooc_default"]
-        wait_until_free(address)
+        wait_until_free(line.address)
+        if listens:
+            line.behind()
+        else:
+            to = line.front()
+            command += ["-m", 1, "-aa", "-oocsn", "ooc_default", f"{to[0]}:{to[1]}"]
         self.process = Process(command, self.folder / "screen")
         if listens:
-            self.process.wait_for_udp(address)
+            self.process.wait_for("tcp" if stream else "udp", line.address)
 
     def finish(self, deadline_s=40):
         """Waits for a caller; tells a callee to end. Returns what went wrong, or None."""
@@ -48,7 +52,7 @@ class Sipp:
             return f"{self.name} ended with {code}; {self._last_words()}"
         return None
 
-    def stop(self):
+    def close(self):
         self.process.stop()
 
     def count(self, word):

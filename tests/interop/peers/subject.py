@@ -6,33 +6,51 @@ import pathlib
 import time
 import urllib.request
 
-from .process import Process, Trouble
+from .process import Process
+from .transport import UDP
 
 FOLDER = pathlib.Path(__file__).resolve().parent.parent
 CORE = "10.0.0.5"
 DOMAIN = "example.test"
 
 
-def start_kamailio(folder, address):
-    """Registrar and record-routing proxy, with no NAT help."""
+# One password for all.
+CHALLENGE = """if (!pv_www_authenticate("@domain@", "{password}", "0")) {{
+            auth_challenge("@domain@", "1");
+            exit;
+        }}"""
+
+
+def start_kamailio(folder, address, transport=UDP, password=""):
+    """Registrar and record-routing proxy, with no NAT help; asks for credentials where there is a password."""
     folder.mkdir(parents=True)
     config = folder / "kamailio.cfg"
     text = (FOLDER / "kamailio.cfg").read_text()
-    config.write_text(text.replace("@address@", address).replace("@domain@", DOMAIN))
+    for name, value in {
+        "challenge": CHALLENGE.format(password=password) if password else "", "domain": DOMAIN,
+        # Beside UDP there is TCP, for what is too long.
+        "listen": "\n".join(f"listen={name}:{address}:5060" for name in dict.fromkeys((transport.name, "tcp"))),
+    }.items():
+        text = text.replace(f"@{name}@", value)
+    config.write_text(text)
     process = Process(
         ["kamailio", "-DD", "-f", config, "-m", 16, "-M", 4, "-Y", folder, "-w", folder, "-P", folder / "pid"],
         folder / "kamailio.log",
     )
-    process.wait_for_udp((address, 5060))
+    process.wait_for(transport.name, (address, transport.port))
     return process
 
 
 class Subject:
-    """Where phones send to (`near`), and what they must find in messages of others."""
+    """Where phones send to, and what they must find in messages of others."""
 
-    def __init__(self, near, domain, relay=None):
-        self.near, self.domain, self.relay = near, domain, relay
+    def __init__(self, host, domain, relay=None):
+        self.host, self.domain, self.relay = host, domain, relay
         self.processes = []
+
+    def near(self, transport):
+        """Where it listens for phones on this transport."""
+        return self.host and (self.host, transport.port)
 
     def stop(self):
         codes = [process.stop(deadline_s=8) for process in self.processes]
@@ -53,7 +71,7 @@ class Direct(Subject):
 
     registers = False
 
-    def __init__(self, folder):
+    def __init__(self):
         super().__init__(None, DOMAIN)
 
 
@@ -63,7 +81,7 @@ class Kamailio(Subject):
     registers = True
 
     def __init__(self, folder):
-        super().__init__((CORE, 5060), DOMAIN)
+        super().__init__(CORE, DOMAIN)
         self.processes.append(start_kamailio(folder / "kamailio", CORE))
 
 
@@ -72,11 +90,11 @@ class Siplatch(Subject):
 
     registers = True
 
-    def __init__(self, folder, binary, near, domain, config=None, core=False):
-        super().__init__((near, 5060), domain, relay=near)
-        folder.mkdir(parents=True)
+    def __init__(self, folder, binary, host, domain, listens, config=None, core=None):
+        super().__init__(host, domain, relay=host)
+        folder.mkdir(parents=True, exist_ok=True)
         if core:
-            self.processes.append(start_kamailio(folder / "core", CORE))
+            self.processes.append(core)
         state = folder / "state"
         command = [binary, "run"]
         if config:
@@ -87,7 +105,8 @@ class Siplatch(Subject):
         env["SIPLATCH__STATE__DIR"] = str(state)
         process = Process(command, folder / "siplatch.log", env=env)
         self.processes.insert(0, process)
-        process.wait_for_udp(self.near)
+        for transport in listens:
+            process.wait_for("tcp" if transport.stream else "udp", self.near(transport))
         self.metrics_url = "http://127.0.0.1:9090/metrics"
 
     def metrics(self):
@@ -114,39 +133,7 @@ STANDALONE = "192.168.1.2"
 INNER = "10.0.0.2"
 OUTER = "203.0.113.30"
 
-USERS = """
-role = "standalone"
-[inner]
-listen = ["udp:192.168.1.2:5060"]
-[media]
-ports = "30000-30999"
-[metrics]
-listen = "127.0.0.1:9090"
-"""
-
-BORDER = """
-role = "border"
-[inner]
-listen = ["udp:10.0.0.2:5060"]
-[outer]
-listen = ["udp:203.0.113.30:5060"]
-[[upstream]]
-uri = "sip:10.0.0.5:5060"
-[media]
-ports = "30000-30999"
-[metrics]
-listen = "127.0.0.1:9090"
-"""
-
-OFFICE = """
-role = "office"
-[inner]
-listen = ["udp:192.168.1.2:5060"]
-[outer]
-listen = ["udp:10.0.0.2:5060"]
-advertise = "listen"
-[[upstream]]
-uri = "sip:10.0.0.5:5060"
+REST = """
 [media]
 ports = "30000-30999"
 [metrics]
@@ -154,21 +141,36 @@ listen = "127.0.0.1:9090"
 """
 
 
-def standalone_open(folder, binary):
-    return Siplatch(folder, binary, STANDALONE, STANDALONE)
+def side(name, address, transports, more=""):
+    return f"[{name}]\nlisten = [{', '.join(transport.listen(address) for transport in transports)}]\n{more}"
 
 
-def standalone_users(folder, binary, users):
-    accounts = "".join(f'[[user]]\nname = "{name}"\npassword = "{password}"\n' for name, password in users.items())
-    return Siplatch(folder, binary, STANDALONE, STANDALONE, config=USERS + accounts)
+def configuration(plan, certificates, users):
+    """What siplatch is told in this setting."""
+    core = f"{CORE}:5060" + (plan.core.parameter() if plan.core.stream else "")
+    upstream = f'[[upstream]]\nuri = "sip:{core}"\n'
+    tls = certificates.section() if any(transport.secure for transport in plan.phones) else ""
+    lines = {
+        "standalone": lambda: side("inner", STANDALONE, plan.phones) + "".join(
+            f'[[user]]\nname = "{name}"\npassword = "{password}"\n' for name, password in users.items()
+        ),
+        "border": lambda: side("inner", INNER, [UDP]) + side("outer", OUTER, plan.phones) + upstream,
+        "office": lambda: side("inner", STANDALONE, plan.phones) + side("outer", INNER, [UDP], 'advertise = "listen"\n') + upstream,
+    }[plan.role]()
+    default = type(plan).digest
+    digest = "" if plan.digest == default else f"digest = {list(plan.digest)}\n"
+    return f'role = "{plan.role}"\n{digest}{lines}{tls}{REST}'
 
 
-def border(folder, binary):
-    return Siplatch(folder, binary, OUTER, DOMAIN, config=BORDER, core=True)
-
-
-def office(folder, binary):
-    return Siplatch(folder, binary, STANDALONE, DOMAIN, config=OFFICE, core=True)
-
-
-__all__ = ["Direct", "Kamailio", "Siplatch", "Trouble", "border", "office", "standalone_open", "standalone_users"]
+def start(plan, folder, binary, certificates, users, password):
+    """Whatever stands in the middle of this setting."""
+    if plan.role == "absent":
+        return Direct()
+    if plan.role == "kamailio":
+        return Kamailio(folder)
+    if plan.role == "standalone":
+        config = configuration(plan, certificates, users) if plan.challenges else None
+        return Siplatch(folder, binary, STANDALONE, STANDALONE, plan.phones, config)
+    core = start_kamailio(folder / "core", CORE, plan.core, password if plan.challenges else "")
+    host = OUTER if plan.role == "border" else STANDALONE
+    return Siplatch(folder, binary, host, DOMAIN, plan.phones, configuration(plan, certificates, users), core)

@@ -1,6 +1,9 @@
 //! Forwarding (RFC 3261 §16): targets, branches, the best response, CANCEL.
 
+use std::fmt::Write as _;
 use std::net::SocketAddr;
+
+use wire::Transport;
 
 use super::Core;
 use crate::clock::Time;
@@ -32,11 +35,9 @@ impl Core {
     pub(super) fn forward(&mut self, now: Time, server: ServerId, mut msg: Msg, out: &mut Vec<Packet>) {
         let branch = msg.branch().to_owned();
         let original = msg.clone();
+        let came = msg.response_way().0;
         let inside = !msg.tag("to").is_empty();
-        let ours = msg.all("route").next().is_some_and(|route| self.is_us(sip::uri_of(route)));
-        if ours {
-            msg.pop("route");
-        }
+        let ours = self.pop_ours(&mut msg);
         if !inside && self.is_us(msg.uri()) && !self.admit(now, server, &msg, out) {
             return;
         }
@@ -47,36 +48,59 @@ impl Core {
         if msg.method() == "INVITE" {
             self.reply(now, server, &original.reply(100, "Trying", ""), out);
         }
-        if matches!(msg.method(), "INVITE" | "SUBSCRIBE") && !inside {
-            let at = msg.fields.iter().position(|(n, _)| sip::same_name(n, "record-route")).unwrap_or(1);
-            msg.fields.insert(at, ("Record-Route".into(), format!("<sip:{};lr>", self.address)));
-        }
+        let records = matches!(msg.method(), "INVITE" | "SUBSCRIBE") && !inside;
         let mut branches = Vec::new();
         for (uri, hop) in targets {
             let mut copy = msg.clone();
+            if records {
+                let at = copy.fields.iter().position(|(n, _)| sip::same_name(n, "record-route")).unwrap_or(1);
+                copy.fields.insert(at, ("Record-Route".into(), self.record_route(came, hop.0)));
+            }
             copy.set_uri(&uri);
             less_forwards(&mut copy);
             let word = self.rng.word();
-            copy.top("Via", format!("SIP/2.0/UDP {};rport;branch=z9hG4bK{word}", self.address));
-            let client = self.transactions.request(now, copy, (self.address, hop), out);
+            copy.top("Via", format!("SIP/2.0/{} {};rport;branch=z9hG4bK{word}", hop.0.via(), self.at(hop.0)));
+            let client = self.transactions.request(now, copy, self.way(hop), out);
             branches.push(Branch { client, provisional: false, last: None });
         }
         self.passes.retain(|p| !p.done || p.branches.iter().any(|b| self.transactions.sent(b.client).is_some()));
         self.passes.push(Pass { server, branch, request: original, branches, cancelled: false, done: false });
     }
 
-    /// §16.5: Request-URIs, each with the address of its next hop.
-    fn targets(&self, now: Time, msg: &Msg, routed: bool) -> Vec<(String, SocketAddr)> {
+    /// Takes away what of the route set is ours (§16.4; two entries where transports differ, RFC 5658).
+    fn pop_ours(&self, msg: &mut Msg) -> bool {
+        let mut ours = false;
+        while msg.all("route").next().is_some_and(|route| self.is_us(sip::uri_of(route))) {
+            msg.pop("route");
+            ours = true;
+        }
+        ours
+    }
+
+    /// Us as the next hop reaches us, and below that as the last one does, where that differs (RFC 5658).
+    fn record_route(&self, came: Transport, goes: Transport) -> String {
+        let entry = |transport: Transport| {
+            let mut entry = format!("<sip:{}", self.at(transport));
+            if transport.reliable() {
+                let _ = write!(entry, ";transport={}", transport.via().to_ascii_lowercase());
+            }
+            entry + ";lr>"
+        };
+        if came == goes { entry(goes) } else { format!("{}, {}", entry(goes), entry(came)) }
+    }
+
+    /// §16.5: Request-URIs, each with its next hop.
+    fn targets(&self, now: Time, msg: &Msg, routed: bool) -> Vec<(String, (Transport, SocketAddr))> {
         let uri = msg.uri();
         if let Some(route) = msg.all("route").next() {
-            return sip::address(sip::uri_of(route)).map(|hop| (uri.to_owned(), hop)).into_iter().collect();
+            return sip::way(sip::uri_of(route)).map(|hop| (uri.to_owned(), hop)).into_iter().collect();
         }
         if self.is_us(uri) {
             let found = self.location.find(now, sip::user(uri)).into_iter();
-            return found.filter_map(|uri| sip::address(&uri).map(|hop| (uri, hop))).collect();
+            return found.filter_map(|uri| sip::way(&uri).map(|hop| (uri, hop))).collect();
         }
         // An address that is not ours: only inside a dialog that we have record-routed.
-        sip::address(uri).filter(|_| routed).map(|hop| (uri.to_owned(), hop)).into_iter().collect()
+        sip::way(uri).filter(|_| routed).map(|hop| (uri.to_owned(), hop)).into_iter().collect()
     }
 
     /// An answer on a branch.
@@ -146,6 +170,17 @@ impl Core {
         self.settle(now, server, out);
     }
 
+    /// The connection of a branch has ended: as if a 503 had come (§16.9).
+    pub(super) fn unsent(&mut self, now: Time, client: ClientId, out: &mut Vec<Packet>) {
+        let Some(pass) = self.passes.iter_mut().find(|p| p.branches.iter().any(|b| b.client == client)) else { return };
+        let failed = pass.request.reply(500, "Server Internal Error", "core");
+        if let Some(branch) = pass.branches.iter_mut().find(|b| b.client == client) {
+            branch.last.get_or_insert(failed);
+        }
+        let server = pass.server;
+        self.settle(now, server, out);
+    }
+
     /// §16.10.
     pub(super) fn cancel(&mut self, now: Time, server: ServerId, msg: &Msg, out: &mut Vec<Packet>) {
         let found = self.passes.iter_mut().find(|p| p.branch == msg.branch() && p.request.method() == "INVITE");
@@ -162,26 +197,23 @@ impl Core {
     }
 
     fn cancel_branch(&mut self, now: Time, client: ClientId, out: &mut Vec<Packet>) {
-        let Some((invite, hop)) = self.transactions.sent(client) else { return };
+        let Some((invite, way)) = self.transactions.sent(client) else { return };
         if invite.method() == "INVITE" {
             let cancel = transaction::cancel(invite);
-            self.transactions.request(now, cancel, (self.address, hop), out);
+            self.transactions.request(now, cancel, way, out);
         }
     }
 
     /// ACKs of 2xx pass without state; the same ACK gets the same branch.
     pub(super) fn pass_ack(&mut self, msg: &Msg, out: &mut Vec<Packet>) {
         let mut onward = msg.clone();
-        let ours = msg.all("route").next().is_some_and(|route| self.is_us(sip::uri_of(route)));
-        if ours {
-            onward.pop("route");
-        }
+        let ours = self.pop_ours(&mut onward);
         let route = onward.all("route").next().map(|route| sip::uri_of(route).to_owned());
-        let hop = sip::address(route.as_deref().unwrap_or(onward.uri()));
-        let Some(to) = hop.filter(|to| ours && *to != self.address) else { return };
+        let hop = sip::way(route.as_deref().unwrap_or(onward.uri()));
+        let Some(hop) = hop.filter(|(_, to)| ours && to.ip() != self.address.ip()) else { return };
         less_forwards(&mut onward);
-        onward.top("Via", format!("SIP/2.0/UDP {};rport;branch={}-a", self.address, msg.branch()));
-        out.push(Packet { from: self.address, to, bytes: onward.bytes() });
+        onward.top("Via", format!("SIP/2.0/{} {};rport;branch={}-a", hop.0.via(), self.at(hop.0), msg.branch()));
+        out.push(self.way(hop).packet(onward.bytes()));
     }
 
     /// A response of no transaction passes by its next Via (a late 2xx).
@@ -190,7 +222,8 @@ impl Core {
         onward.pop("via");
         let late = msg.method() == "INVITE" && (200..300).contains(&msg.status());
         if let Some(to) = onward.response_target().filter(|_| late) {
-            out.push(Packet { from: self.address, to, bytes: onward.bytes() });
+            let (transport, instead) = onward.response_way();
+            out.push(Packet::message(transport, (self.at(transport), to), instead, onward.bytes()));
         }
     }
 }

@@ -18,6 +18,19 @@ pub(crate) struct Message {
     pub(crate) msg: Option<Rc<Msg>>,
 }
 
+/// What becomes of a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Line {
+    /// It came in.
+    Opened(Flow),
+    /// The machine wants it.
+    Asked(Flow),
+    /// It carries a keep-alive of ours.
+    Kept(Flow),
+    /// It has ended; the machine is told next.
+    Ended(Flow),
+}
+
 /// One crossing.
 #[derive(Debug)]
 pub(crate) enum Entry {
@@ -27,6 +40,7 @@ pub(crate) enum Entry {
     Timer,
     /// A message out.
     Sent(Message),
+    Line(Line),
     Command(Command),
     /// As a worker emitted it.
     Fact(Fact),
@@ -57,6 +71,7 @@ impl Entry {
                 Some(format!("       siplatch {on} from {from}: {verdict:?}"))
             }
             Self::Command(command) => Some(format!("       siplatch {command:?}")),
+            Self::Line(line) => Some(format!("       siplatch {line:?}")),
             Self::Fact(fact) => Some(format!("       siplatch {fact:?}")),
             Self::Ports(command, event) => Some(format!("       siplatch {command:?} {event:?}")),
             Self::Observed(observed) => Some(format!("       siplatch {observed:?}")),

@@ -90,7 +90,7 @@ impl Edge {
         };
         self.journal.push(Entry::Judged { on, from, len: bytes.len(), verdict, sent });
         if let Some((from, to)) = sent {
-            out.push(Packet { from, to, bytes: packet.bytes.clone() });
+            out.push(Packet::datagram(from, to, packet.bytes.clone()));
         }
     }
 
@@ -122,7 +122,7 @@ impl Edge {
             Output::Transmit { via, to, bytes, len } => {
                 if let Some(from) = self.address_of(worker, via) {
                     self.journal.push(Entry::Own { from, to });
-                    out.push(Packet { from, to, bytes: bytes[..usize::from(len)].to_vec() });
+                    out.push(Packet::datagram(from, to, bytes[..usize::from(len)].to_vec()));
                 }
             }
             Output::Release { slot } => self.sockets.release(worker, slot),

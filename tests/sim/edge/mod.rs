@@ -9,6 +9,7 @@ mod journal;
 mod media;
 mod ports;
 mod sabotage;
+mod streams;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
@@ -25,12 +26,13 @@ use proxy::{Config, Input, Output, Proxy};
 use wire::demux::{self, Signalling};
 use wire::{Flow, ListenerId, Transmit, Transport};
 
-pub(crate) use self::journal::{Entry, Message};
+pub(crate) use self::journal::{Entry, Line, Message};
 use self::media::Sockets;
 use self::ports::Ports;
 pub(crate) use self::sabotage::Sabotage;
+use self::streams::Streams;
 use crate::clock::{Time, earlier};
-use crate::net::Packet;
+use crate::net::{Carrier, Packet};
 use crate::rng::Rng;
 
 /// What the program would have found out before it starts.
@@ -54,6 +56,8 @@ enum Waiting {
     Fact(::media::Fact),
     Mapped(ListenerId, Option<nat::Mapped>),
     Resolved(Question, Answer),
+    Closed(Flow),
+    Unsent(Flow),
 }
 
 /// The program.
@@ -66,6 +70,7 @@ pub(crate) struct Edge {
     workers: Vec<Relay>,
     discovery: Discovery,
     sockets: Sockets,
+    streams: Streams,
     ports: Ports,
     /// In the order of their time.
     later: BTreeMap<(Time, u64), Waiting>,
@@ -97,10 +102,15 @@ impl Edge {
         let mut discovery = Discovery::new(discovery::Config::default(), rng.seed());
         discovery.handle_input(base, discovery::Input::Servers(setup.stun.clone()));
         for (index, listener) in config.listeners.iter().enumerate() {
-            if matches!(listener.advertise, Advertise::Stun | Advertise::StunAddress) {
+            let datagrams = !listener.transport.reliable();
+            if datagrams && matches!(listener.advertise, Advertise::Stun | Advertise::StunAddress) {
                 let socket = SocketId(index as u64);
                 discovery.handle_input(base, discovery::Input::Watch { socket, fast: true });
             }
+        }
+        let mut streams = Streams::default();
+        for listener in config.listeners.iter().filter(|l| l.transport.reliable() && l.accepts) {
+            streams.listen(listener.transport, listener.bind);
         }
         let proxy = Proxy::new(base, Arc::clone(config), rng.seed(), rng.seed());
         Self {
@@ -109,6 +119,7 @@ impl Edge {
             workers,
             discovery,
             sockets: Sockets::default(),
+            streams,
             ports: Ports::new(setup.config.listeners.len() as u64),
             later: BTreeMap::new(),
             order: 0,
@@ -145,14 +156,17 @@ impl Edge {
         }
     }
 
-    fn listener_at(&self, local: SocketAddr) -> Option<ListenerId> {
-        let position = self.setup.config.listeners.iter().position(|l| l.bind == local)?;
+    fn listener_at(&self, transport: Transport, local: SocketAddr) -> Option<ListenerId> {
+        let listeners = &self.setup.config.listeners;
+        let position = listeners.iter().position(|l| l.bind == local && l.transport == transport)?;
         u16::try_from(position).ok().map(ListenerId)
     }
 
     /// A datagram came in on one of our sockets.
     pub(crate) fn receive(&mut self, now: Time, packet: &Packet, out: &mut Vec<Packet>) {
-        if let Some(listener) = self.listener_at(packet.to) {
+        if matches!(packet.carrier, Carrier::Segment(_)) {
+            self.segment(now, packet, out);
+        } else if let Some(listener) = self.listener_at(Transport::Udp, packet.to) {
             self.signalling(now, listener, packet);
         } else {
             self.media(now, packet, out);
@@ -205,6 +219,7 @@ impl Edge {
             self.proxy.handle_timeout(at);
         }
         self.drain(now, out);
+        self.streams_due(now, out);
     }
 
     /// The program is told to stop.
@@ -221,7 +236,7 @@ impl Edge {
         let machines = workers.chain(self.discovery.poll_timeout()).chain(self.proxy.poll_timeout()).min();
         let machines = machines.map(|at| at.saturating_duration_since(self.base));
         let later = self.later.first_key_value().map(|((at, _), _)| *at);
-        earlier(earlier(machines, later), self.ports.next())
+        earlier(earlier(machines, later), earlier(self.ports.next(), self.streams.next()))
     }
 
     /// All outputs to empty, then the next input, until there is none.
@@ -245,6 +260,8 @@ impl Edge {
                 Waiting::Resolved(question, answer) => {
                     self.proxy.handle_input(at, Input::Resolved { question, answer });
                 }
+                Waiting::Closed(flow) => self.proxy.handle_input(at, Input::Closed { flow }),
+                Waiting::Unsent(flow) => self.proxy.handle_input(at, Input::Unsent { flow }),
             }
         }
         self.stalled = true;
@@ -253,11 +270,12 @@ impl Edge {
     fn act(&mut self, now: Time, output: Output, out: &mut Vec<Packet>) {
         match output {
             Output::Transmit(transmit) => self.transmit(transmit, out),
-            Output::Connect { flow, .. } => panic!("{flow:?}: the simulated edge has datagrams only"),
             Output::KeepAlive(Transmit { flow, bytes }) => {
-                out.push(Packet { from: flow.local, to: flow.remote, bytes });
+                out.push(Packet::datagram(flow.local, flow.remote, bytes));
             }
-            Output::Close { .. } | Output::Proven { .. } => {}
+            Output::Connect { flow, name: _, within } => self.connect(now, flow, within, out),
+            Output::Close { flow } => self.close(flow, out),
+            Output::Proven { flow } => self.prove(flow),
             Output::Media(command) => self.command(now, command),
             Output::Ports(command) => {
                 let event = self.ports.obey(self.base + now, command, &mut self.discovery);
@@ -273,8 +291,12 @@ impl Edge {
 
     fn transmit(&mut self, transmit: Transmit, out: &mut Vec<Packet>) {
         for Transmit { flow, bytes } in self.sabotaged_messages(transmit) {
+            if flow.transport.reliable() {
+                self.say(Transmit { flow, bytes }, out);
+                continue;
+            }
             self.journal.push(Entry::sent(flow, &bytes));
-            out.push(Packet { from: flow.local, to: flow.remote, bytes });
+            out.push(Packet::datagram(flow.local, flow.remote, bytes));
         }
     }
 
@@ -298,7 +320,7 @@ impl Edge {
                 discovery::Output::Transmit { socket, to, bytes } => {
                     let listener = usize::try_from(socket.0).ok().and_then(|s| self.setup.config.listeners.get(s));
                     let from = listener.map(|l| l.bind).or_else(|| self.ports.address(socket));
-                    out.extend(from.map(|from| Packet { from, to, bytes }));
+                    out.extend(from.map(|from| Packet::datagram(from, to, bytes)));
                 }
                 discovery::Output::Mapped { socket, mapped, .. } => self.mapped(socket, Some(mapped)),
                 discovery::Output::Unmapped { socket } => self.mapped(socket, None),

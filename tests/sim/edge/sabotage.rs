@@ -38,6 +38,12 @@ pub(crate) enum Sabotage {
     Stray(SocketAddr),
     /// The answer to a retransmission differs from the first.
     Forgetful,
+    /// The machine does not hear that a connection has ended.
+    UnheardEnd,
+    /// A response goes back over somebody else's connection.
+    CrossedConnections,
+    /// A request is sent twice over a stream.
+    Stutter,
     /// The same seed does not give the same run.
     Moody,
 }
@@ -55,6 +61,13 @@ impl Edge {
         let lost = self.plan() == Some(Sabotage::LostPort) && matches!(fact, Fact::Closed { .. });
         self.sabotaged += u32::from(lost);
         lost
+    }
+
+    /// True when the end of a connection is not told.
+    pub(super) fn sabotages_end(&mut self) -> bool {
+        let unheard = self.plan() == Some(Sabotage::UnheardEnd);
+        self.sabotaged += u32::from(unheard);
+        unheard
     }
 
     pub(super) fn changed(&mut self, change: Change) {
@@ -113,6 +126,19 @@ impl Edge {
             }
             return vec![Transmit { flow, ..transmit }];
         }
+        if flow.transport.reliable() {
+            if plan == Sabotage::CrossedConnections && !msg.is_request() {
+                if let Some(other) = self.streams.others(flow) {
+                    self.sabotaged += 1;
+                    flow = other;
+                }
+                return vec![Transmit { flow, ..transmit }];
+            }
+            if plan == Sabotage::Stutter && msg.is_request() && msg.method() != "ACK" {
+                self.sabotaged += 1;
+                return vec![transmit.clone(), transmit];
+            }
+        }
         let outer = self.setup.config.side(flow.listener) == nat::Side::Outer;
         let inner = self.setup.config.listeners[0].bind;
         let mut changed = msg;
@@ -162,6 +188,9 @@ fn tamper(plan: Sabotage, msg: &mut Msg, (outer, inner): (bool, SocketAddr), rep
         | Sabotage::LeakedMedia(_)
         | Sabotage::LostPort
         | Sabotage::LostChange
+        | Sabotage::UnheardEnd
+        | Sabotage::CrossedConnections
+        | Sabotage::Stutter
         | Sabotage::Stray(_) => false,
     }
 }

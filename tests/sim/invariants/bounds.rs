@@ -61,7 +61,8 @@ impl Rule for Bounds {
                 let most = if *challenged { 2 * *received } else { *received };
                 (*sent > most).then(|| format!("{sent} octets to stranger {ip}, which sent {received}"))
             }
-            Entry::Command(_)
+            Entry::Line(_)
+            | Entry::Command(_)
             | Entry::Fact(_)
             | Entry::Changed(_)
             | Entry::Ports(..)

@@ -21,6 +21,8 @@ struct Seen {
     since: Time,
     start: String,
     from: IpAddr,
+    /// The connection that brought it; 0 for a datagram.
+    at: u32,
     /// A CANCEL of an INVITE that has no final response yet.
     matched: bool,
     /// Final responses: status, To tag, octets.
@@ -53,8 +55,17 @@ impl Rule for OneFinalResponse {
                 let invite = self.requests.get(&(key.0.clone(), "INVITE".to_owned()));
                 let matched = msg.method() == "CANCEL" && invite.is_some_and(|invite| invite.finals.is_empty());
                 let (start, from) = (msg.start.clone(), message.flow.remote.ip());
-                let fresh = || Seen { since: now, start, from, matched, finals: Vec::new() };
-                self.requests.entry(key).or_insert_with(fresh);
+                let at = message.flow.connection;
+                let fresh = Seen { since: now, start, from, at, matched, finals: Vec::new() };
+                // Timer J is 0 over a stream: what comes again over another one, after its answer, is new (§17.2.2).
+                let forgotten = |seen: &Seen| at != 0 && seen.at != at && !seen.finals.is_empty() && key.1 != "INVITE";
+                match self.requests.get_mut(&key) {
+                    Some(seen) if forgotten(seen) => *seen = fresh,
+                    Some(_) => {}
+                    None => {
+                        self.requests.insert(key, fresh);
+                    }
+                }
                 None
             }
             Entry::Sent(message) => {
@@ -84,6 +95,7 @@ impl Rule for OneFinalResponse {
                 None
             }
             Entry::Timer
+            | Entry::Line(_)
             | Entry::Command(_)
             | Entry::Fact(_)
             | Entry::Changed(_)

@@ -45,6 +45,7 @@ impl Rule for NoOpenRelay {
                 forged.then(|| format!("a stranger's {} passed to {remote}", msg.start))
             }
             Entry::Timer
+            | Entry::Line(_)
             | Entry::Command(_)
             | Entry::Fact(_)
             | Entry::Changed(_)

@@ -55,6 +55,7 @@ impl Rule for MediaPaths {
             | Entry::Received(_)
             | Entry::Sent(_)
             | Entry::Timer
+            | Entry::Line(_)
             | Entry::Changed(_)
             | Entry::Ports(..)
             | Entry::Observed(_) => None,

@@ -12,6 +12,7 @@ mod leak;
 mod media;
 mod ports;
 mod retransmission;
+mod streams;
 mod transparency;
 
 use std::collections::BTreeSet;
@@ -113,6 +114,7 @@ impl Watch {
             Box::<retransmission::SameBytes>::default(),
             Box::<media::MediaPaths>::default(),
             Box::<guard::NoOpenRelay>::default(),
+            Box::<streams::Connections>::default(),
             Box::<bounds::Bounds>::default(),
             Box::<fold::Fold>::default(),
             Box::<ports::PortsComeBack>::default(),

@@ -30,6 +30,13 @@ pub(crate) struct SameBytes {
     advertised: Option<Time>,
 }
 
+/// Over another connection it is another message: its Via says where it came from.
+fn digest_of(message: &Message) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    (message.flow.connection, &message.bytes).hash(&mut hasher);
+    hasher.finish()
+}
+
 fn digest(bytes: &[u8]) -> u64 {
     let mut hasher = DefaultHasher::new();
     bytes.hash(&mut hasher);
@@ -44,7 +51,7 @@ impl Rule for SameBytes {
     fn see(&mut self, now: Time, _truth: &Truth, entry: &Entry) -> Option<String> {
         match entry {
             Entry::Received(message) => {
-                let present = digest(&message.bytes);
+                let present = digest_of(message);
                 self.present = Some(present);
                 // Counted from the first copy, as the transaction's own timer is.
                 let first = *self.received.entry(present).or_insert(now);
@@ -75,7 +82,8 @@ impl Rule for SameBytes {
                 self.advertised = Some(now);
                 None
             }
-            Entry::Command(_)
+            Entry::Line(_)
+            | Entry::Command(_)
             | Entry::Fact(_)
             | Entry::Changed(_)
             | Entry::Ports(..)

@@ -48,6 +48,7 @@ impl Rule for Transparency {
                 if msg.is_request() { self.request(truth, message, msg) } else { self.response(truth, message, msg) }
             }
             Entry::Timer
+            | Entry::Line(_)
             | Entry::Command(_)
             | Entry::Fact(_)
             | Entry::Changed(_)

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use proxy::Config;
 use proxy::config::Role;
+use wire::Transport;
 
 use crate::clock::Time;
 use crate::edge::{Edge, Sabotage, Setup};
@@ -20,7 +21,7 @@ use crate::link::Link;
 use crate::net::{NatId, Net, SegmentId};
 use crate::phone::digest::Algorithm;
 use crate::rng::Rng;
-use crate::scenario::Script;
+use crate::scenario::{Hang, Script, Weather};
 use crate::world::{Act, Node, World};
 
 /// A world that is ready to run.
@@ -33,6 +34,9 @@ pub(crate) struct Scene {
     pub(crate) boxes: Vec<Option<NatId>>,
     /// Boxes that were rebound, and when.
     pub(crate) rebound: Vec<(NatId, Time)>,
+    /// What each phone speaks, and the core with siplatch.
+    pub(crate) transports: Vec<Transport>,
+    pub(crate) upstream: Option<Transport>,
     /// Until when the run goes.
     pub(crate) horizon: Time,
 }
@@ -49,6 +53,17 @@ const DOMAIN: &str = "provider.example";
 
 const fn v4(a: u8, b: u8, c: u8, d: u8) -> IpAddr {
     IpAddr::V4(Ipv4Addr::new(a, b, c, d))
+}
+
+/// Where a host speaks SIP over some transport.
+fn door(ip: IpAddr, transport: Transport) -> SocketAddr {
+    let port = match transport {
+        Transport::Udp | Transport::Tcp => 5060,
+        Transport::Tls => 5061,
+        Transport::Ws => 8080,
+        Transport::Wss => 8443,
+    };
+    SocketAddr::new(ip, port)
 }
 
 const fn sip(ip: IpAddr) -> SocketAddr {
@@ -72,15 +87,24 @@ struct Stage {
     strangers: BTreeSet<IpAddr>,
     boxes: Vec<Option<NatId>>,
     gateways: Vec<NatId>,
+    transports: Vec<Transport>,
+    /// What siplatch speaks with the core.
+    upstream: Transport,
     /// Segments of siplatch's own addresses.
     homes: Vec<(IpAddr, SegmentId)>,
 }
 
 /// Builds the world that the dice say.
-pub(crate) fn build(mut rng: Rng, base: Instant, sabotage: Option<Sabotage>, keep: usize) -> Scene {
+pub(crate) fn build(
+    mut rng: Rng,
+    base: Instant,
+    weather: Option<Weather>,
+    sabotage: Option<Sabotage>,
+    keep: usize,
+) -> Scene {
     let role = rng.pick(&[Role::Border, Role::Office, Role::Standalone]);
     let phones = rng.between(2, 6) as usize;
-    let mut script = Script::draw(&mut rng.branch(1), phones);
+    let mut script = Script::draw(&mut rng.branch(1), phones, weather);
     if sabotage.is_some() {
         script.attacked = true;
     }
@@ -94,6 +118,7 @@ pub(crate) fn build(mut rng: Rng, base: Instant, sabotage: Option<Sabotage>, kee
     }
     let passwords = rng.chance(500);
     let algorithm = rng.pick(&[Algorithm::Md5, Algorithm::Sha256]);
+    let upstream = rng.pick(&[Transport::Udp, Transport::Udp, Transport::Tcp, Transport::Tls]);
     let mut stage = Stage {
         world,
         public,
@@ -106,6 +131,8 @@ pub(crate) fn build(mut rng: Rng, base: Instant, sabotage: Option<Sabotage>, kee
         strangers: BTreeSet::new(),
         boxes: Vec::new(),
         gateways: Vec::new(),
+        transports: Vec::new(),
+        upstream,
         homes: Vec::new(),
     };
     let (config, truth, target) = match role {
@@ -130,6 +157,7 @@ impl Stage {
         truth.friends = self.friends.clone();
         truth.strangers = self.strangers.clone();
         let core = truth.upstream.map(sip);
+        let truth_upstream = core.is_some();
         let names = core.map(|core| ("sip.provider.example".to_owned(), core));
         let setup = Setup {
             config: Arc::new(config),
@@ -151,6 +179,9 @@ impl Stage {
         for phone in &self.script.leaves {
             self.world.script(self.script.ends + Duration::from_secs(3), Act::Leave(*phone));
         }
+        for Hang { at, phone, step } in self.script.hangs.clone() {
+            self.world.script(at, phone.map_or(Act::HangCore(step), |phone| Act::Hang(phone, step)));
+        }
         if let Some(at) = self.script.stop {
             self.world.script(at, Act::Stop);
         }
@@ -168,7 +199,9 @@ impl Stage {
         // A lost final response is made up for by Timer C, after three minutes (RFC 3261 §16.6(11)).
         let settling = if rebound.is_empty() && self.script.weather.calm() { 130 } else { 260 };
         let horizon = self.script.ends + Duration::from_secs(settling);
-        Scene { world: self.world, script: self.script, role, boxes: self.boxes, rebound, horizon }
+        let upstream = truth_upstream.then_some(self.upstream);
+        let (boxes, transports) = (self.boxes, self.transports);
+        Scene { world: self.world, script: self.script, role, boxes, rebound, transports, upstream, horizon }
     }
 }
 

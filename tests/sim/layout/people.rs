@@ -5,8 +5,9 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use proxy::config::Role;
+use wire::Transport;
 
-use super::{DOMAIN, PORTS, SPOOF, Stage, USERS, VICTIM, sip, v4};
+use super::{DOMAIN, PORTS, SPOOF, Stage, USERS, VICTIM, door, sip, v4};
 use crate::attacker::{Attack, Attacker, Campaign};
 use crate::core::Core;
 use crate::link::Link;
@@ -24,7 +25,9 @@ impl Stage {
     pub(super) fn core(&mut self, segment: SegmentId, ip: IpAddr) {
         let passwords = self.book.iter().enumerate();
         let passwords = passwords.filter_map(|(n, user)| Some((user.clone(), self.password(n)?))).collect();
-        let core = Core::new(sip(ip), DOMAIN, passwords, self.algorithm, self.rng.fork(77));
+        // Through a router it cannot open connections: it must use those that came in.
+        let reuses = ip != v4(10, 0, 0, 5) || self.rng.chance(500);
+        let core = Core::new(sip(ip), DOMAIN, passwords, self.algorithm, reuses, self.rng.fork(77));
         let id = self.world.add("core", Node::Core(Box::new(core)));
         self.world.net.attach(segment, ip, id, Link::LAN);
         self.friends.insert(ip);
@@ -40,7 +43,11 @@ impl Stage {
         nat: Option<NatId>,
     ) {
         let password = self.password(index);
-        let meddled = nat.is_some_and(|nat| self.world.net.nat(nat).behaviour.meddles);
+        let core = self.world.nodes.iter().any(|node| matches!(node, Node::Core(core) if core.address == proxy));
+        let all = if core { &Transport::ALL[..3] } else { &Transport::ALL };
+        let transport = if self.rng.chance(300) { Transport::Udp } else { self.rng.pick(all) };
+        self.transports.push(transport);
+        let meddled = transport == Transport::Udp && nat.is_some_and(|nat| self.world.net.nat(nat).behaviour.meddles);
         let rng = &mut self.rng;
         let looks = Looks {
             media_connection: rng.chance(300),
@@ -54,7 +61,10 @@ impl Stage {
             domain: domain.to_owned(),
             ip,
             port: if rng.chance(700) { 5060 } else { 5060 + 2 * rng.between(1, 500) as u16 },
-            proxy,
+            transport,
+            pings: if rng.chance(300) { Duration::from_secs(30) } else { rng.millis(95_000, 120_000) },
+            repeats: rng.chance(500),
+            proxy: if transport == Transport::Udp { proxy } else { door(proxy.ip(), transport) },
             password,
             expires: rng.pick(&[120, 600, 3600]),
             compact: rng.chance(300),

@@ -7,10 +7,10 @@ use std::time::Duration;
 use media::{PortRange, RangeId};
 use nat::{Advertise, Prefix, Side};
 use proxy::Config;
-use proxy::config::{Listener, Media, MediaKeepAlive, Phone, Role, Upstream, User};
+use proxy::config::{DigestAlgorithm, Listener, Media, MediaKeepAlive, Phone, Role, Upstream, User};
 use wire::Transport;
 
-use super::{DOMAIN, EDGE, FEW, OWN, PORTS, STUN, Stage, other_face, sip, v4};
+use super::{DOMAIN, EDGE, FEW, OWN, PORTS, STUN, Stage, door, other_face, sip, v4};
 use crate::invariants::Truth;
 use crate::link::Link;
 use crate::nat::{Behaviour, Dependence};
@@ -43,7 +43,9 @@ impl Stage {
                 self.phone(index, (lans[at], ip, Link::LAN), sip(EDGE), DOMAIN, Some(nat));
             }
         }
-        let listeners = vec![listener(Side::Inner, own, 5060), listener(Side::Outer, EDGE, 5060)];
+        let mut listeners = vec![listener(Side::Inner, own, 5060), listener(Side::Outer, EDGE, 5060)];
+        listeners.extend(streams(Side::Inner, own, &[Transport::Tcp, Transport::Tls]));
+        listeners.extend(streams(Side::Outer, EDGE, &Transport::ALL[1..]));
         let truth = self.truth(Role::Border, "10.0.0.0/24", [vec![own], vec![EDGE]], Some(core));
         (self.config(Role::Border, listeners, true), truth, sip(EDGE))
     }
@@ -77,7 +79,11 @@ impl Stage {
         }
         let mut outer = listener(Side::Outer, own, 5062);
         outer.advertise = Advertise::Stun;
-        let listeners = vec![listener(Side::Inner, own, 5060), outer];
+        let beside = |transport, port| Listener { transport, bind: SocketAddr::new(own, port), ..outer.clone() };
+        let beside = [beside(Transport::Tcp, 5062), Listener { accepts: false, ..beside(Transport::Tls, 5063) }];
+        let mut listeners = vec![listener(Side::Inner, own, 5060), outer];
+        listeners.extend(beside);
+        listeners.extend(streams(Side::Inner, own, &Transport::ALL[1..]));
         let faces = vec![face, other_face(face)];
         let truth = self.truth(Role::Office, "192.168.1.0/24", [vec![own], faces], Some(core));
         (self.config(Role::Office, listeners, true), truth, SocketAddr::new(face, 5062))
@@ -106,7 +112,9 @@ impl Stage {
         let mut listeners = vec![listener(Side::Inner, own, 5060)];
         if remote {
             listeners.push(listener(Side::Outer, EDGE, 5060));
+            listeners.extend(streams(Side::Outer, EDGE, &Transport::ALL[1..]));
         }
+        listeners.extend(streams(Side::Inner, own, &Transport::ALL[1..]));
         let truth = self.truth(Role::Standalone, "10.1.1.0/24", [vec![own], vec![EDGE]], None);
         // Without a public face the stranger is a guest in the LAN.
         if !remote {
@@ -138,6 +146,8 @@ impl Stage {
             inbound_refresh: rng.chance(500),
             hairpin: rng.chance(500),
             meddles: false,
+            stream_lifetime: Duration::from_secs(rng.pick(&[300, 900, 7_440])),
+            resets: rng.chance(500),
         }
     }
 
@@ -156,8 +166,8 @@ impl Stage {
     fn config(&mut self, role: Role, listeners: Vec<Listener>, upstream: bool) -> Config {
         let upstream = upstream.then(|| Upstream {
             host: "sip.provider.example".to_owned(),
-            port: Some(5060),
-            transport: None,
+            port: Some(door(EDGE, self.upstream).port()),
+            transport: Some(self.upstream).filter(|t| *t != Transport::Udp),
             sips: false,
             domain: None,
             comedia: false,
@@ -179,6 +189,7 @@ impl Stage {
             networks: Vec::new(),
             phones: ranged.then_some(phone).into_iter().collect(),
             users: users.collect(),
+            digest: DigestAlgorithm::PREFERRED.to_vec(),
             media: Media {
                 ranges: std::iter::once(common).chain(own).collect(),
                 keepalive: MediaKeepAlive::Stun,
@@ -190,6 +201,15 @@ impl Stage {
             limits: wire::sip::Limits::default(),
         }
     }
+}
+
+fn streams(side: Side, ip: IpAddr, transports: &[Transport]) -> impl Iterator<Item = Listener> {
+    let at = move |transport: &Transport| Listener {
+        transport: *transport,
+        bind: door(ip, *transport),
+        ..listener(side, ip, 0)
+    };
+    transports.iter().map(at)
 }
 
 fn listener(side: Side, ip: IpAddr, port: u16) -> Listener {

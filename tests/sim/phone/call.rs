@@ -30,6 +30,7 @@ pub(crate) enum Ended {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct CallLog {
     pub(crate) plan: usize,
+    pub(crate) call_id: String,
     pub(crate) end: End,
     pub(crate) answered: Option<Time>,
     pub(crate) ended: Option<(Time, Ended)>,
@@ -228,6 +229,7 @@ impl Phone {
         let media = Media::new((profile.ip, port), (ours, theirs), profile.interval, profile.comedia, rng);
         let log = CallLog {
             plan: plan.id,
+            call_id: call_id.clone(),
             end,
             answered: None,
             ended: None,

@@ -102,8 +102,7 @@ impl Phone {
         let sdp = self.calls[at].sdp(self.profile.looks, direction, sections);
         let reply = self.with_body(reply, sdp);
         self.reply(now, server, &reply, out);
-        if let Some(to) = reply.response_target() {
-            let packet = Packet { from: self.profile.local(), to, bytes: reply.bytes() };
+        if let Some(packet) = self.transactions.answer(server) {
             self.calls[at].repeat(now, packet, msg.cseq(), sections == 0);
         }
     }

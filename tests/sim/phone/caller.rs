@@ -55,7 +55,7 @@ impl Phone {
         msg.fields.retain(|(n, _)| !sip::same_name(n, "cseq") && !sip::same_name(n, "via"));
         msg.push("CSeq", format!("{} INVITE", call.cseq));
         msg.top(self.name("Via"), via);
-        let way = (self.profile.local(), self.profile.proxy);
+        let way = self.profile.way();
         let client = self.transactions.request(now, msg, way, out);
         let call = &mut self.calls[at];
         (call.invite, call.provisional) = (Some(client), false);
@@ -159,8 +159,7 @@ impl Phone {
 
     /// Sends the ACK of a 2xx, and keeps it for repetitions (§13.2.2.4).
     pub(crate) fn acknowledge(&mut self, at: usize, cseq: u32, ack: &Msg, out: &mut Vec<Packet>) {
-        let (from, to) = self.way(at);
-        let packet = Packet { from, to, bytes: ack.bytes() };
+        let packet = self.way(at).packet(ack.bytes());
         out.push(packet.clone());
         self.calls[at].acks.push((cseq, packet));
     }
@@ -187,9 +186,9 @@ impl Phone {
         if call.inside.iter().any(|(_, kind)| *kind == Inside::Cancel) {
             return;
         }
-        let Some((invite, to)) = call.invite.and_then(|id| self.transactions.sent(id)) else { return };
+        let Some((invite, way)) = call.invite.and_then(|id| self.transactions.sent(id)) else { return };
         let cancel = transaction::cancel(invite);
-        let client = self.transactions.request(now, cancel, (self.profile.local(), to), out);
+        let client = self.transactions.request(now, cancel, way, out);
         self.calls[at].inside.push((client, Inside::Cancel));
     }
 

@@ -1,14 +1,16 @@
 //! Requests inside a dialog (RFC 3261 §12.2): which call they belong to, how
 //! they are built, where they go.
 
-use std::net::SocketAddr;
 use std::time::Duration;
+
+use wire::Transport;
 
 use super::Phone;
 use super::call::{Inside, State, Timer};
 use crate::clock::Time;
 use crate::net::Packet;
 use crate::sip::{self, Msg};
+use crate::transaction::Way;
 
 /// A phone that should hear something, and has not for so long, hangs up.
 pub(crate) const DEAF: Duration = Duration::from_secs(40);
@@ -46,10 +48,16 @@ impl Phone {
     }
 
     /// The way of a request inside a dialog (§12.2.1.1): first route, else the remote target.
-    pub(crate) fn way(&self, at: usize) -> (SocketAddr, SocketAddr) {
+    /// What leads to the proxy goes over the connection that is there.
+    pub(crate) fn way(&self, at: usize) -> Way {
         let call = &self.calls[at];
         let hop = call.route.first().map_or(call.target.as_str(), |route| sip::uri_of(route));
-        (self.profile.local(), sip::address(hop).unwrap_or(self.profile.proxy))
+        let ours = self.profile.way();
+        match sip::way(hop) {
+            Some((transport, to)) if to.ip() != ours.to.ip() => Way { transport, to, ..ours },
+            Some((Transport::Udp, to)) if ours.transport == Transport::Udp => Way { to, ..ours },
+            Some(_) | None => ours,
+        }
     }
 
     pub(crate) fn start_inside(&mut self, now: Time, at: usize, kind: Inside, msg: Msg, out: &mut Vec<Packet>) {

@@ -158,12 +158,12 @@ impl Media {
         if let Some(at) = self.next_rtp.filter(|at| *at <= now) {
             let counted = self.both_ways() && self.counted_from.is_some_and(|from| from <= now);
             let to = self.learned.filter(|_| self.comedia).unwrap_or(remote.rtp);
-            out.push(Packet { from: self.rtp, to, bytes: self.packet(counted) });
+            out.push(Packet::datagram(self.rtp, to, self.packet(counted)));
             self.figures.sent += u32::from(counted);
             self.next_rtp = Some(at + self.interval);
         }
         if self.next_rtcp.is_some_and(|at| at <= now) {
-            out.push(Packet { from: self.rtcp(), to: remote.rtcp, bytes: self.report() });
+            out.push(Packet::datagram(self.rtcp(), remote.rtcp, self.report()));
             self.next_rtcp = Some(now + RTCP_EVERY);
         }
     }

@@ -7,6 +7,7 @@
 mod call;
 mod callee;
 mod caller;
+mod connection;
 mod dialog;
 pub(crate) mod digest;
 mod media;
@@ -18,17 +19,20 @@ use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::time::Duration;
 
+use wire::Transport;
+
 pub(crate) use call::{CallLog, Ended};
 
 use self::call::{Call, Timer};
 use self::digest::Challenge;
 use self::register::Registration;
 use crate::clock::{Time, earlier};
-use crate::net::Packet;
+use crate::net::{Carrier, Packet};
 use crate::plan::CallPlan;
 use crate::rng::Rng;
 use crate::sip::{self, Msg};
-use crate::transaction::{Event, ServerId, Transactions};
+use crate::stack::Stack;
+use crate::transaction::{Event, ServerId, Transactions, Way};
 
 /// What kind of phone it is.
 #[derive(Debug, Clone)]
@@ -37,6 +41,12 @@ pub(crate) struct Profile {
     pub(crate) domain: String,
     pub(crate) ip: IpAddr,
     pub(crate) port: u16,
+    /// What it speaks with its proxy.
+    pub(crate) transport: Transport,
+    /// How often it pings a connection.
+    pub(crate) pings: Duration,
+    /// Requests without an answer go again when a connection ends; else they have failed.
+    pub(crate) repeats: bool,
     /// Where all requests outside dialogs go.
     pub(crate) proxy: SocketAddr,
     pub(crate) password: Option<String>,
@@ -59,12 +69,33 @@ impl Profile {
         SocketAddr::new(self.ip, self.port)
     }
 
+    /// Where all requests outside dialogs go.
+    pub(crate) fn way(&self) -> Way {
+        Way { transport: self.transport, from: self.local(), to: self.proxy }
+    }
+
+    /// What it calls itself: its address, or a name that means nothing, as browsers write it (RFC 7118 §5).
+    fn host(&self) -> String {
+        match self.transport {
+            Transport::Ws | Transport::Wss => {
+                format!("df7jal23ls0d{}p{}.invalid", self.ip.to_string().replace('.', ""), self.port)
+            }
+            Transport::Udp | Transport::Tcp | Transport::Tls => self.local().to_string(),
+        }
+    }
+
     pub(crate) fn aor(&self) -> String {
         format!("sip:{}@{}", self.user, self.domain)
     }
 
     pub(crate) fn contact(&self) -> String {
-        format!("sip:{}@{};line={}", self.user, self.local(), self.user.len())
+        let transport = match self.transport {
+            Transport::Udp => "",
+            Transport::Tcp => ";transport=tcp",
+            Transport::Tls => ";transport=tls",
+            Transport::Ws | Transport::Wss => ";transport=ws",
+        };
+        format!("sip:{}@{};line={}{transport}", self.user, self.host(), self.user.len())
     }
 }
 
@@ -77,7 +108,9 @@ pub(crate) struct Phone {
     /// Users of all phones, by index.
     book: Rc<[String]>,
     rng: Rng,
-    transactions: Transactions,
+    pub(crate) transactions: Transactions,
+    stack: Stack,
+    line: connection::Line,
     registration: Registration,
     /// The last challenge to a request other than REGISTER.
     challenge: Option<Challenge>,
@@ -102,6 +135,10 @@ impl Phone {
         mut rng: Rng,
     ) -> Self {
         let registration = Registration::new(start, &mut rng);
+        let mut stack = Stack::default();
+        if profile.transport.reliable() {
+            stack.listen(profile.transport, profile.local());
+        }
         let next_port = 16_384 + 2 * rng.below(4000) as u16;
         Self {
             profile,
@@ -110,6 +147,8 @@ impl Phone {
             book,
             rng,
             transactions: Transactions::default(),
+            stack,
+            line: connection::Line::default(),
             registration,
             challenge: None,
             nonce_count: 0,
@@ -155,6 +194,10 @@ impl Phone {
     pub(crate) fn receive(&mut self, now: Time, packet: &Packet, out: &mut Vec<Packet>) {
         if self.vanished {
             return;
+        }
+        if matches!(packet.carrier, Carrier::Segment(_)) {
+            let event = self.stack.receive(now, packet, out);
+            return self.connected(now, event.into_iter().collect(), out);
         }
         if packet.to == self.profile.local() {
             self.signalling(now, packet, out);
@@ -216,6 +259,9 @@ impl Phone {
         if self.registration.due(now) {
             self.register(now, out);
         }
+        self.keep_line(now, out);
+        let ended = self.stack.timeout(now);
+        self.connected(now, ended, out);
         for call in &mut self.calls {
             call.media.timeout(now, out);
             call.repeat_answer(now, out);
@@ -232,7 +278,8 @@ impl Phone {
             return None;
         }
         let calls = self.calls.iter().map(Call::next).fold(None, earlier);
-        earlier(earlier(self.transactions.next(), self.registration.at), calls)
+        let streams = earlier(self.stack.next(), self.line.next());
+        earlier(earlier(earlier(self.transactions.next(), self.registration.at), calls), streams)
     }
 
     fn due(&mut self, now: Time) -> Option<(u64, Timer)> {
@@ -242,7 +289,8 @@ impl Phone {
     /// A new top Via of ours (RFC 3581: with `rport`).
     fn via(&mut self) -> String {
         let branch = self.rng.word();
-        format!("SIP/2.0/UDP {};rport;branch=z9hG4bK{branch}", self.profile.local())
+        let (transport, host) = (self.profile.transport.via(), self.profile.host());
+        format!("SIP/2.0/{transport} {host};rport;branch=z9hG4bK{branch}")
     }
 
     /// Field names in this phone's habit.

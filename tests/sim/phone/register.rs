@@ -50,6 +50,18 @@ impl Registration {
         self.at.is_some_and(|at| at <= now)
     }
 
+    /// It has gone for good.
+    pub(crate) fn left(&self) -> bool {
+        self.leaving && self.client.is_none() && self.at.is_none()
+    }
+
+    /// Its connection has ended: it registers over another one (RFC 5626 §4.5).
+    pub(crate) fn cut(&mut self, now: Time, rng: &mut Rng) {
+        self.client = None;
+        let soon = now + rng.millis(100, 2_000);
+        self.at = Some(self.at.filter(|_| !self.granted).map_or(soon, |at| at.max(soon)));
+    }
+
     /// Tries again after a while.
     pub(crate) fn failed(&mut self, now: Time, rng: &mut Rng) {
         (self.client, self.granted, self.tries) = (None, false, 0);
@@ -101,7 +113,7 @@ impl Phone {
         msg.top(self.name("Via"), via);
         self.registration.request = Some(msg.clone());
         self.registration.at = None;
-        let way = (self.profile.local(), self.profile.proxy);
+        let way = self.profile.way();
         self.registration.client = Some(self.transactions.request(now, msg, way, out));
     }
 

@@ -129,6 +129,11 @@ section! {
         /// standalone: no provider and no core; phones register here and call each other.
         /// Default: standalone.
         role: String = r#""standalone""#,
+        /// How phones prove their password (standalone with [[user]]): what they are challenged
+        /// with, the preferred first. Phones should take the first that they know; some know MD5 alone
+        /// and give up at any other, JsSIP and baresip 1 among them: they register with ["MD5"].
+        /// What is not listed is not accepted. Default: all three, in this order.
+        digest: Vec<String> = r#"["SHA-256", "SHA-512-256", "MD5"]"#,
     }
 }
 
@@ -260,7 +265,7 @@ section! {
     User {
         /// User part of the address of record, and digest user name. Required, each once.
         name: String = r#""alice""#,
-        /// Digest password (SHA-256, SHA-512-256 and MD5). Required, not empty.
+        /// Digest password. Required, not empty.
         password: Secret = r#""…""#,
     }
 }
@@ -359,6 +364,8 @@ section! {
 pub(crate) struct Raw {
     /// See [`Top`].
     pub(crate) role: Option<String>,
+    /// See [`Top`].
+    pub(crate) digest: Option<Vec<String>>,
     /// `[inner]`.
     pub(crate) inner: Option<Side>,
     /// `[outer]`.

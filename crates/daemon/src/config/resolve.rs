@@ -146,6 +146,7 @@ impl Resolver<'_> {
         self.reachable(&listeners, &keys, &upstreams, &networks);
         let tls = self.tls(&listeners, &keys);
         let users = self.users();
+        let digest = self.digest();
         let limits = Limits {
             message_bytes: self.number("limits.message_bytes", self.raw.limits.message_bytes, 65_536, 1_200, 65_536)
                 as usize,
@@ -154,8 +155,18 @@ impl Resolver<'_> {
         let metrics = self.metrics();
         let state_dirs = self.state_dirs();
         let names = self.names();
-        let proxy =
-            proxy::Config { role: self.role, names, listeners, upstreams, networks, phones, users, media, limits };
+        let proxy = proxy::Config {
+            role: self.role,
+            names,
+            listeners,
+            upstreams,
+            networks,
+            phones,
+            users,
+            digest,
+            media,
+            limits,
+        };
         let access = Arc::new(Access::new(&doors.0, &doors.1));
         Settings { proxy: Arc::new(proxy), access, doors, stun, metrics, state_dirs, tls, certificates: None }
     }

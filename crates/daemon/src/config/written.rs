@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use media::PortRange;
 use nat::{Advertise, Side};
-use proxy::config::{MediaKeepAlive, Role};
+use proxy::config::{DigestAlgorithm, MediaKeepAlive, Role};
 use wire::Transport;
 use wire::sip::{Scheme, Uri};
 
@@ -142,6 +142,23 @@ pub(super) fn side(text: &str) -> Result<Side, Wrong> {
 pub(super) fn keepalive(text: &str) -> Result<MediaKeepAlive, Wrong> {
     let words = [("stun", MediaKeepAlive::Stun), ("rtp", MediaKeepAlive::Rtp), ("off", MediaKeepAlive::Off)];
     word(text, "keep-alive", &words)
+}
+
+/// Digest algorithms, each once.
+pub(super) fn digest(list: &[String]) -> Result<Vec<DigestAlgorithm>, Wrong> {
+    let words = DigestAlgorithm::PREFERRED.map(|algorithm| (algorithm.as_str(), algorithm));
+    let mut algorithms = Vec::new();
+    for text in list {
+        let algorithm = word(text, "digest algorithm", &words)?;
+        if algorithms.contains(&algorithm) {
+            return wrong(format!("\"{text}\" is written twice"), "keep one of the two");
+        }
+        algorithms.push(algorithm);
+    }
+    if algorithms.is_empty() {
+        return wrong("nobody can answer no challenge", "write [\"SHA-256\", \"SHA-512-256\", \"MD5\"], or remove it");
+    }
+    Ok(algorithms)
 }
 
 /// A word of a list of which the last come later.
@@ -287,6 +304,16 @@ mod tests {
             "udp:224.0.0.1:5060",
         ] {
             assert!(listen(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn digest_algorithms_come_each_once() {
+        let list = |words: &[&str]| digest(&words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>());
+        assert_eq!(list(&["SHA-256", "SHA-512-256", "MD5"]), Ok(DigestAlgorithm::PREFERRED.to_vec()));
+        assert_eq!(list(&["MD5"]), Ok(vec![DigestAlgorithm::Md5]));
+        for bad in [&[][..], &["MD5", "MD5"], &["md5"], &["SHA-1"]] {
+            assert!(list(bad).is_err(), "{bad:?}");
         }
     }
 

@@ -7,7 +7,7 @@ use nat::{Advertise, Side};
 use wire::{ListenerId, Transmit, Transport};
 
 use super::*;
-use crate::config::{Config, Listener, Media, MediaKeepAlive, Role, Upstream};
+use crate::config::{Config, DigestAlgorithm, Listener, Media, MediaKeepAlive, Role, Upstream};
 use crate::{Input, Output};
 
 const CORE: &str = "10.0.0.5:5060";
@@ -51,6 +51,7 @@ impl World {
             networks: Vec::new(),
             phones: Vec::new(),
             users: Vec::new(),
+            digest: DigestAlgorithm::PREFERRED.to_vec(),
             media: Media {
                 ranges: vec![PortRange { first: 30_000, last: 30_099 }],
                 keepalive: MediaKeepAlive::Stun,

@@ -1,92 +1,12 @@
-use std::net::SocketAddr;
 use std::time::Duration;
 
-use media::{PortRange, ports};
-use nat::{Advertise, Side};
-use wire::{Flow, Transport};
+use nat::Side;
+use wire::Transport;
 
 use super::*;
-use crate::config::{Listener, Media, MediaKeepAlive, Phone, Upstream, User};
+use crate::config::User;
+use crate::rig::{config, listener, outputs, phone, register, upstream};
 use crate::{Input, Observed};
-
-fn listener(side: Side, bind: &str) -> Listener {
-    Listener {
-        side,
-        transport: Transport::Udp,
-        accepts: true,
-        secure: false,
-        bind: bind.parse().unwrap(),
-        advertise: Advertise::Listen,
-        advertise_port: None,
-        phone: None,
-        retired: false,
-    }
-}
-
-fn phone(name: &str, user: &str) -> Phone {
-    Phone { name: name.to_owned(), user: Some(user.to_owned()), ..Phone::default() }
-}
-
-fn upstream(host: &str) -> Upstream {
-    Upstream {
-        host: host.to_owned(),
-        port: Some(5060),
-        transport: Some(Transport::Udp),
-        sips: false,
-        domain: None,
-        comedia: false,
-        default_phone: None,
-    }
-}
-
-fn config(role: Role, listeners: Vec<Listener>) -> Config {
-    Config {
-        role,
-        listeners,
-        upstreams: if role == Role::Standalone { Vec::new() } else { vec![upstream("10.0.0.5")] },
-        networks: Vec::new(),
-        phones: vec![phone("lobby", "carol"), phone("reception", "alice")],
-        users: Vec::new(),
-        media: Media {
-            ranges: vec![PortRange { first: 30_000, last: 30_099 }],
-            keepalive: MediaKeepAlive::Stun,
-            timeout: Duration::from_secs(60),
-            workers: 1,
-            reserve: 4,
-        },
-        names: vec![],
-        limits: wire::sip::Limits::default(),
-    }
-}
-
-/// Does what is due until a moment; what was said on the way.
-fn outputs(proxy: &mut Proxy, until: Instant) -> Vec<Output> {
-    let mut outputs = Vec::new();
-    loop {
-        while let Some(output) = proxy.poll_output() {
-            if let Output::Ports(ports::Command::Bind { pair, discover: _ }) = output {
-                proxy.handle_input(until, Input::Ports(ports::Event::Bound { pair }));
-            }
-            outputs.push(output);
-        }
-        match proxy.poll_timeout().filter(|at| *at <= until) {
-            Some(at) => proxy.handle_timeout(at),
-            None => return outputs,
-        }
-    }
-}
-
-fn register(proxy: &mut Proxy, now: Instant, listener: u16, user: &str, from: &str) {
-    let local = proxy.config.listeners[usize::from(listener)].bind;
-    let remote: SocketAddr = from.parse().unwrap();
-    let flow = Flow { transport: Transport::Udp, listener: ListenerId(listener), connection: 0, local, remote };
-    let text = format!(
-        "REGISTER sip:{local} SIP/2.0\r\nVia: SIP/2.0/UDP {from};branch=z9hG4bK{user}\r\nMax-Forwards: 70\r\nFrom: \
-         <sip:{user}@{local}>;tag=1\r\nTo: <sip:{user}@{local}>\r\nCall-ID: {user}\r\nCSeq: 1 REGISTER\r\nContact: \
-         <sip:{user}@{from}>\r\nExpires: 3600\r\nContent-Length: 0\r\n\r\n"
-    );
-    proxy.handle_input(now, Input::Received { flow, bytes: text.as_bytes() });
-}
 
 fn bound(proxy: &Proxy) -> Vec<(String, Option<usize>)> {
     let user = |aor: &[u8]| String::from_utf8_lossy(aor).split('@').next().unwrap_or_default().to_owned();

@@ -528,3 +528,6 @@ enum Stop {
     /// It cannot be.
     Reject(Reject),
 }
+
+#[cfg(test)]
+mod tests;

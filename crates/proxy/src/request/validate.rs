@@ -81,3 +81,6 @@ pub(crate) fn validate(message: Message<'_>) -> Result<(), Reject> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

@@ -42,3 +42,6 @@ fn withheld(message: Message<'_>) -> bool {
     let mut tokens = tokens.map(<[u8]>::trim_ascii);
     tokens.any(|token| token.eq_ignore_ascii_case(b"id"))
 }
+
+#[cfg(test)]
+mod tests;

@@ -252,7 +252,9 @@ impl Contexts {
 
     /// Forgets a context that was taken out.
     pub(crate) fn forget(&mut self, context: &Context) {
-        if let Some(answering) = &context.answering {
+        if let Some(answering) = &context.answering
+            && self.servers.get(&answering.key) == Some(&context.id)
+        {
             self.servers.remove(&answering.key);
         }
         self.free.push(context.id.slot);
@@ -261,7 +263,12 @@ impl Contexts {
 
     /// The context of a server transaction.
     pub(crate) fn of_server(&self, key: &Key) -> Option<Id> {
-        self.servers.get(key).copied()
+        self.servers.get(key).copied().filter(|id| self.lasts(*id))
+    }
+
+    /// A context may outlive the transaction that it answers.
+    fn lasts(&self, id: Id) -> bool {
+        self.get(id).and_then(|context| context.answering.as_ref()).is_none_or(|answering| !answering.machine.over())
     }
 
     /// The server transaction of `method` that a request belongs to although its
@@ -274,12 +281,13 @@ impl Contexts {
         let mut same =
             self.servers.range(branch.clone()..).take_while(|(key, _)| key.is_of(&branch)).map(|(_, id)| *id);
         same.find(|id| {
-            self.get(*id).map(|context| context.request.message()).is_some_and(|request| {
-                request.method() == method
-                    && request.call_id() == message.call_id()
-                    && number(request) == number(message)
-                    && tag(request) == tag(message)
-            })
+            self.lasts(*id)
+                && self.get(*id).map(|context| context.request.message()).is_some_and(|request| {
+                    request.method() == method
+                        && request.call_id() == message.call_id()
+                        && number(request) == number(message)
+                        && tag(request) == tag(message)
+                })
         })
     }
 
@@ -298,3 +306,6 @@ impl Contexts {
         self.slots.iter().flatten()
     }
 }
+
+#[cfg(test)]
+mod tests;

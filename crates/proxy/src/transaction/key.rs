@@ -82,3 +82,6 @@ fn join(key: &mut Vec<u8>, pieces: &[&[u8]]) {
         key.push(0);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -59,10 +59,11 @@ impl Server {
                 true
             }
             State::Proceeding => {
-                self.state = State::Completed;
-                self.retransmit = (self.invite && !self.reliable).then_some((now + T1, T1));
+                // Over a connection Timer J is no time at all.
                 let over = !self.invite && self.reliable;
-                self.timeout = Some(if over { now } else { now + 64 * T1 });
+                self.state = if over { State::Terminated } else { State::Completed };
+                self.retransmit = (self.invite && !self.reliable).then_some((now + T1, T1));
+                self.timeout = (!over).then(|| now + 64 * T1);
                 true
             }
             State::Accepted => status.is_success(),
@@ -74,6 +75,12 @@ impl Server {
     /// In Accepted the user agent behind us retransmits its own 2xx.
     pub(crate) fn replays(&self) -> bool {
         matches!(self.state, State::Proceeding | State::Completed)
+    }
+
+    /// True when its timers have run out. Over a connection they do so with the
+    /// answer (Timers I and J): what comes with its branch is another request.
+    pub(crate) fn over(&self) -> bool {
+        self.reliable && self.state == State::Terminated
     }
 
     /// The ACK for a non-2xx came.
@@ -158,5 +165,19 @@ mod tests {
         assert!(!server.respond(now, Status(500)));
         assert!(server.replays());
         assert_eq!(server.deadline(), Some(now + 64 * T1));
+    }
+
+    #[test]
+    fn over_a_connection_a_transaction_ends_with_its_answer() {
+        let now = Instant::now();
+        let mut server = Server::new(false, true);
+        assert!(!server.over());
+        assert!(server.respond(now, Status(200)));
+        assert!(server.over());
+        assert_eq!(server.deadline(), None);
+        let mut server = Server::new(false, false);
+        server.respond(now, Status(200));
+        assert_eq!(server.expire(now + 64 * T1), Some(Expired::Done));
+        assert!(!server.over());
     }
 }

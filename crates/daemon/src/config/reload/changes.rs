@@ -45,6 +45,11 @@ pub(super) fn between(was: &Settings, is: &Settings) -> Vec<String> {
     };
     list(&mut lines, &phones(a), &phones(b), |(phone, ..)| format!("phone \"{}\"", phone.name));
     list(&mut lines, &a.users, &b.users, |user| format!("user \"{}\"", user.name));
+    let digest = |config: &proxy::Config| {
+        let words: Vec<&str> = config.digest.iter().map(|algorithm| algorithm.as_str()).collect();
+        words.join(", ")
+    };
+    value(&mut lines, "digest", &digest(a), &digest(b));
     let ports = |config: &proxy::Config| config.media.ranges.first().map(|r| format!("{}-{}", r.first, r.last));
     value(&mut lines, "media.ports", &ports(a).unwrap_or_default(), &ports(b).unwrap_or_default());
     value(&mut lines, "names", &a.names.join(", "), &b.names.join(", "));

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use media::{PortRange, RangeId};
 use nat::{Advertise, Side};
-use proxy::config::{Listener, Media, Password, Phone, Role, User};
+use proxy::config::{DigestAlgorithm, Listener, Media, Password, Phone, Role, User};
 
 use super::super::raw;
 use super::super::written::{self, HostPort};
@@ -195,5 +195,15 @@ impl Resolver<'_> {
             users.push(User { name, password });
         }
         users
+    }
+
+    /// What accounts are challenged with.
+    pub(super) fn digest(&mut self) -> Vec<DigestAlgorithm> {
+        let Some(words) = self.raw.digest.clone() else { return DigestAlgorithm::PREFERRED.to_vec() };
+        if self.role != Role::Standalone {
+            let whose = if self.role == Role::Office { "provider" } else { "core" };
+            self.fault("digest", format!("here the {whose} is the registrar, and challenges as it likes"), "remove it");
+        }
+        self.take("digest", written::digest(&words)).unwrap_or_default()
     }
 }
