@@ -362,10 +362,10 @@ mod tests {
         let text = b"REGISTER sip:b SIP/2.0\r\nVia: SIP/2.0/UDP 192.0.2.1;branch=z9hG4bK1\r\n\r\n".to_vec();
         let stored = wire::sip::Stored::parse(text, &wire::sip::Limits::default()).unwrap();
         let nonce = rig.proxy.nonces.make(rig.now, 5);
-        let ha1 = Algorithm::Sha256.hash(format!("alice:{REALM}:secret").as_bytes());
-        let ha2 = Algorithm::Sha256.hash(b"REGISTER:sip:b");
-        let plain = Algorithm::Sha256.hash(format!("{ha1}:{nonce}:{ha2}").as_bytes());
-        let counted = |nc: &str| Algorithm::Sha256.hash(format!("{ha1}:{nonce}:{nc}:c:auth:{ha2}").as_bytes());
+        let ha1 = DigestAlgorithm::Sha256.hash(format!("alice:{REALM}:secret").as_bytes());
+        let ha2 = DigestAlgorithm::Sha256.hash(b"REGISTER:sip:b");
+        let plain = DigestAlgorithm::Sha256.hash(format!("{ha1}:{nonce}:{ha2}").as_bytes());
+        let counted = |nc: &str| DigestAlgorithm::Sha256.hash(format!("{ha1}:{nonce}:{nc}:c:auth:{ha2}").as_bytes());
         let now = rig.now;
         let mut worth = |later: u64, changed: &[(&str, &str)], response: &str| {
             let mut given = BTreeMap::new();
