@@ -155,8 +155,18 @@ impl Resolver<'_> {
         let metrics = self.metrics();
         let state_dirs = self.state_dirs();
         let names = self.names();
-        let proxy =
-            proxy::Config { role: self.role, names, listeners, upstreams, networks, phones, users, digest, media, limits };
+        let proxy = proxy::Config {
+            role: self.role,
+            names,
+            listeners,
+            upstreams,
+            networks,
+            phones,
+            users,
+            digest,
+            media,
+            limits,
+        };
         let access = Arc::new(Access::new(&doors.0, &doors.1));
         Settings { proxy: Arc::new(proxy), access, doors, stun, metrics, state_dirs, tls, certificates: None }
     }
