@@ -506,7 +506,7 @@ mod tests {
             ("\"A\" <sip:Alice@Example.COM:5060;x=1>;tag=1", Some(&b"Alice@example.com"[..])),
             ("sip:example.com", Some(b"@example.com")),
             ("sips:a%20b@[2001:DB8::1]", Some(b"a%20b@[2001:db8::1]")),
-            ("tel:+4930", None),
+            ("tel:+4930;x=1", Some(b"tel:+4930")),
             ("<broken", None),
         ] {
             assert_eq!(aor(register(&format!("t: {to}")).message()).as_deref(), expected, "{to}");

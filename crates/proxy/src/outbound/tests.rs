@@ -53,14 +53,15 @@ fn each_part_of_a_flow_makes_another_name() {
 fn our_path_entry_says_what_the_phone_asked_for() {
     let rig = Rig::standalone();
     let here = flow(&rig.proxy, 0, "192.168.1.20:5060");
-    let binding = Some(Token::Binding(registry::BindingId(9)));
+    let token = Token::Binding(registry::BindingId(9));
+    let binding = Some(token);
     let of_flow = Token::Flow(rig.proxy.flow_id(here));
     let second_hop = "Via: SIP/2.0/UDP 192.0.2.9;branch=z9hG4bK2\r\nSupported: path\r\n";
     for (fields, outbound, binding, path) in [
         ("", true, binding, None),
         ("Supported: path\r\n", true, None, Some((of_flow, true))),
         (second_hop, true, binding, Some((of_flow, false))),
-        ("Supported: path\r\n", false, binding, Some((binding.unwrap(), false))),
+        ("Supported: path\r\n", false, binding, Some((token, false))),
         ("Supported: path\r\n", false, None, None),
     ] {
         let path = path.map(|(token, ob)| Path { token, ob });
