@@ -1,11 +1,12 @@
 //! The signalling core in border role, between a phone behind a NAT and the
 //! core: one registration, one call each way. What the peers do is not counted.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use media::{Fact, PortRange, ports};
+use media::{Fact, PortPair, PortRange, StreamId, ports};
 use nat::{Advertise, Side};
 use proxy::config::{DigestAlgorithm, Listener, Media, MediaKeepAlive, Role, Upstream};
 use proxy::question::{Address, Answer, Records};
@@ -89,6 +90,7 @@ struct Border {
     number: u32,
     outputs: Vec<Output>,
     sent: Vec<(Flow, Vec<u8>)>,
+    pairs: BTreeMap<StreamId, [PortPair; 2]>,
 }
 
 const LISTENERS: [(Side, [u8; 4]); 2] = [(Side::Inner, [10, 0, 0, 2]), (Side::Outer, [203, 0, 113, 30])];
@@ -137,7 +139,8 @@ impl Border {
     fn new() -> Self {
         let now = Instant::now();
         let proxy = Proxy::new(now, Arc::new(config()), [1; 32], [2; 32]);
-        let mut border = Self { proxy, now, number: 0, outputs: Vec::with_capacity(64), sent: Vec::new() };
+        let (outputs, pairs) = (Vec::with_capacity(64), BTreeMap::new());
+        let mut border = Self { proxy, now, number: 0, outputs, sent: Vec::new(), pairs };
         border.follow();
         border
     }
@@ -242,8 +245,14 @@ impl Border {
                     Output::Ports(ports::Command::Bind { pair, .. }) => {
                         self.input(Input::Ports(ports::Event::Bound { pair }));
                     }
-                    Output::Media(media::Command::Close { stream }) => {
+                    Output::Media(media::Command::Open { stream, legs, .. }) => {
+                        self.pairs.insert(stream, [legs[0].pair, legs[1].pair]);
+                    }
+                    Output::Media(media::Command::Close { stream, told: _ }) => {
                         self.input(Input::Fact(Fact::Closed { stream, legs: Box::default() }));
+                        for pair in self.pairs.remove(&stream).into_iter().flatten() {
+                            self.input(Input::Ports(ports::Event::Rested { pair }));
+                        }
                     }
                     Output::Resolve(question) => {
                         let address = Address { remote: CORE.remote.0.into(), local: LISTENERS[0].1.into() };

@@ -543,7 +543,7 @@ impl World {
             Join { a, b } => out.push(format!("*** join stream {} and stream {}", a.0.slot, b.0.slot)),
             Carry { stream, proto } => out.push(format!("*** stream {} carries {proto:?}", stream.slot)),
             Part { stream } => out.push(format!("*** part stream {}", stream.slot)),
-            Close { stream } => {
+            Close { stream, told: _ } => {
                 self.streams.retain(|(s, _)| s != stream);
                 out.push(format!("*** close stream {}", stream.slot));
                 let fact = media::Fact::Closed { stream: *stream, legs: Box::default() };

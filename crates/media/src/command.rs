@@ -138,5 +138,7 @@ pub enum Command {
     Close {
         /// The stream.
         stream: StreamId,
+        /// Ends whose peer was told the address of its pair: a pair that carried nothing rests all the same.
+        told: [bool; 2],
     },
 }

@@ -44,7 +44,8 @@ pub enum Fact {
     Closed {
         /// The stream.
         stream: StreamId,
-        /// Final figures. A leg that received and sent nothing has an unused pair.
+        /// Final figures. A leg that received and sent nothing has an unused pair;
+        /// whether it rests the order to close has said.
         legs: Box<[LegCounts; 2]>,
     },
     /// The worker could not take or keep the stream: the call must end.

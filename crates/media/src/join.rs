@@ -149,7 +149,7 @@ mod tests {
 
     #[test]
     fn parted_streams_go_their_own_ways() {
-        for end_of_it in [Command::Part { stream: stream(0) }, Command::Close { stream: stream(1) }] {
+        for end_of_it in [Command::Part { stream: stream(0) }, Command::Close { stream: stream(1), told: [false; 2] }] {
             let mut world = spiral();
             world.packet(A_RTP, PHONE, &rtp(1, 1));
             world.packet(D_RTP, OTHER_PHONE, &rtp(2, 1));
@@ -171,7 +171,7 @@ mod tests {
         world.packet(A_RTP, PHONE, &rtp(1, 1));
         assert_eq!(world.packet(F_RTP, "198.51.100.9:5", &rtp(3, 1)), to(A_RTP, PHONE));
         assert_eq!(world.packet(A_RTP, PHONE, &rtp(1, 2)), to(F_RTP, "198.51.100.9:5"));
-        world.command(Command::Close { stream: stream(1) });
+        world.command(Command::Close { stream: stream(1), told: [false; 2] });
         assert_eq!(world.packet(A_RTP, PHONE, &rtp(1, 3)), to(B_RTP, "203.0.113.50:30006"));
     }
 
@@ -190,7 +190,7 @@ mod tests {
         }
         world.pass(100_000);
         for slot in [0, 1, 2] {
-            world.command(Command::Close { stream: stream(slot) });
+            world.command(Command::Close { stream: stream(slot), told: [false; 2] });
         }
         assert_eq!(world.facts.iter().filter(|fact| matches!(fact, Fact::Closed { .. })).count(), 3);
     }

@@ -26,7 +26,7 @@ use session::{Pairs, Pending, Session, Stream};
 use wire::sdp::Body;
 use wire::{Edit, Malformed};
 
-use crate::ports::{self, Pools, Ready, Shortage};
+use crate::ports::{self, Past, Pools, Ready, Shortage};
 use crate::{Command, End, Fact, PortPair, RangeId, StreamId, Target};
 
 /// Names a session: the pass of the call, and the branch of its INVITE.
@@ -115,7 +115,8 @@ pub struct Offers {
     workers: Vec<Slots>,
     sessions: BTreeMap<Key, Session>,
     by_stream: BTreeMap<StreamId, Key>,
-    closing: BTreeMap<StreamId, [PortPair; 2]>,
+    /// Pairs whose worker has not let go yet, and which of them a peer was told.
+    closing: BTreeMap<StreamId, [(PortPair, bool); 2]>,
     /// Advertised addresses of live legs: what a spiral's SDP names.
     live: BTreeMap<SocketAddr, (StreamId, End)>,
     out: VecDeque<Command>,
@@ -200,6 +201,7 @@ impl Offers {
             self.open(&mut session, key, worker_hint, *line, from, near, pairs);
         }
         write(&session, from.other(), text.whole, &sdp, edit);
+        session.told(from.other());
         let pending = session.pending[from.index()].get_or_insert_with(Pending::default);
         pending.read(&sdp);
         pending.opened.extend(opened);
@@ -228,6 +230,7 @@ impl Offers {
             return Ok(());
         };
         write(&session, from.other(), text.whole, &sdp, edit);
+        session.told(from.other());
         let offerer = from.other().index();
         let offered = match settles {
             // Of a call that is up a preview must not touch the path: the offer may still fail.
@@ -405,7 +408,7 @@ impl Offers {
                 Err(refusal) => {
                     self.expect(ends, streams);
                     for ready in taken {
-                        self.pools.give_back(ready.pair, false);
+                        self.pools.give_back(ready.pair, Past::Untold);
                     }
                     return Err(refusal);
                 }
@@ -604,15 +607,21 @@ impl Offers {
             self.bereave(partner);
         }
         self.by_stream.remove(&stream.id);
-        self.closing.insert(stream.id, stream.legs.map(|leg| leg.pair));
-        self.out.push_back(Command::Close { stream: stream.id });
+        let told = stream.told;
+        self.closing.insert(stream.id, [(stream.legs[0].pair, told[0]), (stream.legs[1].pair, told[1])]);
+        self.out.push_back(Command::Close { stream: stream.id, told });
     }
 
-    /// The worker let go: pairs rest if they carried anything, the slot is free.
+    /// The worker let go: pairs rest if they carried anything or a peer may send to them, the slot is free.
     fn closed(&mut self, stream: StreamId, used: [bool; 2]) {
         let Some(pairs) = self.closing.remove(&stream) else { return };
-        for (pair, used) in pairs.into_iter().zip(used) {
-            self.pools.give_back(pair, used);
+        for ((pair, told), used) in pairs.into_iter().zip(used) {
+            let past = match (used, told) {
+                (true, _) => Past::Used,
+                (false, true) => Past::Told,
+                (false, false) => Past::Untold,
+            };
+            self.pools.give_back(pair, past);
         }
         if let Some(slots) = self.workers.get_mut(usize::from(stream.worker)) {
             slots.free.push(stream.slot);

@@ -311,7 +311,7 @@ mod tests {
     #[test]
     fn a_closed_stream_sends_nothing() {
         let mut world = world(KeepAlive::Stun, phone(0), opened());
-        world.command(Command::Close { stream: stream(0) });
+        world.command(Command::Close { stream: stream(0), told: [false; 2] });
         world.pass(100_000);
         assert_eq!(world.own, []);
         // Nor does one that never had an address, whatever its sources.

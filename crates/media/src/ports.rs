@@ -1,6 +1,7 @@
 //! Which port pairs a leg gets: even and odd (RFC 3550 §11), random within a
 //! range (an attacker must not guess the next one), bound ahead of need, rested
-//! after use so that late packets of an old call never reach a new one.
+//! after use so that late packets of an old call never reach a new one; and
+//! also when only its address was told, since whoever was told may send late.
 //!
 //! Decides numbers and keeps states; `net::ports` binds, drains and, where the
 //! side advertises by STUN, discovers. Ranges may lie inside each other (a
@@ -134,6 +135,18 @@ pub struct Ready {
     pub mapped: Option<[Mapped; 2]>,
 }
 
+/// What has become of a pair that was taken, and so how it returns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Past {
+    /// No peer has heard of it: idle at once.
+    Untold,
+    /// Its address stood in SDP, but nothing came: a peer that was given up may
+    /// still send there. It rests until [`Event::Rested`], or until no other pair is left.
+    Told,
+    /// It carried packets: rests until [`Event::Rested`].
+    Used,
+}
+
 /// Why no pair was taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Shortage {
@@ -214,7 +227,9 @@ impl Pools {
         let Some((id, _)) = self.range(range) else { return Err(Shortage::Exhausted) };
         let Some(pool) = self.pools.get_mut(&(ip, id)) else { return Err(Shortage::Exhausted) };
         let mut taken = pool.take(discover, &mut self.rng);
-        if taken == Err(Shortage::Exhausted) && pool.yield_one(!discover, &mut self.commands) {
+        if taken == Err(Shortage::Exhausted)
+            && (pool.yield_one(!discover, &mut self.commands) || pool.wake_one(discover, &mut self.commands))
+        {
             taken = Err(Shortage::NotReady);
         } else if taken == Err(Shortage::Exhausted) {
             // All others were tried: what the system once refused gets another chance, for the next caller.
@@ -224,16 +239,16 @@ impl Pools {
         taken
     }
 
-    /// A call is over, or never was. A pair that carried packets rests until
-    /// [`Event::Rested`]; another is idle at once.
-    pub fn give_back(&mut self, pair: PortPair, used: bool) {
-        if self.returned(pair, used) {
+    /// A call is over, or never was.
+    pub fn give_back(&mut self, pair: PortPair, past: Past) {
+        if self.returned(pair, past) {
             return;
         }
-        self.with(pair, |pool, rtp| match pool.state(rtp) {
-            Some(State::Live(_)) if used => pool.set(rtp, State::Resting),
-            Some(State::Live(mapped)) => pool.set(rtp, State::Idle(mapped)),
-            Some(State::Binding | State::Idle(_) | State::Resting) | None => {}
+        self.with(pair, |pool, rtp| match (pool.state(rtp), past) {
+            (Some(State::Live(mapped)), Past::Untold) => pool.set(rtp, State::Idle(mapped)),
+            (Some(State::Live(_)), Past::Told) => pool.rest_unheard(rtp),
+            (Some(State::Live(_)), Past::Used) => pool.set(rtp, State::Resting),
+            (Some(State::Binding | State::Idle(_) | State::Resting) | None, _) => {}
         });
     }
 

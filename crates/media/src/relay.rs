@@ -157,7 +157,7 @@ impl Relay {
             Command::Carry { stream, proto } => self.carry(stream, proto),
             Command::Join { a, b } => self.join(now, a, b),
             Command::Part { stream } => self.part(now, stream),
-            Command::Close { stream } => self.close(now, stream),
+            Command::Close { stream, told: _ } => self.close(now, stream),
         }
     }
 

@@ -32,7 +32,7 @@ impl LegCounts {
         }
     }
 
-    /// True when a packet was accepted or sent: the pair must rest.
+    /// True when a packet was accepted or sent: the pair must rest until it is quiet.
     pub fn used(&self) -> bool {
         self.packets_in != 0 || self.packets_out != 0
     }

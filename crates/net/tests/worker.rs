@@ -135,7 +135,7 @@ async fn relays_both_ways_without_loss_and_returns_the_sockets() {
     expected.sort_unstable();
     assert_eq!(latched, expected);
 
-    assert!(worker.tell(Command::Close { stream }));
+    assert!(worker.tell(Command::Close { stream, told: [false; 2] }));
     let Report::Sockets { stream: whose, sockets, used } = next(&mut reports).await else {
         panic!("sockets come first")
     };
@@ -161,7 +161,7 @@ async fn a_slot_can_be_used_again_and_its_old_packets_are_not_judged() {
         a.rtp.send_to(&rtp(generation as u16, generation), pair_a.rtp()).unwrap();
         let len = b.rtp.recv(&mut room).unwrap();
         assert_eq!(room[..len], rtp(generation as u16, generation));
-        worker.tell(Command::Close { stream });
+        worker.tell(Command::Close { stream, told: [false; 2] });
         while !matches!(next(&mut reports).await, Report::Fact { fact: Fact::Closed { stream: s, .. }, .. } if s == stream)
         {
         }
@@ -173,7 +173,7 @@ async fn an_unused_stream_returns_unused_pairs() {
     let (worker, mut reports) = worker();
     let (stream, _, command, sockets) = open(0, 1, &Peer::new(), &Peer::new());
     worker.open(command, sockets).unwrap();
-    worker.tell(Command::Close { stream });
+    worker.tell(Command::Close { stream, told: [false; 2] });
     let Report::Sockets { used, .. } = next(&mut reports).await else { panic!("sockets come first") };
     assert_eq!(used, [false, false]);
 }
@@ -203,7 +203,7 @@ async fn a_held_slot_and_a_wrong_worker_fail_and_return_their_sockets() {
     // The first one never noticed.
     a.rtp.send_to(&rtp(1, 1), pair_a.rtp()).unwrap();
     assert_eq!(b.rtp.recv(&mut [0; 2048]).unwrap(), 172);
-    worker.tell(Command::Close { stream: first });
+    worker.tell(Command::Close { stream: first, told: [false; 2] });
 }
 
 #[tokio::test]
@@ -222,7 +222,7 @@ async fn a_full_worker_gives_the_sockets_back_at_once() {
     let local = sockets[0].local_addr().unwrap();
     let refused = worker.open(command, sockets).unwrap_err();
     assert_eq!(refused.sockets[0].local_addr().unwrap(), local);
-    worker.tell(Command::Close { stream: streams[0] });
+    worker.tell(Command::Close { stream: streams[0], told: [false; 2] });
     while !matches!(next(&mut reports).await, Report::Fact { fact: Fact::Closed { .. }, .. }) {}
     assert!(worker.has_room());
 }
@@ -256,7 +256,7 @@ async fn a_peer_that_is_gone_does_no_harm() {
     a.rtp.send_to(&rtp(51, 1), pair_a.rtp()).unwrap();
     assert_eq!(again.recv(&mut [0; 2048]).unwrap(), 172);
     drop(b_rtcp);
-    worker.tell(Command::Close { stream });
+    worker.tell(Command::Close { stream, told: [false; 2] });
     while !matches!(next(&mut reports).await, Report::Fact { fact: Fact::Closed { .. }, .. }) {}
 }
 

@@ -300,7 +300,7 @@ impl Edge {
                 let known = self.streams.insert(*stream, *epoch);
                 assert!(known.is_some_and(|known| known <= *epoch), "{stream:?} is not open, or its epochs go back");
             }
-            Command::Close { stream } => {
+            Command::Close { stream, told: _ } => {
                 assert!(self.streams.remove(stream).is_some(), "{stream:?} is closed and not open");
                 if self.manners.prompt {
                     let fact = Fact::Closed { stream: *stream, legs: Box::default() };

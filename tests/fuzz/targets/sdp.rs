@@ -115,7 +115,7 @@ impl Play {
                     assert_ne!(legs[0].pair, legs[1].pair, "one pair for two legs");
                     self.open.push(stream);
                 }
-                Some(Command::Close { stream }) => {
+                Some(Command::Close { stream, told: _ }) => {
                     self.open.retain(|open| *open != stream);
                     self.offers.handle_fact(&Fact::Closed { stream, legs: Box::default() });
                 }

@@ -21,6 +21,8 @@ pub(crate) struct Sockets {
     lent: BTreeMap<(u8, u32), [PortPair; 2]>,
     /// Released, until `Closed` says whether they were used.
     released: BTreeMap<(u8, u32), [PortPair; 2]>,
+    /// Of which of them a peer was told.
+    told: BTreeMap<StreamId, [bool; 2]>,
 }
 
 impl Sockets {
@@ -63,8 +65,11 @@ impl Edge {
             Command::Join { a: (stream, _), .. }
             | Command::Update { stream, .. }
             | Command::Carry { stream, .. }
-            | Command::Part { stream }
-            | Command::Close { stream } => stream.worker,
+            | Command::Part { stream } => stream.worker,
+            Command::Close { stream, told } => {
+                self.sockets.told.insert(*stream, *told);
+                stream.worker
+            }
         };
         if let Some(relay) = self.workers.get_mut(usize::from(worker)) {
             relay.handle_input(self.base + now, command.clone());
@@ -112,9 +117,10 @@ impl Edge {
             Output::Fact(fact) => {
                 if let Fact::Closed { stream, legs } = &fact {
                     let pairs = self.sockets.released.remove(&(worker, stream.slot));
-                    for (pair, leg) in pairs.into_iter().flatten().zip(legs.iter()) {
+                    let told = self.sockets.told.remove(stream).unwrap_or_default();
+                    for ((pair, leg), told) in pairs.into_iter().flatten().zip(legs.iter()).zip(told) {
                         let at = self.base + now;
-                        self.ports.give_back(now, at, pair, leg.used(), &mut self.discovery);
+                        self.ports.give_back(now, at, pair, leg.used() || told, &mut self.discovery);
                     }
                 }
                 self.fact(now, fact);

@@ -88,7 +88,7 @@ impl MediaPaths {
                 }
                 plans(truth, &legs[..])
             }
-            Command::Close { stream } => {
+            Command::Close { stream, told: _ } => {
                 self.legs.retain(|_, leg| leg.stream != *stream);
                 None
             }

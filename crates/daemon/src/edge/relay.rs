@@ -35,7 +35,8 @@ pub(super) struct Relay {
     reports: UnboundedReceiver<Report>,
     /// IPv4 and IPv6, because their STUN servers differ.
     ports: [Ports; 2],
-    streams: BTreeMap<StreamId, [PortPair; 2]>,
+    /// Pairs of each stream, and whether a peer may send to them when it is over.
+    streams: BTreeMap<StreamId, [(PortPair, bool); 2]>,
     /// What the signalling machine must hear of orders that could not be carried out.
     failures: Vec<Failure>,
 }
@@ -109,13 +110,21 @@ impl Relay {
             Command::Update { stream, .. }
             | Command::Carry { stream, proto: _ }
             | Command::Part { stream }
-            | Command::Close { stream }
-            | Command::Join { a: (stream, _), b: _ } => {
-                // A worker that has ended says so itself, and its streams fail then.
-                let worker = usize::from(stream.worker);
-                let _told = self.workers.get(worker).is_some_and(|worker| worker.tell(command));
+            | Command::Join { a: (stream, _), b: _ } => self.tell(*stream, command),
+            Command::Close { stream, told } => {
+                let (stream, told) = (*stream, *told);
+                if let Some(pairs) = self.streams.get_mut(&stream) {
+                    pairs[0].1 = told[0];
+                    pairs[1].1 = told[1];
+                }
+                self.tell(stream, command);
             }
         }
+    }
+
+    /// A worker that has ended says so itself, and its streams fail then.
+    fn tell(&self, stream: StreamId, command: Command) {
+        let _told = self.workers.get(usize::from(stream.worker)).is_some_and(|worker| worker.tell(command));
     }
 
     fn open(&mut self, now: Instant, stream: StreamId, pairs: [PortPair; 2], command: Command) {
@@ -134,7 +143,7 @@ impl Relay {
             }
         };
         let ([a_rtp, a_rtcp], [b_rtp, b_rtcp]) = (a, b);
-        self.streams.insert(stream, pairs);
+        self.streams.insert(stream, pairs.map(|pair| (pair, false)));
         let sockets = [a_rtp, a_rtcp, b_rtp, b_rtcp];
         let Some(worker) = self.workers.get(usize::from(stream.worker)) else {
             tracing::error!(?stream, "there is no such media worker");
@@ -151,10 +160,10 @@ impl Relay {
 
     /// Sockets of a stream are back.
     pub(super) fn rest(&mut self, now: Instant, stream: StreamId, sockets: StreamSockets, used: [bool; 2]) {
-        let Some([a, b]) = self.streams.remove(&stream) else { return };
+        let Some([(a, a_told), (b, b_told)]) = self.streams.remove(&stream) else { return };
         let [a_rtp, a_rtcp, b_rtp, b_rtcp] = sockets;
-        self.family(a).rest(now, a, [a_rtp, a_rtcp], used[0]);
-        self.family(b).rest(now, b, [b_rtp, b_rtcp], used[1]);
+        self.family(a).rest(now, a, [a_rtp, a_rtcp], used[0] || a_told);
+        self.family(b).rest(now, b, [b_rtp, b_rtcp], used[1] || b_told);
     }
 
     /// A worker has ended, and with it what it held.

@@ -37,6 +37,11 @@ impl Session {
         }
     }
 
+    /// This end gets SDP that names our pairs.
+    pub(super) fn told(&mut self, end: End) {
+        self.streams.iter_mut().flatten().for_each(|stream| stream.told[end.index()] = true);
+    }
+
     pub(super) fn stream_mut(&mut self, id: StreamId) -> Option<&mut Stream> {
         self.streams.iter_mut().flatten().find(|s| s.id == id)
     }
@@ -58,6 +63,8 @@ pub(super) struct Stream {
     pub(super) advertised: [Target; 2],
     /// What end A and B said in SDP.
     pub(super) targets: [Option<Target>; 2],
+    /// Which end has been told the address of its pair.
+    pub(super) told: [bool; 2],
     /// The stream of ours that a leg faces, in a spiral.
     pub(super) joined: [Option<(StreamId, End)>; 2],
     /// What the worker takes it for.
@@ -70,7 +77,17 @@ pub(super) struct Stream {
 
 impl Stream {
     pub(super) fn new(id: StreamId, Pairs { legs, advertised }: Pairs) -> Self {
-        Self { id, legs, advertised, targets: [None; 2], joined: [None; 2], proto: Proto::Rtp, silent: false, heard: 0 }
+        Self {
+            id,
+            legs,
+            advertised,
+            targets: [None; 2],
+            told: [false; 2],
+            joined: [None; 2],
+            proto: Proto::Rtp,
+            silent: false,
+            heard: 0,
+        }
     }
 
     /// What the worker must know.

@@ -7,9 +7,9 @@ use nat::{Advertise, Side};
 use wire::Edit;
 use wire::sdp::Body;
 
-use super::{EndPlan, Key, MOST_NEW, Offers, Text};
+use super::{EndPlan, Key, MOST_NEW, Offers, Settles, Text};
 use crate::ports::{self, Pools};
-use crate::{End, PortRange, RangeId};
+use crate::{Command, End, Fact, PortRange, RangeId};
 
 const KEY: Key = Key { pass: 1, branch: 0 };
 
@@ -56,4 +56,35 @@ fn an_offer_of_many_streams_is_written_the_same_when_it_comes_again() {
     let body = Body::parse(&first).expect("we can read what we write");
     assert_eq!(body.media.iter().filter(|media| media.port != 0).count(), MOST_NEW);
     assert_eq!(first, again);
+}
+
+#[test]
+fn a_pair_that_stood_in_sdp_rests_although_nothing_came() {
+    let pools = Pools::new(vec![PortRange { first: 30_000, last: 30_099 }], 4, [1; 32]);
+    let mut offers = Offers::new(pools, 1, Duration::from_secs(60));
+    let ends = [end(Side::Inner, [10, 0, 0, 2]), end(Side::Outer, [192, 0, 2, 1])];
+    ends.iter().for_each(|end| offers.want(end));
+    bind(&mut offers);
+    let sdp = "v=0\nc=IN IP4 10.0.0.9\nm=audio 4000 RTP/AVP 0\n";
+    let text = Text { whole: sdp.as_bytes(), body: sdp.as_bytes() };
+    let resting = |offers: &Offers| offers.ports().map(|(.., counts)| counts.resting).collect::<Vec<_>>();
+    // The callee's connection ends while it rings: it has the offer, the caller never got an answer.
+    // Then the same with an answer that was passed on.
+    for (answered, told, at_rest) in [(false, [false, true], [0, 1]), (true, [true, true], [1, 2])] {
+        assert_eq!(offers.offer(KEY, 0, End::A, ends.clone(), text, &mut Edit::new()), Ok(()));
+        if answered {
+            let settles = Settles::Nothing;
+            assert_eq!(offers.answer(KEY, End::B, ends.clone(), text, settles, &mut Edit::new()), Ok(()));
+        }
+        bind(&mut offers);
+        offers.close(KEY);
+        let close = std::iter::from_fn(|| offers.poll_command()).find_map(|command| match command {
+            Command::Close { stream, told } => Some((stream, told)),
+            _ => None,
+        });
+        let (stream, said) = close.expect("the stream is closed");
+        assert_eq!(said, told);
+        assert_eq!(offers.handle_fact(&Fact::Closed { stream, legs: Box::default() }), None);
+        assert_eq!(resting(&offers), at_rest);
+    }
 }

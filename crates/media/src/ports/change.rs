@@ -9,7 +9,7 @@ use std::net::{IpAddr, SocketAddr};
 use nat::Mapped;
 
 use super::pool::{Class, Pool, State};
-use super::{Command, Event, Pools, PortPair, PortRange, RangeId};
+use super::{Command, Event, Past, Pools, PortPair, PortRange, RangeId};
 
 /// Pairs that no range holds any more.
 pub(super) type Leftovers = BTreeMap<PortPair, State>;
@@ -60,11 +60,11 @@ impl Pools {
     }
 
     /// True when the pair was one that no range holds any more: its call is over.
-    pub(super) fn returned(&mut self, pair: PortPair, used: bool) -> bool {
+    pub(super) fn returned(&mut self, pair: PortPair, past: Past) -> bool {
         let Some(state) = self.leftovers.get_mut(&pair) else { return false };
         if matches!(state, State::Live(_)) {
             *state = State::Resting;
-            if !used {
+            if past == Past::Untold {
                 self.dismiss(pair);
             }
         }
@@ -168,9 +168,9 @@ mod tests {
         assert!(NEW.holds(take(&mut pools, 0).rtp));
         obey(&mut pools);
 
-        pools.give_back(unused, false);
+        pools.give_back(unused, Past::Untold);
         assert_eq!(obey(&mut pools), [vec![], vec![unused.rtp]]);
-        pools.give_back(used, true);
+        pools.give_back(used, Past::Used);
         assert_eq!(obey(&mut pools), [vec![], vec![]], "it rests first");
         pools.handle_event(Event::Rested { pair: used });
         assert_eq!(obey(&mut pools), [vec![], vec![used.rtp]]);
@@ -186,7 +186,7 @@ mod tests {
         pools.reconfigure(vec![NEW, OLD], 2);
         assert_eq!(obey(&mut pools), [vec![], vec![]]);
         assert_eq!(pools.counts().map(|(.., counts)| counts).collect::<Vec<_>>(), before);
-        pools.give_back(pair, false);
+        pools.give_back(pair, Past::Untold);
         assert!(obey(&mut pools)[0].is_empty());
         assert_eq!(pools.counts().next().map(|(_, id, counts)| (id, counts.live)), Some((RangeId(1), 0)));
     }
@@ -204,7 +204,7 @@ mod tests {
         pools.reconfigure(vec![OLD], 2);
         assert_eq!(pools.counts().map(|(.., counts)| counts.live).sum::<usize>(), 10);
         for pair in pairs {
-            pools.give_back(pair, false);
+            pools.give_back(pair, Past::Untold);
         }
         obey(&mut pools);
         assert_eq!(pools.counts().map(|(.., counts)| (counts.free, counts.total)).collect::<Vec<_>>(), [(10, 10)]);

@@ -53,11 +53,14 @@ pub(super) struct Pool {
     pub(super) fresh: Vec<u16>,
     pub(super) refused: Vec<u16>,
     resting: usize,
+    /// Resting pairs that were told and never heard, the longest rest first.
+    unheard: VecDeque<u16>,
 }
 
 impl Pool {
     pub(super) fn new(ip: IpAddr, fresh: Vec<u16>) -> Self {
-        Self { ip, pairs: BTreeMap::new(), stock: Default::default(), fresh, refused: Vec::new(), resting: 0 }
+        let (pairs, stock, unheard) = (BTreeMap::new(), Default::default(), VecDeque::new());
+        Self { ip, pairs, stock, fresh, refused: Vec::new(), resting: 0, unheard }
     }
 
     /// From now on a reserve of this class is kept.
@@ -105,7 +108,7 @@ impl Pool {
 
     /// Pairs of either kind that are idle, on the way, or could be bound.
     pub(super) fn available(&self) -> usize {
-        self.fresh.len() + self.stock.iter().map(|stock| stock.warm).sum::<usize>()
+        self.fresh.len() + self.unheard.len() + self.stock.iter().map(|stock| stock.warm).sum::<usize>()
     }
 
     /// Binds random numbers until the reserves are there or on the way.
@@ -144,6 +147,22 @@ impl Pool {
         let pair = self.pair(rtp);
         self.put(rtp, !class, State::Binding);
         commands.extend([Command::Unbind { pair }, Command::Bind { pair, discover: !class }]);
+        true
+    }
+
+    /// A pair rests of which a peer was told, and which carried nothing.
+    pub(super) fn rest_unheard(&mut self, rtp: u16) {
+        self.set(rtp, State::Resting);
+        self.unheard.push_back(rtp);
+    }
+
+    /// Nothing else is left: of the pairs that never carried anything the one
+    /// that has rested longest is bound anew.
+    pub(super) fn wake_one(&mut self, class: Class, commands: &mut VecDeque<Command>) -> bool {
+        let Some(rtp) = self.unheard.front().copied() else { return false };
+        let pair = self.pair(rtp);
+        self.put(rtp, class, State::Binding);
+        commands.extend([Command::Unbind { pair }, Command::Bind { pair, discover: class }]);
         true
     }
 
@@ -196,7 +215,10 @@ impl Pool {
                 stock.ready.retain(|&other| other != rtp);
             }
             State::Live(_) => stock.live -= 1,
-            State::Resting => self.resting -= 1,
+            State::Resting => {
+                self.resting -= 1;
+                self.unheard.retain(|&other| other != rtp);
+            }
         }
     }
 

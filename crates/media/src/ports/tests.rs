@@ -95,7 +95,7 @@ fn a_pair_belongs_to_the_narrowest_range() {
     assert_eq!(middle, BTreeSet::from([30_010, 30_012, 30_014, 30_018]));
     // Ranges with the same ends are one pool.
     assert_eq!(pools.take(IP, RangeId(3), false), Err(Shortage::Exhausted));
-    pools.give_back(PortPair { ip: IP, rtp: 30_012 }, false);
+    pools.give_back(PortPair { ip: IP, rtp: 30_012 }, Past::Untold);
     assert_eq!(pools.take(IP, RangeId(3), false).map(|ready| ready.pair.rtp), Ok(30_012));
     // Another address has pools of its own.
     let other = IpAddr::from([10, 0, 0, 2]);
@@ -144,19 +144,43 @@ fn a_used_pair_rests_and_an_unused_one_returns_at_once() {
     assert_eq!(drain(&mut pools, RangeId(0)).len(), 2);
     let pair = PortPair { ip: IP, rtp: 30_002 };
     pools.handle_event(Event::Rested { pair }); // of an earlier life: ignored
-    pools.give_back(pair, true);
-    pools.give_back(pair, false); // twice: ignored
+    pools.give_back(pair, Past::Used);
+    pools.give_back(pair, Past::Untold); // twice: ignored
     assert_eq!(pools.take(IP, RangeId(0), false), Err(Shortage::Exhausted));
     assert_eq!(counts(&pools).resting, 1);
     pools.handle_event(Event::Rested { pair });
     assert_eq!(pools.take(IP, RangeId(0), false).map(|ready| ready.pair), Ok(pair));
-    pools.give_back(pair, false);
+    pools.give_back(pair, Past::Untold);
     assert_eq!(pools.take(IP, RangeId(0), false).map(|ready| ready.pair), Ok(pair));
     for stray in [PortPair { ip: IP, rtp: 30_001 }, PortPair { ip: IP, rtp: 9 }] {
-        pools.give_back(stray, false);
+        pools.give_back(stray, Past::Untold);
         pools.handle_event(Event::Bound { pair: stray });
     }
     assert_eq!(counts(&pools).live, 2);
+}
+
+#[test]
+fn a_pair_that_was_told_rests_too_unless_no_other_is_left() {
+    let mut pools = pools(&[range(30_000, 30_005)]);
+    pools.want(IP, RangeId(0), false);
+    assert_eq!(drain(&mut pools, RangeId(0)).len(), 3);
+    let [used, told, later] = [30_000, 30_002, 30_004].map(|rtp| PortPair { ip: IP, rtp });
+    pools.give_back(used, Past::Used);
+    pools.give_back(told, Past::Told);
+    pools.give_back(later, Past::Told);
+    assert_eq!((counts(&pools).resting, counts(&pools).idle), (3, 0));
+    pools.handle_event(Event::Rested { pair: later });
+    pools.give_back(told, Past::Told); // twice: ignored
+    assert_eq!(pools.take(IP, RangeId(0), false).map(|ready| ready.pair), Ok(later), "the one that has rested");
+    // Whoever needs one now waits for the told one, and never gets the used one.
+    assert!(pools.can_serve(IP, RangeId(0), 1) && !pools.can_serve(IP, RangeId(0), 2));
+    assert_eq!(pools.take(IP, RangeId(0), false), Err(Shortage::NotReady));
+    let commands = obey(&mut pools, |_| false);
+    assert_eq!(commands, [Command::Unbind { pair: told }, Command::Bind { pair: told, discover: false }]);
+    pools.handle_event(Event::Rested { pair: told }); // of its rest before: ignored
+    assert_eq!(pools.take(IP, RangeId(0), false).map(|ready| ready.pair), Ok(told));
+    assert_eq!(pools.take(IP, RangeId(0), false), Err(Shortage::Exhausted));
+    assert_eq!((counts(&pools).resting, counts(&pools).live), (1, 2));
 }
 
 #[test]
@@ -199,13 +223,13 @@ fn a_discovered_pair_is_ready_only_with_both_mappings() {
     assert_eq!(pools.take(IP, RangeId(0), true), Ok(Ready { pair: pairs[0], mapped: Some([rtp, rtcp]) }));
     assert!(pools.owns(rtp.0));
     // Rested, it must be discovered again; unused, it still is.
-    pools.give_back(pairs[0], true);
+    pools.give_back(pairs[0], Past::Used);
     pools.handle_event(Event::Rested { pair: pairs[0] });
     assert_eq!(pools.take(IP, RangeId(0), true), Err(Shortage::NotReady));
     assert!(!pools.owns(rtp.0));
     pools.handle_event(Event::Mapped { pair: pairs[0], rtp, rtcp });
     assert!(pools.take(IP, RangeId(0), true).is_ok());
-    pools.give_back(pairs[0], false);
+    pools.give_back(pairs[0], Past::Untold);
     assert!(pools.take(IP, RangeId(0), true).is_ok());
 }
 
@@ -220,7 +244,7 @@ fn warm_mappings_follow_the_calls() {
         live.push(pools.take(IP, RangeId(0), true).expect("warm").pair);
     }
     for pair in live {
-        pools.give_back(pair, false);
+        pools.give_back(pair, Past::Untold);
         obey(&mut pools, |_| false);
         assert!(counts(&pools).idle <= 16);
     }
@@ -286,22 +310,11 @@ fn no_pair_is_lost_or_handed_out_twice() {
         let mut binding = Vec::new();
         let mut bound: BTreeMap<PortPair, bool> = BTreeMap::new();
         let mut live: Vec<PortPair> = Vec::new();
-        let mut resting = Vec::new();
+        let (mut resting, mut unheard): (Vec<PortPair>, Vec<PortPair>) = Default::default();
         for id in 0..4 {
             pools.want(IP, RangeId(id), discover[usize::from(id)]);
         }
         for step in 0..4_000 {
-            while let Some(command) = pools.poll_command() {
-                match command {
-                    Command::Bind { pair, discover } => {
-                        assert!(!bound.contains_key(&pair) && !binding.contains(&(pair, discover)), "bound twice");
-                        binding.push((pair, discover));
-                    }
-                    Command::Unbind { pair } => {
-                        assert!(bound.remove(&pair).is_some() && !live.contains(&pair) && !resting.contains(&pair));
-                    }
-                }
-            }
             match dice(6) {
                 0 | 1 if !binding.is_empty() => {
                     let index = dice(binding.len() as u32) as usize;
@@ -329,7 +342,10 @@ fn no_pair_is_lost_or_handed_out_twice() {
                         let (rtp, own) = (ready.pair.rtp, ranges[usize::from(id)]);
                         assert!(rtp % 2 == 0 && own.holds(rtp), "outside the range");
                         assert!(!live.contains(&ready.pair), "handed out twice");
-                        assert!(!resting.contains(&ready.pair), "handed out unrested");
+                        assert!(
+                            ![&resting, &unheard].iter().any(|rest| rest.contains(&ready.pair)),
+                            "handed out unrested"
+                        );
                         assert!(bound.contains_key(&ready.pair), "handed out unbound");
                         assert_eq!(ready.mapped.is_some(), discover[usize::from(id)]);
                         live.push(ready.pair);
@@ -337,27 +353,44 @@ fn no_pair_is_lost_or_handed_out_twice() {
                 }
                 4 if !live.is_empty() => {
                     let pair = live.swap_remove(dice(live.len() as u32) as usize);
-                    let used = dice(2) == 0;
-                    pools.give_back(pair, used);
-                    if used {
-                        resting.push(pair);
+                    let past = [Past::Untold, Past::Told, Past::Used][dice(3) as usize];
+                    pools.give_back(pair, past);
+                    match past {
+                        Past::Untold => {}
+                        Past::Told => unheard.push(pair),
+                        Past::Used => resting.push(pair),
                     }
                 }
-                5 if !resting.is_empty() => {
-                    let pair = resting.swap_remove(dice(resting.len() as u32) as usize);
-                    pools.handle_event(Event::Rested { pair });
+                5 => {
+                    let from = if dice(2) == 0 { &mut resting } else { &mut unheard };
+                    if !from.is_empty() {
+                        let pair = from.swap_remove(dice(from.len() as u32) as usize);
+                        pools.handle_event(Event::Rested { pair });
+                    }
                 }
                 _ => {}
             }
+            while let Some(command) = pools.poll_command() {
+                match command {
+                    Command::Bind { pair, discover } => {
+                        assert!(!bound.contains_key(&pair) && !binding.contains(&(pair, discover)), "bound twice");
+                        binding.push((pair, discover));
+                    }
+                    Command::Unbind { pair } => {
+                        assert!(bound.remove(&pair).is_some() && !live.contains(&pair) && !resting.contains(&pair));
+                        unheard.retain(|other| *other != pair);
+                    }
+                }
+            }
             let sum = |of: fn(&Counts) -> usize| pools.counts().map(|(_, _, counts)| of(&counts)).sum::<usize>();
-            assert_eq!((sum(|c| c.live), sum(|c| c.resting)), (live.len(), resting.len()));
+            assert_eq!((sum(|c| c.live), sum(|c| c.resting)), (live.len(), resting.len() + unheard.len()));
             assert_eq!(sum(|c| c.total), 45, "seed {seed}, step {step}");
         }
         for pair in live.drain(..) {
-            pools.give_back(pair, true);
+            pools.give_back(pair, Past::Used);
             resting.push(pair);
         }
-        for pair in resting.drain(..) {
+        for pair in resting.drain(..).chain(unheard.drain(..)) {
             pools.handle_event(Event::Rested { pair });
         }
         assert!(pools.counts().all(|(_, _, counts)| counts.free == counts.total), "seed {seed}");

@@ -15,7 +15,7 @@ fn off() -> Config {
 }
 
 fn closed(stream: StreamId) -> Command {
-    Command::Close { stream }
+    Command::Close { stream, told: [false; 2] }
 }
 
 #[test]
