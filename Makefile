@@ -27,7 +27,7 @@ test: ## all that fits into fifteen minutes; says first what it installs
 lint: ## format, clippy, rights, links, and shellcheck and cargo-deny where they are installed
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
-	cargo test --quiet --locked -p siplatch-tests --test rights --test docs
+	cargo test --quiet --locked --workspace --test rights --test docs
 	tests/optional-lints
 
 rfc: ## every behaviour that docs/rfc.md calls a must, with its tests, run for real, as a table
