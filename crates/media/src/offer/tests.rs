@@ -80,7 +80,11 @@ fn a_pair_that_stood_in_sdp_rests_although_nothing_came() {
         offers.close(KEY);
         let close = std::iter::from_fn(|| offers.poll_command()).find_map(|command| match command {
             Command::Close { stream, told } => Some((stream, told)),
-            _ => None,
+            Command::Open { .. }
+            | Command::Update { .. }
+            | Command::Carry { .. }
+            | Command::Join { .. }
+            | Command::Part { .. } => None,
         });
         let (stream, said) = close.expect("the stream is closed");
         assert_eq!(said, told);
