@@ -15,6 +15,7 @@ use registry::{BindingId, PassId, Registry};
 use wire::sip::{Framing, Host, Index, Method, Scheme, Status, Uri};
 use wire::{Flow, ListenerId, Transmit, Transport};
 
+use crate::ack::Unacknowledged;
 use crate::config::{Config, Listener, Role};
 use crate::connection::{CONNECT, Connections};
 use crate::digest::Nonces;
@@ -72,6 +73,7 @@ pub struct Proxy {
     pub(crate) renewals: Renewals,
     pub(crate) timers: Timers,
     pub(crate) timed: Timed,
+    pub(crate) unacknowledged: Unacknowledged,
     pub(crate) seen: Vec<Seen>,
     pub(crate) pings: BTreeMap<BindingId, Ping>,
     pub(crate) latching: Arc<[Prefix]>,
@@ -119,6 +121,7 @@ impl Proxy {
             renewals: Renewals::default(),
             timers: Timers::default(),
             timed: Timed::default(),
+            unacknowledged: Unacknowledged::default(),
             seen: vec![Seen::default(); config.listeners.len()],
             pings: BTreeMap::new(),
             latching: config.networks.iter().filter(|n| n.latch).map(|n| n.prefix).collect(),
@@ -181,6 +184,7 @@ impl Proxy {
                 Timer::Silence(id) => self.silence_due(now, id),
                 Timer::Renewal => self.renewal_due(now),
                 Timer::Stun(key) => self.stun_due(now, key),
+                Timer::Ack(pass, leg) => self.ack_due(now, pass, leg),
                 Timer::Locate => self.locate_due(now),
             }
             self.settle(now);
