@@ -12,7 +12,7 @@ use nat::{Advertise, Advertised, Mapped, Prefix, Side};
 use rand_chacha::ChaCha12Rng;
 use rand_core::{Rng, SeedableRng};
 use registry::{BindingId, PassId, Registry};
-use wire::sip::{Framing, Host, Index, Method, Scheme, Status, Uri};
+use wire::sip::{Framing, Host, Index, Message, Method, Scheme, Status, Uri};
 use wire::{Flow, ListenerId, Transmit, Transport};
 
 use crate::ack::Unacknowledged;
@@ -86,6 +86,9 @@ pub struct Proxy {
     out: VecDeque<Output>,
     index: Index,
 }
+
+/// Bits of a tag of ours that say that it is ours.
+const TAG_CHECK: u64 = 0xff_ffff;
 
 impl Proxy {
     /// `token_key`: kept in `[state] dir`, so that tokens outlive a restart.
@@ -509,9 +512,21 @@ impl Proxy {
         })
     }
 
-    /// A tag that comes out the same for the same request.
+    /// A tag that comes out the same for the same request, and that we know again.
     pub(crate) fn tag_for(&self, call_id: &[u8], branch: &[u8]) -> [u8; 13] {
-        short(self.key.digest("tag", &[call_id, branch]))
+        self.checked_tag(call_id, self.key.digest("tag", &[call_id, branch]))
+    }
+
+    /// A response that we made ourselves: after a spiral it comes back from an upstream.
+    pub(crate) fn is_our_answer(&self, response: Message<'_>) -> bool {
+        let tag = response.to().ok().and_then(|to| to.tag()).unwrap_or_default();
+        crate::token::long(tag).is_some_and(|number| self.checked_tag(response.call_id(), number) == *tag)
+    }
+
+    /// The low bits of a tag vouch for the high ones.
+    fn checked_tag(&self, call_id: &[u8], number: u64) -> [u8; 13] {
+        let head = number & !TAG_CHECK;
+        short(head | (self.key.digest("tag check", &[call_id, &head.to_be_bytes()]) & TAG_CHECK))
     }
 
     /// Counts a request that came in.

@@ -135,7 +135,9 @@ impl Proxy {
             Some(stored) => (stored.message(), Status(403)),
             None => (message, status),
         };
-        if status.0 == 503 && self.try_next(now, context, index, Failure::Refused(retry_after(message))) {
+        // Our own, back from a spiral, says nothing of the upstream that passed it.
+        let refused = status.0 == 503 && !self.is_our_answer(message);
+        if refused && self.try_next(now, context, index, Failure::Refused(retry_after(message))) {
             return;
         }
         // RFC 5626 §6: another flow of the same phone.
@@ -353,8 +355,10 @@ impl Proxy {
         let Some(best) = best::of(context) else {
             return self.nobody_answered(now, context);
         };
-        // A 503 would make our peer avoid us: it passes only when no hop behind us serves (§16.7(6)).
-        if context.branches[best].result == Some(Status(503)) {
+        // A 503 would make our peer avoid us: it passes only when no hop behind us serves (§16.7(6)), or where
+        // it is our own and tells of us.
+        let ours = context.branches[best].response.as_ref().is_some_and(|stored| self.is_our_answer(stored.message()));
+        if context.branches[best].result == Some(Status(503)) && !ours {
             let reject = self.instead_of_503(now, context);
             return self.fail_context(now, context, &reject);
         }
