@@ -102,7 +102,7 @@ impl Proxy {
         breadth::write(message, &mut edit, 0, 1);
         self.identities(flow, out, message, &mut edit);
         let token = self.key.seal(Token::Leg(pass, from));
-        contact::to_ours(message, &mut edit, own, Some(&token));
+        contact::to_ours(message, &mut edit, self.reach(out), Some(&token));
         if message.field(Name::ContentType).is_some() {
             let media = self.media_key(pass, callee(from, to));
             let ends = self.ends_within(pass, from, to, flow, out);

@@ -169,7 +169,7 @@ impl Proxy {
         via::pop(message, &mut edit);
         self.lower_cseq(&context.purpose, message, &mut edit);
         let Some(reply) = context.answering.as_ref().map(|a| a.reply) else { return false };
-        let own = self.own(reply);
+        let own = self.reach(reply);
         // A 100 does not come so far.
         let dialog_forming = status.class() <= 2;
         self.identities(flow, reply, message, &mut edit);
@@ -378,7 +378,7 @@ impl Proxy {
             }
         }
         if let (Some(pass), Some(reply)) = (context.purpose.pass(), context.answering.as_ref().map(|a| a.reply)) {
-            let own = self.own(reply);
+            let own = self.reach(reply);
             record_route::turn(message, &mut edit, &self.key, pass, own);
             self.identities(context.branches[best].flow, reply, message, &mut edit);
         }
