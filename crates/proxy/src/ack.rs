@@ -1,9 +1,11 @@
 //! ACK: of a non-2xx it ends a server transaction here (RFC 3261 §17.2.1); of
-//! a 2xx it is a request of its own that belongs to the dialog (§13.2.2.4).
+//! a 2xx it is a request of its own that belongs to the dialog (§13.2.2.4), and
+//! a dialog whose 2xx gets none in 64·T1 is ended (§13.3.1.4).
 
+use std::collections::BTreeMap;
 use std::time::Instant;
 
-use registry::CallState;
+use registry::{CallState, PassId};
 use wire::sip::{Message, Method, Name, edit};
 use wire::{Edit, Flow};
 
@@ -11,11 +13,47 @@ use crate::dialog::callee;
 use crate::locate::Located;
 use crate::request::breadth;
 use crate::rewrite::{body, contact, via};
+use crate::timer::Timer;
 use crate::token::Token;
-use crate::transaction::Key;
+use crate::transaction::{Key, T1};
 use crate::{Cause, DropReason, Observed, Proxy};
 
+/// Callees whose 2xx was passed and not acknowledged yet, and until when that may be.
+#[derive(Debug, Default)]
+pub(crate) struct Unacknowledged(BTreeMap<(PassId, u8), Instant>);
+
 impl Proxy {
+    /// The first 2xx of a callee was passed.
+    pub(crate) fn expect_ack(&mut self, now: Instant, pass: PassId, leg: u8) {
+        let until = now + 64 * T1;
+        self.unacknowledged.0.insert((pass, leg), until);
+        self.timers.arm(until, Timer::Ack(pass, leg));
+    }
+
+    /// The ACK came, or nobody waits for it any more.
+    fn acknowledged(&mut self, pass: PassId, leg: u8) {
+        if let Some(until) = self.unacknowledged.0.remove(&(pass, leg)) {
+            self.timers.disarm(until, Timer::Ack(pass, leg));
+        }
+    }
+
+    /// A call is over, and with it the wait for its ACKs.
+    pub(crate) fn expect_no_ack(&mut self, pass: PassId) {
+        let legs: Vec<u8> =
+            self.unacknowledged.0.range((pass, 0)..=(pass, u8::MAX)).map(|((_, leg), _)| *leg).collect();
+        for leg in legs {
+            self.acknowledged(pass, leg);
+        }
+    }
+
+    /// No ACK came in all that time: the caller does not know of this dialog,
+    /// or cannot be heard, and the callee itself may be gone.
+    pub(crate) fn ack_due(&mut self, now: Instant, pass: PassId, leg: u8) {
+        if self.unacknowledged.0.remove(&(pass, leg)).is_some() {
+            self.end_dialog(now, pass, leg, Cause::Lost, "No ACK");
+        }
+    }
+
     /// An ACK is never answered, whatever is wrong with it.
     pub(crate) fn ack(&mut self, now: Instant, flow: Flow, message: Message<'_>, key: &Key) {
         if let Some(id) = self.contexts.of_server(key)
@@ -42,6 +80,7 @@ impl Proxy {
         crate::request::validate::validate(message).ok()?;
         let routed = self.route_of(flow, message)?;
         let (pass, from, to) = self.within(flow, message, &routed)?;
+        self.acknowledged(pass, callee(from, to));
         let call = self.registry.call(pass)?;
         if call.state == CallState::Ending && body::sdp(message).is_some() {
             // Only a repeated one comes so late, and its media is gone.
@@ -63,7 +102,7 @@ impl Proxy {
         breadth::write(message, &mut edit, 0, 1);
         self.identities(flow, out, message, &mut edit);
         let token = self.key.seal(Token::Leg(pass, from));
-        contact::to_ours(message, &mut edit, own, Some(&token));
+        contact::to_ours(message, &mut edit, self.reach(out), Some(&token));
         if message.field(Name::ContentType).is_some() {
             let media = self.media_key(pass, callee(from, to));
             let ends = self.ends_within(pass, from, to, flow, out);

@@ -276,8 +276,11 @@ impl Proxy {
     ) {
         let tag = message.to().ok().and_then(|to| to.tag()).unwrap_or_default();
         let first = self.registry.update_call(pass, |call| {
-            let callee = call.callees.iter_mut().find(|p| p.tag == tag && p.branch == branch);
-            if let Some(callee) = callee.filter(|p| p.state == CallState::Early) {
+            let mut legs = (1..=u8::MAX).zip(&mut call.callees);
+            let callee = legs.find(|(_, p)| p.tag == tag && p.branch == branch);
+            let mut new = None;
+            if let Some((leg, callee)) = callee.filter(|(_, p)| p.state == CallState::Early) {
+                new = (call.kind == CallKind::Invite).then_some(leg);
                 callee.state = CallState::Confirmed;
                 call.state = CallState::Confirmed;
             } else if call.state == CallState::Early {
@@ -288,10 +291,13 @@ impl Proxy {
                 call.answered.get_or_insert(now);
                 call.expires = Some(now + lasts(timer));
             }
-            first
+            (first, new)
         });
         self.timed.note(pass, timer.filter(|_| first.is_some()));
-        if first == Some(true) {
+        if let Some((_, Some(leg))) = first {
+            self.expect_ack(now, pass, leg);
+        }
+        if let Some((true, _)) = first {
             let session = message.value(Name::SessionId).map(shown);
             self.observe(Observed::CallAnswered { call: pass, session });
         }
@@ -342,6 +348,7 @@ impl Proxy {
     pub(crate) fn finish(&mut self, pass: PassId, cause: Cause) {
         self.offers.close_pass(pass.0);
         self.timed.forget(pass);
+        self.expect_no_ack(pass);
         if let Some(call) = self.registry.remove_call(pass)
             && call.kind == CallKind::Invite
         {
@@ -394,6 +401,21 @@ impl Proxy {
         }
         self.offers.close(key);
         self.note_streams(pass);
+    }
+
+    /// Ends the dialog with one callee: the call, unless another fork that was answered, too, still stands.
+    pub(crate) fn end_dialog(&mut self, now: Instant, pass: PassId, leg: u8, cause: Cause, reason: &'static str) {
+        let Some(call) = self.registry.call(pass).cloned() else { return };
+        if !standing(&call).any(|(standing, _)| standing == leg) {
+            return;
+        }
+        if standing(&call).count() == 1 {
+            return self.end_call(now, pass, cause, reason);
+        }
+        let header = header(reason);
+        self.bye(now, &call, leg, 0, &header);
+        self.bye(now, &call, 0, leg, &header);
+        self.leave(pass, 0, leg);
     }
 
     /// Hangs up on a callee whose answer cannot be passed on.

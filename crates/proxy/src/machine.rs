@@ -12,9 +12,10 @@ use nat::{Advertise, Advertised, Mapped, Prefix, Side};
 use rand_chacha::ChaCha12Rng;
 use rand_core::{Rng, SeedableRng};
 use registry::{BindingId, PassId, Registry};
-use wire::sip::{Framing, Host, Index, Method, Scheme, Status, Uri};
+use wire::sip::{Framing, Host, Index, Message, Method, Scheme, Status, Uri};
 use wire::{Flow, ListenerId, Transmit, Transport};
 
+use crate::ack::Unacknowledged;
 use crate::config::{Config, Listener, Role};
 use crate::connection::{CONNECT, Connections};
 use crate::digest::Nonces;
@@ -72,6 +73,7 @@ pub struct Proxy {
     pub(crate) renewals: Renewals,
     pub(crate) timers: Timers,
     pub(crate) timed: Timed,
+    pub(crate) unacknowledged: Unacknowledged,
     pub(crate) seen: Vec<Seen>,
     pub(crate) pings: BTreeMap<BindingId, Ping>,
     pub(crate) latching: Arc<[Prefix]>,
@@ -84,6 +86,9 @@ pub struct Proxy {
     out: VecDeque<Output>,
     index: Index,
 }
+
+/// Bits of a tag of ours that say that it is ours.
+const TAG_CHECK: u64 = 0xff_ffff;
 
 impl Proxy {
     /// `token_key`: kept in `[state] dir`, so that tokens outlive a restart.
@@ -119,6 +124,7 @@ impl Proxy {
             renewals: Renewals::default(),
             timers: Timers::default(),
             timed: Timed::default(),
+            unacknowledged: Unacknowledged::default(),
             seen: vec![Seen::default(); config.listeners.len()],
             pings: BTreeMap::new(),
             latching: config.networks.iter().filter(|n| n.latch).map(|n| n.prefix).collect(),
@@ -185,6 +191,7 @@ impl Proxy {
                 Timer::Silence(id) => self.silence_due(now, id),
                 Timer::Renewal => self.renewal_due(now),
                 Timer::Stun(key) => self.stun_due(now, key),
+                Timer::Ack(pass, leg) => self.ack_due(now, pass, leg),
                 Timer::Locate => self.locate_due(now),
             }
             self.settle(now);
@@ -509,9 +516,21 @@ impl Proxy {
         })
     }
 
-    /// A tag that comes out the same for the same request.
+    /// A tag that comes out the same for the same request, and that we know again.
     pub(crate) fn tag_for(&self, call_id: &[u8], branch: &[u8]) -> [u8; 13] {
-        short(self.key.digest("tag", &[call_id, branch]))
+        self.checked_tag(call_id, self.key.digest("tag", &[call_id, branch]))
+    }
+
+    /// A response that we made ourselves: after a spiral it comes back from an upstream.
+    pub(crate) fn is_our_answer(&self, response: Message<'_>) -> bool {
+        let tag = response.to().ok().and_then(|to| to.tag()).unwrap_or_default();
+        crate::token::long(tag).is_some_and(|number| self.checked_tag(response.call_id(), number) == *tag)
+    }
+
+    /// The low bits of a tag vouch for the high ones.
+    fn checked_tag(&self, call_id: &[u8], number: u64) -> [u8; 13] {
+        let head = number & !TAG_CHECK;
+        short(head | (self.key.digest("tag check", &[call_id, &head.to_be_bytes()]) & TAG_CHECK))
     }
 
     /// Counts a request that came in.

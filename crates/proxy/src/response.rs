@@ -135,7 +135,9 @@ impl Proxy {
             Some(stored) => (stored.message(), Status(403)),
             None => (message, status),
         };
-        if status.0 == 503 && self.try_next(now, context, index, Failure::Refused(retry_after(message))) {
+        // Our own, back from a spiral, says nothing of the upstream that passed it.
+        let refused = status.0 == 503 && !self.is_our_answer(message);
+        if refused && self.try_next(now, context, index, Failure::Refused(retry_after(message))) {
             return;
         }
         // RFC 5626 §6: another flow of the same phone.
@@ -167,7 +169,7 @@ impl Proxy {
         via::pop(message, &mut edit);
         self.lower_cseq(&context.purpose, message, &mut edit);
         let Some(reply) = context.answering.as_ref().map(|a| a.reply) else { return false };
-        let own = self.own(reply);
+        let own = self.reach(reply);
         // A 100 does not come so far.
         let dialog_forming = status.class() <= 2;
         self.identities(flow, reply, message, &mut edit);
@@ -353,8 +355,10 @@ impl Proxy {
         let Some(best) = best::of(context) else {
             return self.nobody_answered(now, context);
         };
-        // A 503 would make our peer avoid us: it passes only when no hop behind us serves (§16.7(6)).
-        if context.branches[best].result == Some(Status(503)) {
+        // A 503 would make our peer avoid us: it passes only when no hop behind us serves (§16.7(6)), or where
+        // it is our own and tells of us.
+        let ours = context.branches[best].response.as_ref().is_some_and(|stored| self.is_our_answer(stored.message()));
+        if context.branches[best].result == Some(Status(503)) && !ours {
             let reject = self.instead_of_503(now, context);
             return self.fail_context(now, context, &reject);
         }
@@ -374,7 +378,7 @@ impl Proxy {
             }
         }
         if let (Some(pass), Some(reply)) = (context.purpose.pass(), context.answering.as_ref().map(|a| a.reply)) {
-            let own = self.own(reply);
+            let own = self.reach(reply);
             record_route::turn(message, &mut edit, &self.key, pass, own);
             self.identities(context.branches[best].flow, reply, message, &mut edit);
         }

@@ -5,6 +5,10 @@
 //! OPTIONS over it. A connection that does not come about within a second
 //! sends the request back to UDP, and TCP is not tried again for a while. A
 //! request to a phone's flow always takes that flow.
+//!
+//! What such a request says of where we are reached is the UDP address all the
+//! same: the mapping of that one is kept, while nobody can connect to us
+//! through a NAT when the connection has ended.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -16,6 +20,7 @@ use crate::config::Upstream;
 use crate::locate::{Hop, Way};
 use crate::observed::Oversize;
 use crate::request::Target;
+use crate::rewrite::Own;
 use crate::transaction::Purpose;
 use crate::{Observed, Proxy};
 
@@ -92,6 +97,21 @@ impl Proxy {
             self.tcp_answered(now, from, false);
             self.observe(Observed::Oversize { outcome: Oversize::Failed });
         }
+    }
+
+    /// Where the far end of a flow reaches us later: in a Contact, a Record-Route.
+    pub(crate) fn reach(&self, flow: Flow) -> Own {
+        let for_size = flow.transport == Transport::Tcp && self.streams.0.contains_key(&flow.remote);
+        self.own(Some(flow).filter(|_| for_size).and_then(|flow| self.back_beside(flow)).unwrap_or(flow))
+    }
+
+    /// The same way over UDP: the listener beside a TCP one.
+    fn back_beside(&self, flow: Flow) -> Option<Flow> {
+        let tcp = self.config.listeners.get(usize::from(flow.listener.0))?;
+        let listener = self.listener(tcp.side, Transport::Udp, tcp.phone, Some(flow.remote.ip()))?;
+        let port = self.config.listeners.get(usize::from(listener.0))?.bind.port();
+        let local = SocketAddr::new(flow.local.ip(), port);
+        Some(Flow { transport: Transport::Udp, listener, connection: 0, local, remote: flow.remote })
     }
 
     /// The same way over TCP: the listener beside a UDP one.

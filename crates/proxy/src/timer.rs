@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Instant;
 
-use registry::BindingId;
+use registry::{BindingId, PassId};
 
 use crate::transaction::Id;
 
@@ -24,6 +24,8 @@ pub(crate) enum Timer {
     Renewal,
     /// A STUN keep-alive to an upstream is sent again, or given up.
     Stun(crate::upstream::Key),
+    /// The 2xx of this callee should have been acknowledged.
+    Ack(PassId, u8),
     /// A located next hop is looked up again.
     Locate,
 }

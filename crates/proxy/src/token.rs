@@ -162,6 +162,13 @@ pub(crate) fn short(number: u64) -> [u8; 13] {
     text
 }
 
+/// The number that [`short`] wrote.
+pub(crate) fn long(text: &[u8]) -> Option<u64> {
+    let digit = |c: &u8| ALPHABET.iter().position(|a| a == c);
+    let number = text.iter().try_fold(0u64, |n, c| Some(n << 5 | digit(c)? as u64))?;
+    (short(number) == *text).then_some(number)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

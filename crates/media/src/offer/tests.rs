@@ -78,15 +78,8 @@ fn a_pair_that_stood_in_sdp_rests_although_nothing_came() {
         }
         bind(&mut offers);
         offers.close(KEY);
-        let close = std::iter::from_fn(|| offers.poll_command()).find_map(|command| match command {
-            Command::Close { stream, told } => Some((stream, told)),
-            Command::Open { .. }
-            | Command::Update { .. }
-            | Command::Carry { .. }
-            | Command::Join { .. }
-            | Command::Part { .. } => None,
-        });
-        let (stream, said) = close.expect("the stream is closed");
+        let close = std::iter::from_fn(|| offers.poll_command()).last();
+        let Some(Command::Close { stream, told: said }) = close else { panic!("the stream is closed last") };
         assert_eq!(said, told);
         assert_eq!(offers.handle_fact(&Fact::Closed { stream, legs: Box::default() }), None);
         assert_eq!(resting(&offers), at_rest);

@@ -251,7 +251,7 @@ impl Proxy {
         edit: &mut Edit,
     ) -> Result<(), Stop> {
         let branch = &context.branches[index];
-        let own = self.own(flow);
+        let (own, reach) = (self.own(flow), self.reach(flow));
         let mut value = via::ours(own, context.id, branch.number);
         if matches!(context.purpose, Purpose::Register(_)) {
             self.offer_keep(flow, &mut value);
@@ -260,13 +260,13 @@ impl Proxy {
         breadth::write(message, edit, index, context.branches.len());
         self.strip_credentials(message, edit);
         self.identities(context.flow, flow, message, edit);
-        self.transfer(flow, own, message, edit);
+        self.transfer(flow, reach, message, edit);
         match &context.purpose {
             Purpose::Create(pass) => {
                 let crossing = context.flow.listener != flow.listener;
-                record_route::push(message, edit, &self.key, *pass, own, crossing);
+                record_route::push(message, edit, &self.key, *pass, reach, crossing);
                 let token = self.key.seal(Token::Leg(*pass, 0));
-                contact::to_ours(message, edit, own, Some(&token));
+                contact::to_ours(message, edit, reach, Some(&token));
                 session_timer::ask(message, edit);
                 if message.method() == Method::Invite {
                     let ends = self.ends_of_create(context, index, flow);
@@ -277,7 +277,7 @@ impl Proxy {
             }
             Purpose::Within { pass, from, to } => {
                 let token = self.key.seal(Token::Leg(*pass, *from));
-                contact::to_ours(message, edit, own, Some(&token));
+                contact::to_ours(message, edit, reach, Some(&token));
                 session_timer::ask(message, edit);
                 let key = self.media_key(*pass, callee(*from, *to));
                 let ends = self.ends_within(*pass, *from, *to, context.flow, flow);
@@ -291,7 +291,7 @@ impl Proxy {
             Purpose::Pass => {
                 let token = self.registry.on_flow(context.flow).next().map(|b| b.id);
                 let token = token.map(|id| self.key.seal(Token::Binding(id)));
-                contact::to_ours(message, edit, own, token.as_ref());
+                contact::to_ours(message, edit, reach, token.as_ref());
             }
             Purpose::Renew(_) | Purpose::Ping(_) | Purpose::PingUpstream { .. } | Purpose::AskTcp | Purpose::Bye => {}
         }

@@ -66,10 +66,16 @@ impl Proxy {
             };
         }
         if let Some((pass, from, to)) = self.within(flow, message, &routed) {
-            breadth::check(message, 1)?;
-            let call = self.registry.call(pass).ok_or(GONE)?;
-            self.pinned(party(call, to).ok_or(GONE)?)?;
-            let target = self.toward(call, to, routed.next.as_deref()).ok_or(GONE)?;
+            let target = match self.target_within(message, pass, to, &routed) {
+                Ok(target) => target,
+                Err(reject) => {
+                    // Its sender has left, whether or not anybody can be told (§15.1.1).
+                    if method == Method::Bye {
+                        self.leave(pass, from, to);
+                    }
+                    return Err(reject);
+                }
+            };
             self.note_request(now, flow, pass, from, message);
             return self.start(now, flow, message, key, Purpose::Within { pass, from, to }, vec![target], routed);
         }
@@ -112,6 +118,14 @@ impl Proxy {
             | Method::Other(_) => Purpose::Pass,
         };
         self.start(now, flow, message, key, purpose, targets, routed)
+    }
+
+    /// Where a request within a dialog goes.
+    fn target_within(&self, message: Message<'_>, pass: PassId, to: u8, routed: &Routed) -> Result<Target, Reject> {
+        breadth::check(message, 1)?;
+        let call = self.registry.call(pass).ok_or(GONE)?;
+        self.pinned(party(call, to).ok_or(GONE)?)?;
+        self.toward(call, to, routed.next.as_deref()).ok_or(GONE)
     }
 
     /// The target set of a request outside any dialog of ours.

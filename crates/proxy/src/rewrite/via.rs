@@ -7,7 +7,7 @@ use wire::sip::{Message, Name, Via};
 use wire::{Edit, Flow, Rule, sip};
 
 use super::Own;
-use crate::token::short;
+use crate::token::{long, short};
 use crate::transaction::Id;
 
 /// Our Via value: where we are reached, `rport`, and a branch that names the
@@ -35,19 +35,8 @@ pub(crate) fn read(branch: &[u8]) -> Option<(Id, u64)> {
     if rest.len() != 26 {
         return None;
     }
-    let id = number(&rest[..13])?;
-    Some((Id { slot: (id >> 32) as u32, generation: id as u32 }, number(&rest[13..])?))
-}
-
-fn number(text: &[u8]) -> Option<u64> {
-    text.iter().try_fold(0u64, |n, c| {
-        let value = match c {
-            b'a'..=b'z' => c - b'a',
-            b'2'..=b'7' => c - b'2' + 26,
-            _ => return None,
-        };
-        Some(n << 5 | u64::from(value))
-    })
+    let id = long(&rest[..13])?;
+    Some((Id { slot: (id >> 32) as u32, generation: id as u32 }, long(&rest[13..])?))
 }
 
 fn text(ascii: &[u8; 13]) -> &str {

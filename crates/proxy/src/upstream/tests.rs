@@ -120,6 +120,41 @@ fn one_that_answers_again_after_a_request_failed_is_forgiven() {
     assert!(!rig.proxy.is_down(rig.now, flow));
 }
 
+/// An office-to-office call spirals through the core, and has no port on its second pass.
+#[test]
+fn a_503_of_our_own_says_nothing_of_the_core_that_passed_it() {
+    for (ours, state, status) in
+        [(true, UpstreamState::Up, "503 No port"), (false, UpstreamState::Busy, "503 The core asked")]
+    {
+        let mut rig = Rig::border();
+        answers(&mut rig, 0);
+        let (phone, far) = ("198.51.100.7:5060", "10.0.0.5:5060");
+        rig.registered("example.com", "alice", phone, far);
+        rig.said.clear();
+        rig.receive(
+            1,
+            phone,
+            "MESSAGE sip:bob@example.com SIP/2.0\r\nVia: SIP/2.0/UDP 198.51.100.7:5060;branch=z9hG4bKm\r\n\
+             Max-Forwards: 70\r\nFrom: <sip:alice@example.com>;tag=a\r\nTo: <sip:bob@example.com>\r\n\
+             Call-ID: spiral\r\nCSeq: 1 MESSAGE\r\nContent-Length: 0\r\n\r\n",
+        );
+        let passed = rig.sent(far).pop().expect("it goes to the core");
+        let lines =
+            passed.lines().filter(|l| ["Via:", "From:", "Call-ID:", "CSeq:"].iter().any(|name| l.starts_with(name)));
+        let lines: String = lines.map(|line| format!("{line}\r\n")).collect();
+        let tag = if ours { rig.proxy.tag_for(b"spiral", b"z9hG4bKcore") } else { *b"aaaaaaaaaaaaa" };
+        let tag = String::from_utf8(tag.to_vec()).unwrap();
+        let answer = format!(
+            "SIP/2.0 503 No port\r\n{lines}To: <sip:bob@example.com>;tag={tag}\r\nRetry-After: 30\r\nContent-Length: 0\r\n\r\n"
+        );
+        rig.receive(0, far, &answer);
+        let core = core(&rig, 0);
+        assert_eq!(rig.proxy.upstreams.state(rig.now, (core.listener, core.remote)), state);
+        let told = rig.sent(phone).pop().expect("a final response");
+        assert!(told.starts_with(&format!("SIP/2.0 {status}")) && told.contains("\r\nRetry-After: 30\r\n"), "{told}");
+    }
+}
+
 #[test]
 fn the_best_address_speaks_for_an_upstream_and_news_are_told_once() {
     let mut rig = cores();
