@@ -2,12 +2,12 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use media::PortRange;
-use nat::{Advertise, Side};
+use nat::Side;
 use wire::{ListenerId, Transmit, Transport};
 
 use super::*;
-use crate::config::{Config, DigestAlgorithm, Listener, Media, MediaKeepAlive, Role, Upstream};
+use crate::config::{Config, Role};
+use crate::rig::{config, listener};
 use crate::{Input, Output};
 
 const CORE: &str = "10.0.0.5:5060";
@@ -23,44 +23,8 @@ struct World {
 impl World {
     /// A border; phones on listener 1, the core on listener 0.
     fn new() -> Self {
-        let listener = |side, bind: &str| Listener {
-            side,
-            transport: Transport::Udp,
-            accepts: true,
-            secure: false,
-            bind: bind.parse().unwrap(),
-            advertise: Advertise::Listen,
-            advertise_port: None,
-            phone: None,
-            retired: false,
-        };
-        let upstream = Upstream {
-            host: "10.0.0.5".to_owned(),
-            port: Some(5060),
-            transport: Some(Transport::Udp),
-            sips: false,
-            domain: None,
-            comedia: false,
-            default_phone: None,
-        };
-        let config = Config {
-            role: Role::Border,
-            listeners: vec![listener(Side::Inner, "10.0.0.1:5060"), listener(Side::Outer, "192.0.2.1:5060")],
-            names: vec![],
-            upstreams: vec![upstream],
-            networks: Vec::new(),
-            phones: Vec::new(),
-            users: Vec::new(),
-            digest: DigestAlgorithm::PREFERRED.to_vec(),
-            media: Media {
-                ranges: vec![PortRange { first: 30_000, last: 30_099 }],
-                keepalive: MediaKeepAlive::Stun,
-                timeout: Duration::from_secs(60),
-                workers: 1,
-                reserve: 4,
-            },
-            limits: wire::sip::Limits::default(),
-        };
+        let listeners = vec![listener(Side::Inner, "10.0.0.1:5060"), listener(Side::Outer, "192.0.2.1:5060")];
+        let config = Config { phones: Vec::new(), ..config(Role::Border, listeners) };
         let now = Instant::now();
         let mut world = Self { proxy: Proxy::new(now, Arc::new(config), [7; 32], [9; 32]), now, number: 0 };
         world.sent();
