@@ -12,6 +12,8 @@ from .process import Trouble, die_with_parent
 
 SOURCE = pathlib.Path(__file__).resolve().parent.parent / "jssip"
 PATIENCE_S = 10
+# Several runtimes start at once, from a disk that has never read them.
+START_PATIENCE_S = 60
 
 
 def install(target):
@@ -70,12 +72,12 @@ class JsSip:
         except OSError as error:
             raise Trouble(f"JsSIP of {self.user} has ended: {error}") from error
 
-    def wait(self, event, count=1, **more):
+    def wait(self, event, count=1, patience_s=PATIENCE_S, **more):
         """Waits until this has happened so many times since the start."""
         def happened():
             return sum(e["event"] == event and more.items() <= e.items() for e in self.events) >= count
         with self.news:
-            if not self.news.wait_for(happened, PATIENCE_S):
+            if not self.news.wait_for(happened, patience_s):
                 raise Trouble(f"JsSIP of {self.user} waits for {event} ({count}), had {self.events[-8:]}")
 
     def close(self):
@@ -106,7 +108,7 @@ class Talk:
 
     def registers(self):
         for phone in self.phones:
-            phone.wait("registered")
+            phone.wait("registered", patience_s=START_PATIENCE_S)
 
     def call(self):
         """Each is called by the other, and each hangs up once."""

@@ -81,7 +81,7 @@ class StreamLine(Line):
             self.stream = transports.connect(transport, address[0], near, authority)
         except (OSError, transports.Ended) as error:
             raise Trouble(f"no {transport.name} connection to {near[0]}:{near[1]}: {error}") from error
-        self.ended, self.closing = None, False
+        self.ended, self.closing, self.over = None, False, threading.Event()
         self.deliver = lambda message: None
         self.sipp = None
         self.ponged = threading.Event()
@@ -113,6 +113,13 @@ class StreamLine(Line):
     def fault(self):
         return None if self.ended is None else f"siplatch closed the {self.transport.name} connection: {self.ended}"
 
+    def hang_up(self):
+        """Ends the connection and waits until the other end has seen it, and has ended it too."""
+        self.closing = True
+        self.stream.octets.finish()
+        if not self.over.wait(PATIENCE_S):
+            raise Trouble("the other end keeps a connection that this one has ended")
+
     def close(self):
         self.closing = True
         self.stream.close()
@@ -132,6 +139,7 @@ class StreamLine(Line):
             except transports.Ended as ended:
                 if not self.closing:
                     self.ended = str(ended)
+                self.over.set()
                 return
 
     def _call_sipp(self, message):

@@ -95,7 +95,7 @@ def lost(_relay, ann, bob, _carl):
     sent = ann.start("MESSAGE", bob.aor, body="Wait for me at the gate.", kind="text/plain")
     asked = bob.take("MESSAGE")
     with socket.create_server(ann.line.address) as listener:
-        ann.line.close()
+        ann.line.hang_up()
         bob.answer(asked, "200 OK")
         listener.settimeout(PATIENCE_S)
         try:

@@ -80,6 +80,10 @@ class Octets:
             except (OSError, ValueError) as error:
                 raise Ended(str(error)) from error
 
+    def finish(self):
+        """Writes no more; what the other end still writes is read."""
+        self.socket.shutdown(socket.SHUT_WR)
+
     def close(self):
         try:
             self.socket.shutdown(socket.SHUT_RDWR)
