@@ -49,6 +49,7 @@ fn profile(user: &str, local: &str, password: Option<&str>) -> Profile {
         looks: Looks::default(),
         interval: Duration::from_millis(20),
         meddled: false,
+        misnamed: false,
     }
 }
 

@@ -230,6 +230,12 @@ fn audio(scene: &Scene, call: &Call<'_>) -> Option<String> {
     if late && !scene.script.weather.calm() {
         return None;
     }
+    // While a BYE is lost, and lost again, or goes to where the other end was, that one talks to nobody.
+    let ended = |log: Option<&CallLog>| log.and_then(|log| log.ended).map_or(Time::ZERO, |(at, _)| at);
+    let apart = ended(call.caller).abs_diff(ended(call.callee)) > Duration::from_secs(1);
+    if apart && (rebound || !scene.script.weather.calm()) {
+        return None;
+    }
     // Of two phones that answer, siplatch gives the caller's one stream to the last: media per To tag comes later.
     if logs_of_surplus(scene, call.plan) > 0 {
         return None;

@@ -152,7 +152,7 @@ pub(crate) fn usable(target: SocketAddr) -> bool {
     target.port() != 0 && !nat::address::is_absurd(target.ip())
 }
 
-/// Where to send, by the table at the top. `target` is usable and not our own socket.
+/// Where to send, by the table at the top. `target` is usable, not our own socket and not the other end.
 pub(crate) fn aim(latch: &Latch, target: Option<SocketAddr>, early: Early) -> Aim {
     match (latch.source(), target, early) {
         (Some(held), Some(target), Early::Uncapped | Early::Proven | Early::Capped)

@@ -298,7 +298,10 @@ impl Relay {
 
     /// A latch took `source`.
     pub(crate) fn latched(&mut self, on: Slot, source: SocketAddr, moved: bool) {
-        let target = self.target(on);
+        self.aim(on);
+        if let Some(peer) = self.lane(on).map(|lane| lane.peer) {
+            self.aim(peer);
+        }
         let (Some(Some(stream)), Some(Some(lane))) =
             (self.streams.get(on.stream() as usize), self.lanes.get_mut(on.0 as usize))
         else {
@@ -306,11 +309,20 @@ impl Relay {
         };
         let (end, component) = (on.end(), on.component());
         lane.opening = None;
-        lane.aim = leg::aim(&lane.latch, target, stream.legs[end.index()].early);
         tracing::debug!(stream = ?stream.id, ?end, ?component, %source, moved, "latched");
         let (stream, epoch, side, source) = (stream.id, stream.epoch, lane.side, Source(source));
         self.report(Fact::Latched { stream, epoch, end, component, side, source, moved });
         self.schedule(stream);
+    }
+
+    /// Aims a socket, after its own latch or that of the other end has changed.
+    fn aim(&mut self, on: Slot) {
+        let target = self.target(on);
+        if let (Some(Some(stream)), Some(Some(lane))) =
+            (self.streams.get(on.stream() as usize), self.lanes.get_mut(on.0 as usize))
+        {
+            lane.aim = leg::aim(&lane.latch, target, stream.legs[on.end().index()].early);
+        }
     }
 
     /// Aims and openings of a stream, after its plan or its joins have changed.
@@ -356,11 +368,18 @@ impl Relay {
         }))
     }
 
-    /// SDP's address for a socket's peer, unless it is no address, or one of our own.
+    /// SDP's address for a socket's peer, unless it is no address, one of our
+    /// own, or the one that the other end speaks from: where two phones behind
+    /// one NAT like the same port, a meddling router may name it for either,
+    /// and whoever has it would hear himself.
     pub(crate) fn target(&self, on: Slot) -> Option<SocketAddr> {
         let stream = self.streams.get(on.stream() as usize)?.as_ref()?;
-        leg::target(&stream.legs[on.end().index()], on.component())
-            .filter(|&target| leg::usable(target) && !self.own.contains(&target))
+        let target = leg::target(&stream.legs[on.end().index()], on.component())?;
+        let echoes = || {
+            let (lane, other) = self.lane(on).and_then(|lane| Some((lane, self.lane(lane.peer)?)))?;
+            (lane.side == other.side).then(|| other.latch.source()).flatten()
+        };
+        (leg::usable(target) && !self.own.contains(&target) && echoes() != Some(target)).then_some(target)
     }
 
     pub(crate) fn lane(&self, on: Slot) -> Option<&Lane> {

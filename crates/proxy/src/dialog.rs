@@ -418,12 +418,6 @@ impl Proxy {
         self.leave(pass, 0, leg);
     }
 
-    /// Hangs up on a callee whose answer cannot be passed on.
-    pub(crate) fn hang_up(&mut self, now: Instant, pass: PassId, leg: u8, reason: &str) {
-        let Some(call) = self.registry.call(pass).cloned() else { return };
-        self.bye(now, &call, 0, leg, &header(reason));
-    }
-
     /// A BYE to leg `to`, spoken for leg `from` (§15.1.1, §12.2.1.1).
     pub(crate) fn bye(&mut self, now: Instant, call: &Call, from: u8, to: u8, extra: &str) {
         let (Some(speaker), Some(listener)) = (party(call, from), party(call, to)) else { return };
@@ -447,6 +441,7 @@ impl Proxy {
                 call_id: &call.call_id,
                 cseq: speaker.cseq.saturating_add(1),
                 extra: &extra,
+                body: None,
             }
             .write(&mut bytes);
             bytes
@@ -525,7 +520,7 @@ fn standing(call: &Call) -> impl Iterator<Item = (u8, &Party)> {
 }
 
 /// Why a request of ours ends something (RFC 3326).
-fn header(reason: &str) -> String {
+pub(crate) fn header(reason: &str) -> String {
     format!("Reason: SIP ;cause=200 ;text=\"{reason}\"\r\n")
 }
 

@@ -138,6 +138,7 @@ impl Proxy {
                 call_id: call_id.as_bytes(),
                 cseq: 1,
                 extra: b"",
+                body: None,
             }
             .write(&mut bytes);
             bytes

@@ -3,22 +3,25 @@
 //! Each provisional response is answered by a CANCEL (§9.1), each failure by
 //! its ACK (§17.1.1.3). A 2xx makes a dialog that nobody wants: it gets its ACK
 //! each time (§13.2.2.4), and one BYE. The same is done for a 2xx that comes
-//! when its call is over.
+//! when its call is over, and for one that cannot be passed on.
 
 use std::time::Instant;
 
 use registry::{Call, CallKind, CallState, Party, PassId};
-use wire::Flow;
 use wire::sip::compose::Request;
 use wire::sip::{Contact, Message, Method, Name, Status, Stored, compose};
+use wire::{Flow, sdp};
 
 use crate::locate::Located;
-use crate::rewrite::{record_route, via};
+use crate::rewrite::{body, record_route, via};
 use crate::transaction::{Context, Purpose};
 use crate::{DropReason, MethodLabel, Observed, Proxy};
 
 /// Answers of one given-up server that are told apart; it may have forked.
 const MOST_ENDED: usize = 8;
+
+/// What the sender of a late answer is told.
+pub(crate) const ELSEWHERE: &str = "Call completed elsewhere";
 
 /// A copy of the request that is no longer waited for.
 #[derive(Debug)]
@@ -49,7 +52,7 @@ impl Proxy {
         }
         let flow = abandoned.flow;
         if status.is_success() {
-            return self.end_unwanted(now, context, flow, message);
+            return self.end_unwanted(now, context, flow, message, ELSEWHERE);
         }
         let Ok(invite) = Stored::parse(abandoned.sent.clone(), &self.config.limits) else { return };
         let side = self.side(flow);
@@ -63,17 +66,27 @@ impl Proxy {
     }
 
     /// A 2xx to an INVITE that nobody waits for: its sender gets the ACK, and a BYE.
-    pub(crate) fn end_unwanted(&mut self, now: Instant, context: &mut Context, flow: Flow, message: Message<'_>) {
+    /// `reason` is what its sender is told.
+    pub(crate) fn end_unwanted(
+        &mut self,
+        now: Instant,
+        context: &mut Context,
+        flow: Flow,
+        message: Message<'_>,
+        reason: &str,
+    ) {
         // In a dialog that stands, it is that dialog's business.
         let Purpose::Create(pass) = context.purpose else { return };
         let Some(call) = self.unwanted(now, pass, context, flow, message) else { return };
-        if self.acknowledge_2xx(now, &call).is_none() {
+        // Its offer must be answered to be declined (§13.2.2.4).
+        let offer = body::sdp(message).filter(|_| !context.offered);
+        if self.acknowledge_2xx(now, &call, offer).is_none() {
             return;
         }
         let tag = call.callees[0].tag.clone();
         if !context.ended.contains(&tag) && context.ended.len() < MOST_ENDED {
             context.ended.push(tag);
-            self.bye(now, &call, 0, 1, "Reason: SIP ;cause=200 ;text=\"Call completed elsewhere\"\r\n");
+            self.bye(now, &call, 0, 1, &crate::dialog::header(reason));
         }
     }
 
@@ -136,12 +149,15 @@ impl Proxy {
     }
 
     /// The ACK that we send for the caller (§13.2.2.4); the same octets each time.
-    fn acknowledge_2xx(&mut self, now: Instant, call: &Call) -> Option<()> {
+    fn acknowledge_2xx(&mut self, now: Instant, call: &Call, offer: Option<&[u8]>) -> Option<()> {
         let (caller, callee) = (&call.caller, call.callees.first()?);
         let target = self.toward(call, 1, callee.route.first().map(Vec::as_slice))?;
         let pieces: [&[u8]; 4] = [&call.call_id, &caller.tag, &callee.tag, &call.id.0.to_be_bytes()];
         let digest = self.key.digest("ack unwanted", &pieces);
         let Located::At(flow) = self.locate_by(now, &target.hop, digest) else { return None };
+        let address = self.own(flow).address.ip();
+        let offer = offer.and_then(|offer| sdp::Body::parse(offer).ok());
+        let answer = offer.map(|offer| sdp::decline(&offer, address, call.id.0 as u32));
         let mut bytes = Vec::with_capacity(512);
         Request {
             method: Method::Ack,
@@ -153,6 +169,7 @@ impl Proxy {
             call_id: &call.call_id,
             cseq: caller.cseq,
             extra: &crate::dialog::session_line(caller, callee),
+            body: answer.as_deref().map(|answer| ("application/sdp", answer)),
         }
         .write(&mut bytes);
         let side = self.side(flow);

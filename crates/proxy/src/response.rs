@@ -10,6 +10,7 @@ use wire::{Edit, Flow};
 
 use crate::best;
 use crate::dialog::callee;
+use crate::late::ELSEWHERE;
 use crate::request::Reject;
 use crate::rewrite::{body, contact, record_route, via};
 use crate::session_timer;
@@ -180,7 +181,7 @@ impl Proxy {
                     // The call has ended; a fork that answers only now is told.
                     self.observe(Observed::Dropped { side: self.side(flow), reason: DropReason::StrayResponse });
                     if context.invite && status.is_success() {
-                        self.end_unwanted(now, context, flow, message);
+                        self.end_unwanted(now, context, flow, message, ELSEWHERE);
                     }
                     return false;
                 }
@@ -201,7 +202,7 @@ impl Proxy {
                         }
                         if let Some(reject) = self.refused_answer(refusal, status) {
                             context.branches[index].result = Some(reject.status);
-                            self.hang_up(now, pass, leg.unwrap_or_default(), reject.reason);
+                            self.end_unwanted(now, context, flow, message, reject.reason);
                             self.branch_failed(context, index, reject.status);
                             self.fail_context(now, context, &reject);
                             self.cancel_others(now, context, None);

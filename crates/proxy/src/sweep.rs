@@ -99,6 +99,10 @@ impl Proxy {
         match client.expire(now) {
             // A 2xx came, but its media could not be carried in all that time.
             Some(Expired::Done) if context.open() && context.branches[index].result.is_none() => {
+                let held = context.branches[index].held.take();
+                if let Some((flow, held)) = held.filter(|(_, m)| m.message().status().is_some_and(Status::is_success)) {
+                    self.end_unwanted(now, context, flow, held.message(), "No media port became ready in time");
+                }
                 self.branch_gave_up(now, context, index, 503, None);
             }
             None | Some(Expired::Done) => {}

@@ -47,7 +47,8 @@ impl Stage {
         let all = if core { &Transport::ALL[..3] } else { &Transport::ALL };
         let transport = if self.rng.chance(300) { Transport::Udp } else { self.rng.pick(all) };
         self.transports.push(transport);
-        let meddled = transport == Transport::Udp && nat.is_some_and(|nat| self.world.net.nat(nat).behaviour.meddles);
+        let misnamed = nat.is_some_and(|nat| self.world.net.nat(nat).behaviour.meddles);
+        let meddled = misnamed && transport == Transport::Udp;
         let rng = &mut self.rng;
         let looks = Looks {
             media_connection: rng.chance(300),
@@ -74,6 +75,7 @@ impl Stage {
             looks,
             interval: Duration::from_millis(20),
             meddled,
+            misnamed,
         };
         let start = rng.millis(300, 2_500);
         let (plans, book) = (Rc::clone(&self.world.plans), Rc::clone(&self.book));

@@ -118,6 +118,7 @@ impl Phone {
                     call.sections = remote.sections;
                     call.agree(now, remote, Direction::SendRecv);
                 }
+                None if sdp::declines(&msg.body) => {}
                 None => self.complaints.push(format!("ACK without an answer in call {}", call.plan)),
             }
         }

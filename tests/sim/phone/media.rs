@@ -90,6 +90,11 @@ impl Media {
         }
     }
 
+    /// True when the other end said that it would send from there.
+    pub(crate) fn expects(&self, from: SocketAddr) -> bool {
+        self.remote.is_some_and(|remote| remote.rtp == from)
+    }
+
     pub(crate) fn rtcp(&self) -> SocketAddr {
         SocketAddr::new(self.rtp.ip(), self.rtp.port() + 1)
     }

@@ -62,6 +62,8 @@ pub(crate) struct Profile {
     pub(crate) interval: Duration,
     /// Its router rewrites what it says of itself.
     pub(crate) meddled: bool,
+    /// Its router names public ports for others that may be its own, and lets in whatever comes to it.
+    pub(crate) misnamed: bool,
 }
 
 impl Profile {
@@ -205,7 +207,8 @@ impl Phone {
         }
         for call in &mut self.calls {
             if call.media.receive(now, packet) {
-                if let Some(tone) = call.media.foreign.take() {
+                let misled = self.profile.misnamed && !call.media.expects(packet.from);
+                if let Some(tone) = call.media.foreign.take().filter(|_| !misled) {
                     self.complaints.push(format!("hears tone {tone:08x} in call {}", call.plan));
                 }
                 return;

@@ -152,6 +152,12 @@ pub(crate) fn read(body: &str) -> Option<Remote> {
     Some(Remote { rtp: SocketAddr::new(ip, port), rtcp, direction, sections, version })
 }
 
+/// An answer with every stream at port 0.
+pub(crate) fn declines(body: &str) -> bool {
+    let mut streams = body.lines().filter_map(|line| line.strip_prefix("m=")).peekable();
+    streams.peek().is_some() && streams.all(|m| m.split(' ').nth(1) == Some("0"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -234,6 +234,23 @@ fn no_packet_goes_to_an_absurd_address_or_to_ourselves() {
     }
 }
 
+/// Two phones of one make behind one NAT, whose gateway writes the public
+/// address into SDP and opens no port: both name the same one, one has it.
+#[test]
+fn nobody_hears_himself_where_two_phones_name_the_same_address() {
+    let behind = |slot| LegPlan { target: Some(target(PHONE)), early: Early::Proven, ..phone(slot) };
+    let mut world = World::new(off());
+    world.open(0, behind(0), LegPlan { pair: server(0).pair, ..behind(0) }, None);
+    assert_eq!(world.packet(A_RTP, PHONE, &rtp(1, 1)), Verdict::Drop(Drop::NoTarget));
+    // The other one has got another port, and is known by it from now on.
+    assert_eq!(world.packet(B_RTP, "198.51.100.7:40022", &rtp(2, 1)), to(A_RTP, PHONE));
+    assert_eq!(world.packet(A_RTP, PHONE, &rtp(1, 2)), to(B_RTP, "198.51.100.7:40022"));
+    // The same address on the other side is another host.
+    let inner = LegPlan { target: Some(target(PHONE)), ..server(1) };
+    world.open(1, behind(1), inner, None);
+    assert_eq!(world.packet(Slot(4), PHONE, &rtp(1, 1)), to(Slot(6), PHONE));
+}
+
 #[test]
 fn packets_from_our_own_sockets_are_a_loop() {
     let mut world = World::new(Config::default());

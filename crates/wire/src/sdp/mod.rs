@@ -7,6 +7,7 @@
 
 mod attributes;
 mod body;
+mod decline;
 pub mod edit;
 mod list;
 mod media;
@@ -16,6 +17,7 @@ mod tests;
 use std::net::IpAddr;
 
 pub use attributes::Attributes;
+pub use decline::decline;
 pub use list::MediaList;
 
 /// The most m-lines that a body may have.

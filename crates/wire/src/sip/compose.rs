@@ -69,11 +69,7 @@ impl Response<'_> {
         }
         self.session(out);
         out.extend_from_slice(self.extra);
-        let (kind, body) = self.body.unwrap_or_default();
-        if self.body.is_some() {
-            field(out, Name::ContentType, &[kind.as_bytes()]);
-        }
-        end(out, body);
+        end_with(out, self.body);
     }
 
     /// All Via fields, the top one with `received` and `rport`.
@@ -186,10 +182,12 @@ pub struct Request<'a> {
     pub cseq: u32,
     /// Whole extra header lines, each with its CRLF.
     pub extra: &'a [u8],
+    /// Content-Type and body, if any.
+    pub body: Option<(&'a str, &'a [u8])>,
 }
 
 impl Request<'_> {
-    /// Appends the request (Max-Forwards 70, Content-Length 0) to `out`.
+    /// Appends the request (Max-Forwards 70) to `out`.
     pub fn write(&self, out: &mut Vec<u8>) {
         request_line(out, self.method, self.uri);
         field(out, Name::Via, &[self.via]);
@@ -202,7 +200,7 @@ impl Request<'_> {
         field(out, Name::CallId, &[self.call_id]);
         field(out, Name::CSeq, &[lex::digits(self.cseq.into(), &mut [0; 20]), b" ", self.method.as_bytes()]);
         out.extend_from_slice(self.extra);
-        end(out, &[]);
+        end_with(out, self.body);
     }
 }
 
@@ -230,6 +228,13 @@ fn copy(out: &mut Vec<u8>, message: Message<'_>, name: Name) {
 
 fn number(out: &mut Vec<u8>, number: u64) {
     out.extend_from_slice(lex::digits(number, &mut [0; 20]));
+}
+
+fn end_with(out: &mut Vec<u8>, body: Option<(&str, &[u8])>) {
+    if let Some((kind, _)) = body {
+        field(out, Name::ContentType, &[kind.as_bytes()]);
+    }
+    end(out, body.map_or(&[], |(_, body)| body));
 }
 
 fn end(out: &mut Vec<u8>, body: &[u8]) {
@@ -378,6 +383,7 @@ mod tests {
             call_id: b"id",
             cseq: 8,
             extra: b"Reason: SIP;cause=503\r\n",
+            body: None,
         };
         request.write(&mut out);
         let stored = Stored::parse(out, &Limits::default()).expect("well formed");
