@@ -1,19 +1,17 @@
 //! Dialogs (RFC 3261 §12): functions over [`registry::Call`], which holds all
-//! that must survive; and the requests that we originate inside them.
+//! that must survive.
 
 use std::time::{Duration, Instant};
 
 use media::offer::Key as MediaKey;
 use registry::{Call, CallKind, CallState, Party, PassId};
 use wire::Flow;
-use wire::sip::compose::Request;
-use wire::sip::{Contact, Message, Method, Name, SessionId, Stored, session_id};
+use wire::sip::{Contact, Message, Method, Name, SessionId};
 
+use crate::ours::header;
 use crate::request::target::party;
 use crate::request::{Reject, Target};
-use crate::token::short;
-use crate::transaction::{Branch, Client, Context, Id, Purpose};
-use crate::{Cause, Observed, Proxy};
+use crate::{Cause, Observed, Proxy, probe};
 
 /// A call that was challenged keeps its ports this long for the next try.
 pub(crate) const RETRY: Duration = Duration::from_secs(10);
@@ -21,8 +19,6 @@ pub(crate) const RETRY: Duration = Duration::from_secs(10);
 const LONGEST: Duration = Duration::from_secs(7 * 24 * 3600);
 /// A subscription lives this much longer than granted (RFC 6665 §4.1.2).
 const GRACE: Duration = Duration::from_secs(32);
-/// A call without media, or on hold, of which nothing is heard for so long is over.
-pub(crate) const IDLE: Duration = Duration::from_secs(12 * 3600);
 /// Callees of one call at most; forks beyond are not tracked.
 const MOST_CALLEES: usize = 200;
 
@@ -348,6 +344,7 @@ impl Proxy {
     pub(crate) fn finish(&mut self, pass: PassId, cause: Cause) {
         self.offers.close_pass(pass.0);
         self.timed.forget(pass);
+        self.probes.forget(pass);
         self.expect_no_ack(pass);
         if let Some(call) = self.registry.remove_call(pass)
             && call.kind == CallKind::Invite
@@ -373,11 +370,14 @@ impl Proxy {
     }
 
     /// The time of a call is up. Without a session timer the silence of media
-    /// decides, where media flows.
+    /// decides, where media flows; where none does, both ends are asked.
     pub(crate) fn call_due(&mut self, now: Instant, pass: PassId) {
         let answered = self.registry.call(pass).is_some_and(|c| c.answered.is_some());
-        if answered && !self.timed.has(pass) && self.offers.watched(pass.0) {
-            self.registry.update_call(pass, |call| call.expires = Some(now + IDLE));
+        if answered && !self.timed.has(pass) {
+            self.registry.update_call(pass, |call| call.expires = Some(now + probe::EVERY));
+            if !self.offers.watched(pass.0) {
+                self.probe(now, pass);
+            }
         } else if answered {
             self.end_call(now, pass, Cause::Lost, "Session timer expired");
         } else {
@@ -418,75 +418,10 @@ impl Proxy {
         self.leave(pass, 0, leg);
     }
 
-    /// A BYE to leg `to`, spoken for leg `from` (§15.1.1, §12.2.1.1).
-    pub(crate) fn bye(&mut self, now: Instant, call: &Call, from: u8, to: u8, extra: &str) {
-        let (Some(speaker), Some(listener)) = (party(call, from), party(call, to)) else { return };
-        let next = listener.route.first().map(Vec::as_slice);
-        let Some(target) = self.toward(call, to, next) else { return };
-        let crate::locate::Located::At(flow) = self.locate(now, &target.hop) else { return };
-        if !self.connections.is_open(flow) {
-            return;
-        }
-        let uri = target.uri.clone().unwrap_or_default();
-        let extra = [session_line(speaker, listener), extra.as_bytes().to_vec()].concat();
-        self.originate(now, flow, target, Purpose::Bye, |via| {
-            let mut bytes = Vec::with_capacity(512);
-            Request {
-                method: Method::Bye,
-                uri: &uri,
-                via,
-                route: &listener.route,
-                from: &speaker.identity,
-                to: &listener.identity,
-                call_id: &call.call_id,
-                cseq: speaker.cseq.saturating_add(1),
-                extra: &extra,
-                body: None,
-            }
-            .write(&mut bytes);
-            bytes
-        });
-    }
-
-    /// Sends a request of our own in a transaction of its own.
-    pub(crate) fn originate(
-        &mut self,
-        now: Instant,
-        flow: Flow,
-        target: Target,
-        purpose: Purpose,
-        compose: impl FnOnce(&[u8]) -> Vec<u8>,
-    ) -> Option<Id> {
-        let number = self.random();
-        let branch = Branch::new(target, flow, number);
-        let id = self.contexts.insert(Context::new(flow, Stored::default(), purpose, vec![branch]));
-        let mut context = self.contexts.take(id)?;
-        let via = crate::rewrite::via::ours(self.own(flow), id, number);
-        let bytes = compose(via.as_bytes());
-        if let Ok(mut stored) = Stored::parse(bytes.clone(), &self.config.limits) {
-            let side = self.side(flow);
-            self.observe(Observed::RequestOut { side, method: stored.message().method().into() });
-            // As it was sent it is kept by its branch.
-            stored.keep_essence();
-            context.request = stored;
-            context.branches[0].client = Some(Client::new(now, false, flow.transport.reliable()));
-            context.branches[0].sent = bytes.clone();
-            self.transmit(flow, bytes);
-        }
-        self.keep(now, context);
-        Some(id)
-    }
-
     /// The key of the media session between the caller and a callee.
     pub(crate) fn media_key(&self, pass: PassId, leg: u8) -> MediaKey {
         let branch = self.registry.call(pass).and_then(|c| party(c, leg)).map_or(0, |p| p.branch);
         MediaKey { pass: pass.0, branch }
-    }
-
-    /// A Call-ID or tag of our own.
-    pub(crate) fn fresh_text(&mut self) -> String {
-        let number = self.random();
-        String::from_utf8_lossy(&short(number)).into_owned()
     }
 }
 
@@ -503,25 +438,14 @@ fn note_session(party: &mut Party, message: Message<'_>) {
     }
 }
 
-/// The Session-ID of a request that we send for one party to another; empty where neither has any.
-pub(crate) fn session_line(from: &Party, to: &Party) -> Vec<u8> {
-    let known = |party: &'_ Party| (!party.session.is_empty()).then(|| party.session.clone());
-    session_id::line(known(from).as_deref(), known(to).as_deref())
-}
-
 /// Of two legs of a dialog the callee's: the caller is always 0.
 pub(crate) fn callee(from: u8, to: u8) -> u8 {
     from.max(to)
 }
 
 /// Callees whose dialog stands, with their legs.
-fn standing(call: &Call) -> impl Iterator<Item = (u8, &Party)> {
+pub(crate) fn standing(call: &Call) -> impl Iterator<Item = (u8, &Party)> {
     (1..=u8::MAX).zip(&call.callees).filter(|(_, p)| p.state == CallState::Confirmed)
-}
-
-/// Why a request of ours ends something (RFC 3326).
-pub(crate) fn header(reason: &str) -> String {
-    format!("Reason: SIP ;cause=200 ;text=\"{reason}\"\r\n")
 }
 
 fn party_mut(call: &mut Call, leg: u8) -> Option<&mut Party> {
@@ -539,9 +463,9 @@ fn contact_of(message: Message<'_>) -> Option<Vec<u8>> {
     }
 }
 
-/// How long an answered call may stay silent: by its session timer (RFC 4028), else by ours.
+/// How long an answered call may stay silent by its session timer (RFC 4028); without one its ends are asked.
 fn lasts(timer: Option<Duration>) -> Duration {
-    timer.map_or(IDLE, |timer| timer.min(LONGEST) + GRACE)
+    timer.map_or(probe::EVERY, |timer| timer.min(LONGEST) + GRACE)
 }
 
 /// What logs show of a text from outside.
@@ -570,7 +494,7 @@ mod tests {
     fn an_answered_call_lasts_as_its_session_timer_says() {
         assert_eq!(lasts(Some(Duration::from_secs(1800))), Duration::from_secs(1800) + GRACE);
         assert_eq!(lasts(Some(Duration::MAX)), LONGEST + GRACE);
-        assert_eq!(lasts(None), IDLE);
+        assert_eq!(lasts(None), probe::EVERY);
     }
 
     #[test]

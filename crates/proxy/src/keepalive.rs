@@ -181,6 +181,7 @@ impl Proxy {
                 let renewing = renewing.clone();
                 self.renewed(now, context, &renewing, flow, message, status);
             }
+            Purpose::Probe { pass, from, to } => self.probed_end(now, pass, (from, to), Some(status)),
             Purpose::Bye | Purpose::Pass | Purpose::Register(_) | Purpose::Create(_) | Purpose::Within { .. } => {}
         }
     }
@@ -205,6 +206,7 @@ impl Proxy {
             }
             Purpose::AskTcp => self.tcp_answered(now, context.flow, false),
             Purpose::Renew(_) => self.observe(Observed::Renewed { outcome: Renewed::Unanswered }),
+            Purpose::Probe { pass, from, to } => self.probed_end(now, pass, (from, to), None),
             Purpose::Bye | Purpose::Pass | Purpose::Register(_) | Purpose::Create(_) | Purpose::Within { .. } => {}
         }
     }

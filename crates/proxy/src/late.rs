@@ -86,7 +86,7 @@ impl Proxy {
         let tag = call.callees[0].tag.clone();
         if !context.ended.contains(&tag) && context.ended.len() < MOST_ENDED {
             context.ended.push(tag);
-            self.bye(now, &call, 0, 1, &crate::dialog::header(reason));
+            self.bye(now, &call, 0, 1, &crate::ours::header(reason));
         }
     }
 
@@ -168,7 +168,7 @@ impl Proxy {
             to: &callee.identity,
             call_id: &call.call_id,
             cseq: caller.cseq,
-            extra: &crate::dialog::session_line(caller, callee),
+            extra: &crate::ours::session_line(caller, callee),
             body: answer.as_deref().map(|answer| ("application/sdp", answer)),
         }
         .write(&mut bytes);

@@ -24,6 +24,7 @@ use crate::holdings::Holdings;
 use crate::keepalive::Ping;
 use crate::ledger::Ledger;
 use crate::locate::Cache;
+use crate::probe::Probes;
 use crate::renew::Renewals;
 use crate::request::attempts::Attempts;
 use crate::request::refusals::Refusals;
@@ -73,6 +74,7 @@ pub struct Proxy {
     pub(crate) renewals: Renewals,
     pub(crate) timers: Timers,
     pub(crate) timed: Timed,
+    pub(crate) probes: Probes,
     pub(crate) unacknowledged: Unacknowledged,
     pub(crate) seen: Vec<Seen>,
     pub(crate) pings: BTreeMap<BindingId, Ping>,
@@ -124,6 +126,7 @@ impl Proxy {
             renewals: Renewals::default(),
             timers: Timers::default(),
             timed: Timed::default(),
+            probes: Probes::default(),
             unacknowledged: Unacknowledged::default(),
             seen: vec![Seen::default(); config.listeners.len()],
             pings: BTreeMap::new(),

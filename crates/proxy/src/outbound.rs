@@ -200,7 +200,8 @@ impl Proxy {
             | Purpose::Ping(_)
             | Purpose::PingUpstream { .. }
             | Purpose::AskTcp
-            | Purpose::Bye => false,
+            | Purpose::Bye
+            | Purpose::Probe { .. } => false,
         };
         pinned || matches!(context.routed.path, Some(Token::Flow(_)))
     }

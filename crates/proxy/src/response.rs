@@ -255,7 +255,12 @@ impl Proxy {
                     contact::to_ours(message, &mut edit, own, token.as_ref());
                 }
             }
-            Purpose::Renew(_) | Purpose::Ping(_) | Purpose::PingUpstream { .. } | Purpose::AskTcp | Purpose::Bye => {}
+            Purpose::Renew(_)
+            | Purpose::Ping(_)
+            | Purpose::PingUpstream { .. }
+            | Purpose::AskTcp
+            | Purpose::Bye
+            | Purpose::Probe { .. } => {}
         }
         sip::edit::content_length(message, &mut edit);
         let bytes = self.edited(message, &edit);
@@ -320,7 +325,8 @@ impl Proxy {
             | Purpose::Ping(_)
             | Purpose::PingUpstream { .. }
             | Purpose::AskTcp
-            | Purpose::Bye => {}
+            | Purpose::Bye
+            | Purpose::Probe { .. } => {}
         }
     }
 
@@ -344,7 +350,8 @@ impl Proxy {
             | Purpose::Ping(_)
             | Purpose::PingUpstream { .. }
             | Purpose::AskTcp
-            | Purpose::Bye => {}
+            | Purpose::Bye
+            | Purpose::Probe { .. } => {}
         }
     }
 
@@ -444,7 +451,8 @@ impl Proxy {
             | Purpose::Ping(_)
             | Purpose::PingUpstream { .. }
             | Purpose::AskTcp
-            | Purpose::Bye => {}
+            | Purpose::Bye
+            | Purpose::Probe { .. } => {}
         }
     }
 }

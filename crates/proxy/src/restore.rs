@@ -10,8 +10,7 @@ use std::time::Instant;
 
 use registry::{Binding, Call, CallState, Record};
 
-use crate::Proxy;
-use crate::dialog::IDLE;
+use crate::{Proxy, probe};
 
 impl Proxy {
     /// Fills the registry, before the first message.
@@ -47,8 +46,11 @@ impl Proxy {
         if call.state == CallState::Early {
             return;
         }
-        // Without media, silence will not end it.
-        call.expires.get_or_insert(now + IDLE);
+        // Without media no silence will end it, but its ends can be asked.
+        let expires = *call.expires.get_or_insert(now + probe::EVERY);
+        // More time than that is a session timer's.
+        let timer = expires.checked_duration_since(now).filter(|left| *left > probe::EVERY);
+        self.timed.note(call.id, timer.filter(|_| call.answered.is_some()));
         let parties = std::iter::once(&call.caller).chain(&call.callees);
         let bindings = parties.filter_map(|party| self.registry.binding(party.binding?));
         call.phone = bindings.into_iter().find_map(|binding| binding.phone);

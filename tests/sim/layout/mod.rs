@@ -196,8 +196,9 @@ impl Stage {
             self.world.script(at, Act::Rebind(nat, public));
             rebound.push((nat, at));
         }
-        // A lost final response is made up for by Timer C, after three minutes (RFC 3261 §16.6(11)).
-        let settling = if rebound.is_empty() && self.script.weather.calm() { 130 } else { 260 };
+        // A lost final response is made up for by Timer C, after three minutes (RFC 3261 §16.6(11)); a lost BYE
+        // of a held call by the second time that its ends are asked in vain.
+        let settling = if rebound.is_empty() && self.script.weather.calm() { 130 } else { 420 };
         let horizon = self.script.ends + Duration::from_secs(settling);
         let upstream = truth_upstream.then_some(self.upstream);
         let (boxes, transports) = (self.boxes, self.transports);

@@ -176,7 +176,8 @@ impl Proxy {
             | Purpose::Ping(_)
             | Purpose::PingUpstream { .. }
             | Purpose::AskTcp
-            | Purpose::Bye => {}
+            | Purpose::Bye
+            | Purpose::Probe { .. } => {}
         }
         self.transmit(flow, bytes);
         Ok(())
@@ -293,7 +294,12 @@ impl Proxy {
                 let token = token.map(|id| self.key.seal(Token::Binding(id)));
                 contact::to_ours(message, edit, reach, token.as_ref());
             }
-            Purpose::Renew(_) | Purpose::Ping(_) | Purpose::PingUpstream { .. } | Purpose::AskTcp | Purpose::Bye => {}
+            Purpose::Renew(_)
+            | Purpose::Ping(_)
+            | Purpose::PingUpstream { .. }
+            | Purpose::AskTcp
+            | Purpose::Bye
+            | Purpose::Probe { .. } => {}
         }
         sip::edit::content_length(message, edit);
         Ok(())

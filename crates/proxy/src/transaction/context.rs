@@ -45,6 +45,8 @@ pub(crate) enum Purpose {
     AskTcp,
     /// Our BYE.
     Bye,
+    /// Our OPTIONS inside a dialog, from one leg to another.
+    Probe { pass: PassId, from: u8, to: u8 },
 }
 
 impl Purpose {
@@ -58,7 +60,8 @@ impl Purpose {
             | Self::Ping(_)
             | Self::PingUpstream { .. }
             | Self::AskTcp
-            | Self::Bye => None,
+            | Self::Bye
+            | Self::Probe { .. } => None,
         }
     }
 }

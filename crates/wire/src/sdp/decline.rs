@@ -43,7 +43,8 @@ mod tests {
     fn every_stream_is_declined_as_it_was_offered() {
         let offer = "v=0\r\no=b 7 7 IN IP4 10.0.0.9\r\ns=talk\r\nt=5 9\r\nm=audio 4000/2 RTP/AVP 0 8\r\n\
             c=IN IP4 10.0.0.9\r\na=sendonly\r\nm=image 0 udptl t38\nm=video 9 UDP/TLS/RTP/SAVPF 96";
-        let answer = decline(&Body::parse(offer.as_bytes()).expect("reads"), "2001:db8::1".parse().expect("address"), 42);
+        let answer =
+            decline(&Body::parse(offer.as_bytes()).expect("reads"), "2001:db8::1".parse().expect("address"), 42);
         let expected = "v=0\r\no=- 42 1 IN IP6 2001:db8::1\r\ns=-\r\nc=IN IP6 2001:db8::1\r\nt=5 9\r\n\
             m=audio 0 RTP/AVP 0 8\r\nm=image 0 udptl t38\r\nm=video 0 UDP/TLS/RTP/SAVPF 96\r\n";
         assert_eq!(String::from_utf8_lossy(&answer), expected);

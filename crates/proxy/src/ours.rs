@@ -1,0 +1,107 @@
+//! Requests of our own: each in a transaction of its own, and inside a dialog
+//! spoken for one leg to another (RFC 3261 §12.2.1.1).
+
+use std::time::Instant;
+
+use registry::{Call, Party};
+use wire::Flow;
+use wire::sip::compose::Request;
+use wire::sip::{Method, Stored, session_id};
+
+use crate::request::Target;
+use crate::request::target::party;
+use crate::token::short;
+use crate::transaction::{Branch, Client, Context, Id, Purpose};
+use crate::{Observed, Proxy};
+
+impl Proxy {
+    /// A BYE to leg `to`, spoken for leg `from` (§15.1.1). `extra` is whole header lines.
+    pub(crate) fn bye(&mut self, now: Instant, call: &Call, from: u8, to: u8, extra: &str) {
+        let cseq = party(call, from).map_or(0, |speaker| speaker.cseq.saturating_add(1));
+        self.inside(now, call, (from, to), (Method::Bye, cseq), extra, Purpose::Bye);
+    }
+
+    /// A request inside a dialog, with this CSeq; `None` where no way leads to leg `to`.
+    pub(crate) fn inside(
+        &mut self,
+        now: Instant,
+        call: &Call,
+        (from, to): (u8, u8),
+        (method, cseq): (Method<'_>, u32),
+        extra: &str,
+        purpose: Purpose,
+    ) -> Option<Id> {
+        let (speaker, listener) = (party(call, from)?, party(call, to)?);
+        let next = listener.route.first().map(Vec::as_slice);
+        let target = self.toward(call, to, next)?;
+        let crate::locate::Located::At(flow) = self.locate(now, &target.hop) else { return None };
+        if !self.connections.is_open(flow) {
+            return None;
+        }
+        let uri = target.uri.clone().unwrap_or_default();
+        let extra = [session_line(speaker, listener), extra.as_bytes().to_vec()].concat();
+        self.originate(now, flow, target, purpose, |via| {
+            let mut bytes = Vec::with_capacity(512);
+            Request {
+                method,
+                uri: &uri,
+                via,
+                route: &listener.route,
+                from: &speaker.identity,
+                to: &listener.identity,
+                call_id: &call.call_id,
+                cseq,
+                extra: &extra,
+                body: None,
+            }
+            .write(&mut bytes);
+            bytes
+        })
+    }
+
+    /// Sends a request of our own in a transaction of its own.
+    pub(crate) fn originate(
+        &mut self,
+        now: Instant,
+        flow: Flow,
+        target: Target,
+        purpose: Purpose,
+        compose: impl FnOnce(&[u8]) -> Vec<u8>,
+    ) -> Option<Id> {
+        let number = self.random();
+        let branch = Branch::new(target, flow, number);
+        let id = self.contexts.insert(Context::new(flow, Stored::default(), purpose, vec![branch]));
+        let mut context = self.contexts.take(id)?;
+        let via = crate::rewrite::via::ours(self.own(flow), id, number);
+        let bytes = compose(via.as_bytes());
+        if let Ok(mut stored) = Stored::parse(bytes.clone(), &self.config.limits) {
+            let side = self.side(flow);
+            self.observe(Observed::RequestOut { side, method: stored.message().method().into() });
+            // As it was sent it is kept by its branch.
+            stored.keep_essence();
+            context.request = stored;
+            context.branches[0].client = Some(Client::new(now, false, flow.transport.reliable()));
+            context.branches[0].sent = bytes.clone();
+            self.transmit(flow, bytes);
+        }
+        self.keep(now, context);
+        Some(id)
+    }
+
+    /// A Call-ID or tag of our own.
+    pub(crate) fn fresh_text(&mut self) -> String {
+        let number = self.random();
+        String::from_utf8_lossy(&short(number)).into_owned()
+    }
+}
+
+/// The Session-ID of a request that we send for one party to another; empty where neither has any.
+pub(crate) fn session_line(from: &Party, to: &Party) -> Vec<u8> {
+    let known = |party: &'_ Party| (!party.session.is_empty()).then(|| party.session.clone());
+    session_id::line(known(from).as_deref(), known(to).as_deref())
+}
+
+/// Why a request of ours ends something (RFC 3326).
+pub(crate) fn header(reason: &str) -> String {
+    format!("Reason: SIP ;cause=200 ;text=\"{reason}\"\r\n")
+}
