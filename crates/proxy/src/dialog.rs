@@ -480,46 +480,4 @@ fn seconds(text: &[u8]) -> Option<Duration> {
 }
 
 #[cfg(test)]
-mod tests {
-    use wire::sip::Limits;
-
-    use super::*;
-
-    fn response(line: &str) -> Stored {
-        let text = format!("SIP/2.0 200 OK\r\nVia: SIP/2.0/UDP a\r\nCSeq: 1 INVITE\r\n{line}\r\n\r\n");
-        Stored::parse(text.into_bytes(), &Limits::default()).expect(line)
-    }
-
-    #[test]
-    fn an_answered_call_lasts_as_its_session_timer_says() {
-        assert_eq!(lasts(Some(Duration::from_secs(1800))), Duration::from_secs(1800) + GRACE);
-        assert_eq!(lasts(Some(Duration::MAX)), LONGEST + GRACE);
-        assert_eq!(lasts(None), probe::EVERY);
-    }
-
-    #[test]
-    fn a_peer_cannot_make_us_keep_anything_for_ever() {
-        assert_eq!(seconds(b" 60 "), Some(Duration::from_secs(60)));
-        assert_eq!(seconds(b"18446744073709551615"), Some(LONGEST));
-        assert_eq!(seconds(b"18446744073709551616"), None);
-        assert_eq!(seconds(b"-1"), None);
-    }
-
-    #[test]
-    fn the_callee_is_the_leg_that_is_not_0() {
-        assert_eq!((callee(0, 3), callee(3, 0)), (3, 3));
-    }
-
-    #[test]
-    fn only_an_address_makes_a_remote_target() {
-        for (line, expected) in [
-            ("m: \"A\" <sip:a@192.0.2.1;x=1>;q=1, <sip:b@192.0.2.2>", Some(&b"sip:a@192.0.2.1;x=1"[..])),
-            ("Contact: sip:a@192.0.2.1;q=1", Some(b"sip:a@192.0.2.1")),
-            ("Contact: *", None),
-            ("Contact: <broken", None),
-            ("To: <sip:a@b>", None),
-        ] {
-            assert_eq!(contact_of(response(line).message()).as_deref(), expected, "{line}");
-        }
-    }
-}
+mod tests;

@@ -161,7 +161,7 @@ impl Rig {
     /// In a border: a phone registers through us, and its registrar says yes.
     pub(crate) fn registered(&mut self, domain: &str, user: &str, from: &str, core: &str) {
         let text = format!(
-            "REGISTER sip:{domain} SIP/2.0\r\nVia: SIP/2.0/UDP {from};branch=z9hG4bK{user}\r\nMax-Forwards: 70\r\nFrom: \
+            "REGISTER sip:{domain} SIP/2.0\r\nVia: SIP/2.0/UDP {from};branch=z9hG4bK{user}.{domain}\r\nMax-Forwards: 70\r\nFrom: \
              <sip:{user}@{domain}>;tag=1\r\nTo: <sip:{user}@{domain}>\r\nCall-ID: {user}\r\nCSeq: 1 REGISTER\r\nContact: \
              <sip:{user}@{from}>\r\nExpires: 3600\r\nContent-Length: 0\r\n\r\n"
         );

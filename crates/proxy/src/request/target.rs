@@ -325,3 +325,6 @@ fn legs(call: &Call, message: Message<'_>) -> Option<(u8, u8)> {
         None
     }
 }
+
+#[cfg(test)]
+mod tests;
