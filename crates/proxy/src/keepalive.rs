@@ -17,7 +17,7 @@ use crate::locate::{Hop, Way};
 use crate::request::Target;
 use crate::rewrite::via;
 use crate::timer::Timer;
-use crate::transaction::{Context, Purpose};
+use crate::transaction::{Context, Ours, Purpose};
 use crate::upstream::PROBE_PATIENCE;
 use crate::{Observed, Proxy, Renewed};
 
@@ -74,7 +74,7 @@ impl Proxy {
         let due = Schedule::PHONE.next(now, &mut self.rng);
         self.pings.insert(id, Ping { due });
         self.timers.arm(due, Timer::Ping(id));
-        self.ask_options(now, flow, target, Purpose::Ping(id), &to);
+        self.ask_options(now, flow, target, Ours::Ping(id), &to);
     }
 
     /// Every listener that faces the upstream keeps its way open.
@@ -101,7 +101,7 @@ impl Proxy {
             let hop = Hop::Way { way, of: Vec::new() };
             let target =
                 Target { uri: Some(uri.clone().into_bytes()), hop, binding: None, phone: None, flows: Vec::new() };
-            let purpose = Purpose::PingUpstream { listener };
+            let purpose = Ours::PingUpstream { listener };
             if let Some(id) = self.ask_options(now, flow, target, purpose, &format!("<{uri}>")) {
                 self.probing(probed);
                 self.hurry(now, id, PROBE_PATIENCE);
@@ -116,7 +116,7 @@ impl Proxy {
         now: Instant,
         flow: Flow,
         target: Target,
-        purpose: Purpose,
+        purpose: Ours,
         to: &str,
     ) -> Option<crate::transaction::Id> {
         let own = self.own(flow);
@@ -157,8 +157,9 @@ impl Proxy {
         if status.is_provisional() {
             return;
         }
-        match context.purpose {
-            Purpose::Ping(id) => {
+        let Purpose::Ours(own) = context.purpose.clone() else { return };
+        match own {
+            Ours::Ping(id) => {
                 // Only the phone itself, at the address that is bound, proves that it is there.
                 if self.registry.binding(id).is_some_and(|b| b.flow == context.flow)
                     && context.flow.remote == flow.remote
@@ -166,7 +167,7 @@ impl Proxy {
                     self.registry.pinged(id, true);
                 }
             }
-            Purpose::PingUpstream { listener } => {
+            Ours::PingUpstream { listener } => {
                 if let Some(way) = probed(context) {
                     self.probed(now, way.flow, Some(message));
                     self.ask_for_tcp(now, &way);
@@ -176,20 +177,18 @@ impl Proxy {
                     self.seen_by_upstream(now, listener, flow, seen);
                 }
             }
-            Purpose::AskTcp => self.tcp_answered(now, context.flow, true),
-            Purpose::Renew(ref renewing) => {
-                let renewing = renewing.clone();
-                self.renewed(now, context, &renewing, flow, message, status);
-            }
-            Purpose::Probe { pass, from, to } => self.probed_end(now, pass, (from, to), Some(status)),
-            Purpose::Bye | Purpose::Pass | Purpose::Register(_) | Purpose::Create(_) | Purpose::Within { .. } => {}
+            Ours::AskTcp => self.tcp_answered(now, context.flow, true),
+            Ours::Renew(renewing) => self.renewed(now, context, &renewing, flow, message, status),
+            Ours::Probe { pass, from, to } => self.probed_end(now, pass, (from, to), Some(status)),
+            Ours::Bye => {}
         }
     }
 
     /// Nobody answered a request of our own.
     pub(crate) fn own_timeout(&mut self, now: Instant, context: &Context) {
-        match context.purpose {
-            Purpose::Ping(id) => {
+        let Purpose::Ours(own) = &context.purpose else { return };
+        match *own {
+            Ours::Ping(id) => {
                 if self.registry.binding(id).is_some_and(|b| b.flow == context.flow)
                     && let Some(binding) = self.registry.pinged(id, false)
                     && binding.gone()
@@ -199,15 +198,15 @@ impl Proxy {
                     self.observe(Observed::PhoneGone { aor });
                 }
             }
-            Purpose::PingUpstream { .. } => {
+            Ours::PingUpstream { .. } => {
                 if let Some(way) = probed(context) {
                     self.probed(now, way.flow, None);
                 }
             }
-            Purpose::AskTcp => self.tcp_answered(now, context.flow, false),
-            Purpose::Renew(_) => self.observe(Observed::Renewed { outcome: Renewed::Unanswered }),
-            Purpose::Probe { pass, from, to } => self.probed_end(now, pass, (from, to), None),
-            Purpose::Bye | Purpose::Pass | Purpose::Register(_) | Purpose::Create(_) | Purpose::Within { .. } => {}
+            Ours::AskTcp => self.tcp_answered(now, context.flow, false),
+            Ours::Renew(_) => self.observe(Observed::Renewed { outcome: Renewed::Unanswered }),
+            Ours::Probe { pass, from, to } => self.probed_end(now, pass, (from, to), None),
+            Ours::Bye => {}
         }
     }
 

@@ -11,14 +11,14 @@ use wire::sip::{Method, Stored, session_id};
 use crate::request::Target;
 use crate::request::target::party;
 use crate::token::short;
-use crate::transaction::{Branch, Client, Context, Id, Purpose};
+use crate::transaction::{Branch, Client, Context, Id, Ours, Purpose};
 use crate::{Observed, Proxy};
 
 impl Proxy {
     /// A BYE to leg `to`, spoken for leg `from` (§15.1.1). `extra` is whole header lines.
     pub(crate) fn bye(&mut self, now: Instant, call: &Call, from: u8, to: u8, extra: &str) {
         let cseq = party(call, from).map_or(0, |speaker| speaker.cseq.saturating_add(1));
-        self.inside(now, call, (from, to), (Method::Bye, cseq), extra, Purpose::Bye);
+        self.inside(now, call, (from, to), (Method::Bye, cseq), extra, Ours::Bye);
     }
 
     /// A request inside a dialog, with this CSeq; `None` where no way leads to leg `to`.
@@ -29,7 +29,7 @@ impl Proxy {
         (from, to): (u8, u8),
         (method, cseq): (Method<'_>, u32),
         extra: &str,
-        purpose: Purpose,
+        purpose: Ours,
     ) -> Option<Id> {
         let (speaker, listener) = (party(call, from)?, party(call, to)?);
         let next = listener.route.first().map(Vec::as_slice);
@@ -65,12 +65,12 @@ impl Proxy {
         now: Instant,
         flow: Flow,
         target: Target,
-        purpose: Purpose,
+        purpose: Ours,
         compose: impl FnOnce(&[u8]) -> Vec<u8>,
     ) -> Option<Id> {
         let number = self.random();
         let branch = Branch::new(target, flow, number);
-        let id = self.contexts.insert(Context::new(flow, Stored::default(), purpose, vec![branch]));
+        let id = self.contexts.insert(Context::new(flow, Stored::default(), Purpose::Ours(purpose), vec![branch]));
         let mut context = self.contexts.take(id)?;
         let via = crate::rewrite::via::ours(self.own(flow), id, number);
         let bytes = compose(via.as_bytes());

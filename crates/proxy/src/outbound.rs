@@ -193,15 +193,7 @@ impl Proxy {
                 let party = self.registry.call(pass).and_then(|call| party(call, to));
                 party.is_some_and(|party| self.pinned(party) != Ok(None))
             }
-            Purpose::Create(_)
-            | Purpose::Pass
-            | Purpose::Register(_)
-            | Purpose::Renew(_)
-            | Purpose::Ping(_)
-            | Purpose::PingUpstream { .. }
-            | Purpose::AskTcp
-            | Purpose::Bye
-            | Purpose::Probe { .. } => false,
+            Purpose::Create(_) | Purpose::Pass | Purpose::Register(_) | Purpose::Ours(_) => false,
         };
         pinned || matches!(context.routed.path, Some(Token::Flow(_)))
     }

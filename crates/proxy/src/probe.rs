@@ -17,7 +17,7 @@ use wire::sip::{Method, Status};
 
 use crate::dialog::{callee, standing};
 use crate::request::target::party;
-use crate::transaction::Purpose;
+use crate::transaction::Ours;
 use crate::{Cause, Proxy};
 
 /// How often.
@@ -65,7 +65,7 @@ impl Proxy {
         for (from, to) in legs.into_iter().flat_map(|leg| [(leg, 0), (0, leg)]) {
             let cseq = party(&call, from).map_or(0, |speaker| speaker.cseq);
             let asked =
-                self.inside(now, &call, (from, to), (Method::Options, cseq), "", Purpose::Probe { pass, from, to });
+                self.inside(now, &call, (from, to), (Method::Options, cseq), "", Ours::Probe { pass, from, to });
             if asked.is_none() {
                 self.probed_end(now, pass, (from, to), None);
             }

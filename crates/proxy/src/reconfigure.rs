@@ -15,7 +15,7 @@ use wire::ListenerId;
 use crate::config::{Config, Role, Upstream};
 use crate::machine::Seen;
 use crate::timer::Timer;
-use crate::transaction::{Id, Purpose};
+use crate::transaction::{Id, Ours, Purpose};
 use crate::{Output, Proxy};
 
 impl Proxy {
@@ -107,7 +107,7 @@ impl Proxy {
         let contexts: Vec<Id> = self.contexts.iter().map(|c| c.id).collect();
         for id in contexts {
             let Some(mut context) = self.contexts.take(id) else { continue };
-            if let Purpose::PingUpstream { listener } = context.purpose
+            if let Purpose::Ours(Ours::PingUpstream { listener }) = context.purpose
                 && self.config.listeners.get(usize::from(listener)).is_none_or(|l| l.retired)
             {
                 self.forget(context);

@@ -22,7 +22,7 @@ use crate::locate::Located;
 use crate::register::Registration;
 use crate::request::breadth;
 use crate::timer::Timer;
-use crate::transaction::{Context, Purpose};
+use crate::transaction::{Context, Ours, Purpose};
 use crate::{Observed, Proxy, Renewed};
 
 /// After STUN has seen a change, the upstream's own view is waited for so long.
@@ -166,7 +166,7 @@ impl Proxy {
         }
         sip::edit::content_length(message, &mut edit);
         self.registry.bind(binding);
-        let purpose = Purpose::Renew(Box::new(Renewing { id, registration, tries }));
+        let purpose = Ours::Renew(Box::new(Renewing { id, registration, tries }));
         let keep: &[u8] = if self.is_discovered(flow.listener) { b";keep" } else { b"" };
         self.originate(now, flow, target, purpose, |via| {
             sip::edit::push_top(message, &mut edit, Rule::Via, Name::Via, &[via, keep]);

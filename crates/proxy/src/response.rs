@@ -16,7 +16,7 @@ use crate::rewrite::{body, contact, record_route, via};
 use crate::session_timer;
 use crate::token::Token;
 use crate::transaction::client::Verdict;
-use crate::transaction::{Context, Purpose, belongs};
+use crate::transaction::{Context, Ours, Purpose, belongs};
 use crate::upstream::{Failure, retry_after};
 use crate::{Cause, DropReason, Observed, Proxy};
 
@@ -50,7 +50,7 @@ impl Proxy {
     /// REGISTER went, or another address of an upstream.
     fn may_answer(&self, context: &Context, index: usize, flow: Flow) -> bool {
         let asked = context.branches[index].flow;
-        !matches!(context.purpose, Purpose::Register(_) | Purpose::Renew(_))
+        !matches!(context.purpose, Purpose::Register(_) | Purpose::Ours(Ours::Renew(_)))
             || (flow.listener == asked.listener && flow.remote.ip().to_canonical() == asked.remote.ip().to_canonical())
             || self.is_upstream(flow)
     }
@@ -255,12 +255,7 @@ impl Proxy {
                     contact::to_ours(message, &mut edit, own, token.as_ref());
                 }
             }
-            Purpose::Renew(_)
-            | Purpose::Ping(_)
-            | Purpose::PingUpstream { .. }
-            | Purpose::AskTcp
-            | Purpose::Bye
-            | Purpose::Probe { .. } => {}
+            Purpose::Ours(_) => {}
         }
         sip::edit::content_length(message, &mut edit);
         let bytes = self.edited(message, &edit);
@@ -319,14 +314,7 @@ impl Proxy {
                 | Method::Publish
                 | Method::Other(_) => {}
             },
-            Purpose::Pass
-            | Purpose::Register(_)
-            | Purpose::Renew(_)
-            | Purpose::Ping(_)
-            | Purpose::PingUpstream { .. }
-            | Purpose::AskTcp
-            | Purpose::Bye
-            | Purpose::Probe { .. } => {}
+            Purpose::Pass | Purpose::Register(_) | Purpose::Ours(_) => {}
         }
     }
 
@@ -342,16 +330,7 @@ impl Proxy {
                 self.offers.fail(key, body::end_of(from));
                 self.note_streams(pass);
             }
-            Purpose::Create(_)
-            | Purpose::Within { .. }
-            | Purpose::Pass
-            | Purpose::Register(_)
-            | Purpose::Renew(_)
-            | Purpose::Ping(_)
-            | Purpose::PingUpstream { .. }
-            | Purpose::AskTcp
-            | Purpose::Bye
-            | Purpose::Probe { .. } => {}
+            Purpose::Create(_) | Purpose::Within { .. } | Purpose::Pass | Purpose::Register(_) | Purpose::Ours(_) => {}
         }
     }
 
@@ -445,14 +424,7 @@ impl Proxy {
                     }
                 }
             }
-            Purpose::Pass
-            | Purpose::Register(_)
-            | Purpose::Renew(_)
-            | Purpose::Ping(_)
-            | Purpose::PingUpstream { .. }
-            | Purpose::AskTcp
-            | Purpose::Bye
-            | Purpose::Probe { .. } => {}
+            Purpose::Pass | Purpose::Register(_) | Purpose::Ours(_) => {}
         }
     }
 }

@@ -21,7 +21,7 @@ use crate::locate::{Hop, Way};
 use crate::observed::Oversize;
 use crate::request::Target;
 use crate::rewrite::Own;
-use crate::transaction::Purpose;
+use crate::transaction::Ours;
 use crate::{Observed, Proxy};
 
 /// Octets that fit into any path's MTU (RFC 3261 §18.1.1).
@@ -80,7 +80,7 @@ impl Proxy {
         self.streams.0.insert(flow.remote, Stream::Asked);
         let hop = Hop::Flow(stream);
         let target = Target { uri: Some(uri.clone().into_bytes()), hop, binding: None, phone: None, flows: Vec::new() };
-        self.ask_options(now, stream, target, Purpose::AskTcp, &format!("<{uri}>"));
+        self.ask_options(now, stream, target, Ours::AskTcp, &format!("<{uri}>"));
     }
 
     /// The OPTIONS over TCP was answered, or not.

@@ -21,7 +21,7 @@ use crate::token::Token;
 use crate::transaction::context::Answering;
 use crate::transaction::{Branch, Client, Context, Key, Purpose, Server};
 use crate::upstream::{Failure, PATIENCE};
-use crate::{DropReason, Observed, Proxy};
+use crate::{Observed, Proxy};
 
 /// A mapped port pair is waited for this long, behind the 100.
 const PARK: Duration = Duration::from_millis(500);
@@ -50,17 +50,8 @@ impl Proxy {
         Ok(())
     }
 
-    /// Answers a request that ends here, inside a server transaction: a
-    /// retransmission gets the same answer and changes nothing again.
-    pub(crate) fn answer(&mut self, now: Instant, flow: Flow, message: Message<'_>, key: Key, answer: &Reject) {
-        let routed = Routed::default();
-        let Some(mut context) = self.accept(flow, message, key, Purpose::Pass, Vec::new(), routed) else { return };
-        self.respond_own(now, &mut context, answer);
-        self.keep(now, context);
-    }
-
     /// Makes the response context with its server transaction, taken out.
-    fn accept(
+    pub(super) fn accept(
         &mut self,
         flow: Flow,
         message: Message<'_>,
@@ -169,15 +160,7 @@ impl Proxy {
                 self.note_streams(pass);
             }
             Purpose::Within { pass, .. } if context.offered => self.note_streams(pass),
-            Purpose::Within { .. }
-            | Purpose::Pass
-            | Purpose::Register(_)
-            | Purpose::Renew(_)
-            | Purpose::Ping(_)
-            | Purpose::PingUpstream { .. }
-            | Purpose::AskTcp
-            | Purpose::Bye
-            | Purpose::Probe { .. } => {}
+            Purpose::Within { .. } | Purpose::Pass | Purpose::Register(_) | Purpose::Ours(_) => {}
         }
         self.transmit(flow, bytes);
         Ok(())
@@ -294,12 +277,7 @@ impl Proxy {
                 let token = token.map(|id| self.key.seal(Token::Binding(id)));
                 contact::to_ours(message, edit, reach, token.as_ref());
             }
-            Purpose::Renew(_)
-            | Purpose::Ping(_)
-            | Purpose::PingUpstream { .. }
-            | Purpose::AskTcp
-            | Purpose::Bye
-            | Purpose::Probe { .. } => {}
+            Purpose::Ours(_) => {}
         }
         sip::edit::content_length(message, edit);
         Ok(())
@@ -410,109 +388,6 @@ impl Proxy {
         let from_end = self.end(here, at_from.or(at_to));
         let to_end = self.end(there, at_to.or(at_from));
         if from == 0 { [from_end, to_end] } else { [to_end, from_end] }
-    }
-
-    /// Every branch failed before it was sent.
-    pub(crate) fn fail_context(&mut self, now: Instant, context: &mut Context, reject: &Reject) {
-        if !context.open() {
-            return;
-        }
-        let side = self.side(context.flow);
-        let method = context.request.message().method().into();
-        let (status, reason, source) = (reject.status, reject.reason, context.flow.remote);
-        self.observe(Observed::Refused { side, method, status, reason, source });
-        self.respond_own(now, context, reject);
-        self.request_failed(now, context, reject.status);
-    }
-
-    /// A response of our own inside a server transaction.
-    pub(crate) fn respond_own(&mut self, now: Instant, context: &mut Context, reject: &Reject) {
-        let keep = self.wants_keep(context.flow);
-        let peer = self.peer_session(context.request.message());
-        let Some(answering) = &mut context.answering else { return };
-        if !answering.machine.respond(now, reject.status) {
-            return;
-        }
-        let mut bytes = Vec::with_capacity(512);
-        sip::compose::Response {
-            request: context.request.message(),
-            status: reject.status,
-            reason: reject.reason,
-            to_tag: &answering.tag,
-            source: context.flow.remote,
-            keep,
-            peer: peer.as_deref(),
-            extra: &reject.extra,
-            body: None,
-        }
-        .write(&mut bytes);
-        answering.last.clone_from(&bytes);
-        let reply = answering.reply;
-        self.count_out(reply, reject.status);
-        self.transmit(reply, bytes);
-    }
-
-    /// Whom a request with a Session-ID is for, as far as an answer has said
-    /// so (RFC 7989 §7): one that was heard of must not be forgotten.
-    fn peer_session(&self, request: Message<'_>) -> Option<Vec<u8>> {
-        request.field(Name::SessionId)?;
-        let from = request.from().ok()?.tag()?;
-        let call = self.registry.by_call_id(request.call_id()).find(|call| call.caller.tag == from)?;
-        call.callees.iter().map(|callee| &callee.session).find(|session| !session.is_empty()).cloned()
-    }
-
-    /// A response of our own without a transaction. Whoever has proven nothing
-    /// gets no more octets than its message has, twice as many for a challenge:
-    /// what does not fit loses its extra fields, then its reason phrase, then
-    /// stays unsent. Over all its messages the ledger has the last word.
-    pub(crate) fn answer_stateless(
-        &mut self,
-        now: Instant,
-        flow: Flow,
-        message: Message<'_>,
-        answer: &Reject,
-        proven: bool,
-    ) {
-        let branch = message.top_via().ok().and_then(|v| v.branch()).unwrap_or_default();
-        let tag = self.tag_for(message.call_id(), branch);
-        let peer = self.peer_session(message);
-        let compose = |(extra, reason): (&[u8], _)| {
-            let mut bytes = Vec::with_capacity(512);
-            sip::compose::Response {
-                request: message,
-                status: answer.status,
-                reason,
-                to_tag: &tag,
-                source: flow.remote,
-                keep: None,
-                peer: peer.as_deref(),
-                extra,
-                body: None,
-            }
-            .write(&mut bytes);
-            bytes
-        };
-        let challenge = matches!(answer.status.0, 401 | 407);
-        let budget = match (proven, challenge) {
-            (true, _) => usize::MAX,
-            (false, true) => 2 * message.bytes.len(),
-            (false, false) => message.bytes.len(),
-        };
-        let shorter = crate::digest::shortened(&answer.extra);
-        let forms = [(&answer.extra[..], answer.reason), (b"", answer.reason), (b"", "")];
-        let challenges = [forms[0], (&shorter[..], answer.reason)];
-        let allowed = if challenge { &challenges[..] } else { &forms[..] };
-        let fitting = allowed.iter().map(|form| compose(*form)).find(|bytes| bytes.len() <= budget);
-        // A challenge that is too long for a short request waits for its next copy; the ledger says when.
-        let Some(bytes) = fitting.or_else(|| challenge.then(|| compose(challenges[1]))) else {
-            let side = self.side(flow);
-            return self.observe(Observed::Dropped { side, reason: DropReason::Budget });
-        };
-        if !proven && !self.books(now, flow, answer.status, bytes.len()) {
-            return;
-        }
-        self.count_out(flow, answer.status);
-        self.transmit(via::reply(flow, message), bytes);
     }
 }
 

@@ -5,6 +5,7 @@
 //! arguments and returns a value or a [`Reject`], which becomes the response.
 
 pub(crate) mod admit;
+mod answer;
 pub(crate) mod attempts;
 pub(crate) mod authenticate;
 pub(crate) mod breadth;

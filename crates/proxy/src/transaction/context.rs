@@ -31,22 +31,29 @@ pub(crate) enum Purpose {
     Pass,
     /// REGISTER through us.
     Register(Box<Registration>),
-    /// REGISTER of ours in a phone's place.
-    Renew(Box<Renewing>),
     /// It creates a dialog.
     Create(PassId),
     /// It belongs to a dialog: from one leg to another (0 is the caller, n the n-th callee).
     Within { pass: PassId, from: u8, to: u8 },
-    /// Our OPTIONS to a phone behind a NAT.
+    /// Nobody asked for it: it is our own.
+    Ours(Ours),
+}
+
+/// What a request of our own is for.
+#[derive(Debug, Clone)]
+pub(crate) enum Ours {
+    /// REGISTER in a phone's place.
+    Renew(Box<Renewing>),
+    /// OPTIONS to a phone behind a NAT.
     Ping(BindingId),
-    /// Our OPTIONS from a listener to its upstream.
+    /// OPTIONS from a listener to its upstream.
     PingUpstream { listener: u16 },
-    /// Our OPTIONS to an upstream over TCP, while its address is reached over UDP.
+    /// OPTIONS to an upstream over TCP, while its address is reached over UDP.
     AskTcp,
-    /// Our BYE.
-    Bye,
-    /// Our OPTIONS inside a dialog, from one leg to another.
+    /// OPTIONS inside a dialog, from one leg to another.
     Probe { pass: PassId, from: u8, to: u8 },
+    /// BYE.
+    Bye,
 }
 
 impl Purpose {
@@ -54,14 +61,7 @@ impl Purpose {
     pub(crate) fn pass(&self) -> Option<PassId> {
         match self {
             Self::Create(pass) | Self::Within { pass, .. } => Some(*pass),
-            Self::Pass
-            | Self::Register(_)
-            | Self::Renew(_)
-            | Self::Ping(_)
-            | Self::PingUpstream { .. }
-            | Self::AskTcp
-            | Self::Bye
-            | Self::Probe { .. } => None,
+            Self::Pass | Self::Register(_) | Self::Ours(_) => None,
         }
     }
 }

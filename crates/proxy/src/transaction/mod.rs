@@ -11,7 +11,7 @@ pub(crate) mod server;
 use std::time::Duration;
 
 pub(crate) use client::Client;
-pub(crate) use context::{Branch, Context, Contexts, Id, Purpose};
+pub(crate) use context::{Branch, Context, Contexts, Id, Ours, Purpose};
 pub(crate) use key::{Key, belongs};
 pub(crate) use server::Server;
 

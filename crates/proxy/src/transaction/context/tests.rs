@@ -105,7 +105,7 @@ fn only_what_is_of_a_call_names_its_pass() {
         (Purpose::Create(pass), Some(pass)),
         (Purpose::Within { pass, from: 0, to: 1 }, Some(pass)),
         (Purpose::Pass, None),
-        (Purpose::Bye, None),
+        (Purpose::Ours(Ours::Bye), None),
     ] {
         assert_eq!(purpose.pass(), named);
     }
