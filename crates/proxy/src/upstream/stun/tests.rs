@@ -201,3 +201,20 @@ fn one_that_is_back_is_asked_again_and_one_that_is_gone_is_forgotten() {
     stun.retain(|known| *known != key);
     assert_eq!((stun.answers.len(), stun.rounds.len()), (0, 0));
 }
+
+#[test]
+fn keep_alives_are_stun_in_their_time_and_options_each_fourth_time() {
+    let mut rig = office(Transport::Udp, Advertise::Stun);
+    let mut kinds = String::new();
+    for _ in 0..280 {
+        let (options, stun) = spoken(&mut rig);
+        kinds.push_str(&"o".repeat(options));
+        for request in stun {
+            kinds.push('s');
+            answer(&mut rig, &mapped(&request));
+        }
+        rig.wait(Duration::from_secs(1));
+    }
+    // The first one asks whether STUN is answered.
+    assert!(kinds.starts_with("ossssosss"), "{kinds}");
+}
