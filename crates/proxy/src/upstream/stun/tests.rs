@@ -108,7 +108,7 @@ fn three_copies_are_sent_and_then_it_is_known_that_nobody_answers() {
     assert_eq!(known(&rig), None);
     rig.wait(Duration::from_millis(100));
     assert_eq!(known(&rig), Some(false));
-    rig.said.clear();
+    assert_eq!(spoken(&mut rig).0, 0, "it answers OPTIONS, and is asked in its time");
     rig.proxy.try_stun(rig.now, flow);
     assert!(!rig.proxy.stun_keepalive(rig.now, flow));
     rig.wait(Duration::from_secs(10));
@@ -131,13 +131,25 @@ fn the_answer_to_what_was_asked_shows_our_address() {
     rig.said.clear();
     rig.wait(Duration::from_secs(5));
     assert_eq!(spoken(&mut rig).1, [[0; 0]; 0], "no more copies");
-    // An error is no answer that shows anything.
-    let mut rig = office(Transport::Udp, Advertise::Stun);
-    let (_, stun) = spoken(&mut rig);
-    let mut error = vec![0x01, 0x11, 0, 0];
-    error.extend_from_slice(&stun[0][4..20]);
-    assert!(answer(&mut rig, &error));
-    assert_eq!((known(&rig), rig.proxy.seen[1].observed), (Some(false), None));
+}
+
+#[test]
+fn an_error_or_what_is_not_understood_shows_nothing() {
+    for (kind, attribute, shows) in
+        [([1, 1], &[][..], true), ([1, 0x11], &[], false), ([1, 1], &[0x77, 0x77, 0, 0], false)]
+    {
+        let mut rig = office(Transport::Udp, Advertise::Stun);
+        let (_, stun) = spoken(&mut rig);
+        // Without a fingerprint, so that it can be changed.
+        let bare = [&[0, 1, 0, 0][..], &stun[0][4..20]].concat();
+        let mut packet = mapped(&bare);
+        packet[..2].copy_from_slice(&kind);
+        packet.extend_from_slice(attribute);
+        packet[3] = (packet.len() - 20) as u8;
+        assert!(answer(&mut rig, &packet));
+        let seen = shows.then(|| SEEN.parse().unwrap());
+        assert_eq!((known(&rig), rig.proxy.seen[1].observed), (Some(shows), seen), "{kind:?} {attribute:?}");
+    }
 }
 
 #[test]
@@ -185,15 +197,21 @@ fn one_that_is_back_is_asked_again_and_one_that_is_gone_is_forgotten() {
     let key = (flow.listener, flow.remote);
     rig.proxy.forget_stun((flow.listener, "203.0.113.6:5060".parse().unwrap()));
     assert_eq!(known(&rig), Some(true));
-    // It fails, and the answer to OPTIONS brings it back.
-    rig.proxy.hop_failed(rig.now, flow, crate::upstream::Failure::Missed);
-    rig.proxy.arm_upstream(rig.now, 1, rig.now);
-    rig.proxy.forget_stun(key);
-    rig.said.clear();
-    rig.wait(Duration::ZERO);
-    let (options, stun) = spoken(&mut rig);
-    assert_eq!((options, stun.len(), known(&rig)), (1, 1, None));
-    answer(&mut rig, &mapped(&stun[0]));
+    for failed in [false, true] {
+        if failed {
+            rig.proxy.hop_failed(rig.now, flow, crate::upstream::Failure::Missed);
+        }
+        rig.proxy.upstreams.stun.rounds.insert(key, 3);
+        rig.proxy.arm_upstream(rig.now, 1, rig.now);
+        rig.said.clear();
+        rig.wait(Duration::ZERO);
+        let (options, stun) = spoken(&mut rig);
+        assert_eq!((options, stun.len(), known(&rig).is_none()), (1, usize::from(failed), failed));
+        for request in stun {
+            answer(&mut rig, &mapped(&request));
+        }
+    }
+    assert_eq!(known(&rig), Some(true));
     rig.proxy.stun_keepalive(rig.now, flow);
     let stun = &mut rig.proxy.upstreams.stun;
     stun.retain(|known| *known == key);
