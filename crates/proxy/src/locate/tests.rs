@@ -89,7 +89,7 @@ fn a_goal_is_what_a_uri_says() {
         ("sip:x@b.example;maddr=a.example", Some(sip.clone())),
         ("sip:a.example;transport=TCP", Some(Goal { transport: Some(Transport::Tcp), ..sip.clone() })),
         ("sip:a.example;transport=carrier-pigeon", None),
-        ("sip:[2001:DB8::1]", Some(Goal { host: "2001:db8::1".to_owned(), ..sip.clone() })),
+        ("sip:[2001:DB8::1]", Some(Goal { host: "2001:db8::1".to_owned(), ..sip })),
         ("tel:+49", None),
         ("urn:service:sos", None),
     ] {
@@ -194,14 +194,15 @@ fn a_stream_to_a_host_is_opened_and_a_flow_that_is_there_is_not() {
 fn a_name_is_asked_for_once_and_kept_while_it_is_of_use() {
     let mut rig = border(vec![listener(Side::Inner, "10.0.0.2:5060")]);
     let host = aim("sip:a.example:5060");
-    assert_eq!(rig.proxy.locate(rig.now, &Hop::Host(host.clone())), Located::Wait);
+    let hop = Hop::Host(host.clone());
+    assert_eq!(rig.proxy.locate(rig.now, &hop), Located::Wait);
     assert_eq!(asked(&mut rig), [named("a.example")]);
     assert_eq!(ways(&mut rig, &host), ["wait"]);
     assert_eq!(asked(&mut rig), [], "it is asked already");
     answer(&mut rig, "a.example", found(&["10.0.0.9", "10.0.0.8"]));
     let there = ["0 UDP 10.0.0.2:5060>10.0.0.9:5060", "0 UDP 10.0.0.2:5060>10.0.0.8:5060"];
     assert_eq!(ways(&mut rig, &host), there);
-    let Located::At(flow) = rig.proxy.locate(rig.now, &Hop::Host(host.clone())) else { panic!() };
+    let Located::At(flow) = rig.proxy.locate(rig.now, &hop) else { panic!() };
     assert_eq!(flow.remote.to_string(), "10.0.0.9:5060", "the first of them");
     rig.wait(Duration::from_millis(9_999));
     assert_eq!(asked(&mut rig), []);
@@ -210,8 +211,8 @@ fn a_name_is_asked_for_once_and_kept_while_it_is_of_use() {
     assert_eq!(ways(&mut rig, &host), there, "what is old serves until there is news");
     answer(&mut rig, "a.example", Answer::Nothing { ttl: Duration::from_secs(10) });
     assert_eq!(ways(&mut rig, &host), [NOWHERE]);
-    let Located::Nowhere(reject) = rig.proxy.locate(rig.now, &Hop::Host(host.clone())) else { panic!() };
-    assert_eq!((reject.status.0, reject), (503, unresolved()));
+    let Located::Nowhere(reject) = rig.proxy.locate(rig.now, &hop) else { panic!() };
+    assert_eq!((reject.status.0, &reject.extra[..]), (503, &b"Retry-After: 5\r\n"[..]));
     rig.wait(Duration::from_secs(10));
     assert_eq!(asked(&mut rig), [named("a.example")]);
     answer(&mut rig, "a.example", found(&["10.0.0.9"]));

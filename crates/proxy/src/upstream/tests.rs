@@ -545,12 +545,9 @@ fn each_listener_probes_by_itself() {
         crate::config::Listener { transport: wire::Transport::Tcp, ..listener(Side::Inner, "10.0.0.2:5060") },
     ];
     let mut rig = Rig::new(config(Role::Border, listeners));
-    let probes = |rig: &Rig| {
-        let key = |listener| (ListenerId(listener), "10.0.0.5:5060".parse().unwrap());
-        (rig.proxy.upstreams.found[&0].clone(), vec![key(0), key(1)])
-    };
-    let (found, keys) = probes(&rig);
-    assert_eq!(found, keys, "each way once: the TCP listener has none of its own");
+    let key = |listener| (ListenerId(listener), "10.0.0.5:5060".parse().unwrap());
+    let found = &rig.proxy.upstreams.found[&0];
+    assert_eq!(*found, [key(0), key(1)], "each way once: the TCP listener has none of its own");
     for listener in [0, 1, 2] {
         for health in rig.proxy.upstreams.health.values_mut() {
             health.probing = false;
