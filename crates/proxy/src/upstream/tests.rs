@@ -656,3 +656,25 @@ fn a_503_is_passed_on_when_no_upstream_of_any_branch_serves() {
     rig.proxy.hop_failed(rig.now, flows[1], Failure::Refused(Some(seconds(9))));
     assert_eq!(instead(&rig, &[up(0), up(1)]), 503);
 }
+
+#[test]
+fn a_request_of_our_own_waits_its_own_time() {
+    let mut rig = cores();
+    let flow = core(&rig, 0);
+    let hop = Hop::Upstream { of: vec![0], phone: None };
+    let target = crate::request::Target { uri: None, hop, binding: None, phone: None, flows: Vec::new() };
+    let way = Some(Way { flow, name: String::new(), upstream: Some(0), sized: false });
+    let client = Some(crate::transaction::Client::new(rig.now, false, false));
+    let branch = Branch { way, client, ..Branch::new(target, flow, 0) };
+    let request = response("200 OK");
+    let context = Context::new(flow, request, crate::transaction::Purpose::Pass, vec![branch]);
+    let id = rig.proxy.contexts.insert(context);
+    rig.proxy.fail_waiting(rig.now, flow);
+    let left = |rig: &Rig| {
+        let client = rig.proxy.contexts.get(id).and_then(|context| context.branches[0].client.as_ref());
+        client.map(|client| client.state())
+    };
+    assert_eq!(left(&rig), Some(crate::transaction::client::State::Calling));
+    rig.proxy.unsent_branches(rig.now, id, &|_| true, Failure::Missed);
+    assert_ne!(left(&rig), Some(crate::transaction::client::State::Calling), "it could be given up");
+}
