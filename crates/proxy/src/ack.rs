@@ -120,3 +120,6 @@ impl Proxy {
         Some(())
     }
 }
+
+#[cfg(test)]
+mod tests;

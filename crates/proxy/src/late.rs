@@ -178,3 +178,6 @@ impl Proxy {
         Some(())
     }
 }
+
+#[cfg(test)]
+mod tests;

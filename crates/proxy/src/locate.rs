@@ -321,3 +321,6 @@ impl Proxy {
 pub(crate) fn numeric(host: &str) -> Option<IpAddr> {
     Host(host.as_bytes()).ip()
 }
+
+#[cfg(test)]
+mod tests;

@@ -58,3 +58,35 @@ impl Timers {
         Some(first)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn the_earliest_is_next_and_only_what_is_due_comes() {
+        let now = Instant::now();
+        let at = |seconds| now + Duration::from_secs(seconds);
+        let mut timers = Timers::default();
+        assert_eq!((timers.next(), timers.pop_due(now)), (None, None));
+        timers.arm(at(2), Timer::Upstream(1));
+        timers.arm(at(1), Timer::Locate);
+        timers.arm(at(3), Timer::Renewal);
+        timers.arm(at(3), Timer::Upstream(1));
+        assert_eq!((timers.next(), timers.pop_due(now)), (Some(at(1)), None));
+        assert_eq!(timers.pop_due(at(1)), Some((at(1), Timer::Locate)));
+        assert_eq!(timers.pop_due(at(1)), None);
+        assert_eq!(timers.pop_due(at(9)), Some((at(2), Timer::Upstream(1))), "as of when it was due");
+        timers.disarm(at(2), Timer::Renewal);
+        timers.disarm(at(3), Timer::Upstream(2));
+        assert_eq!(timers.0.len(), 2, "neither of another moment nor another one");
+        timers.arm(at(5), Timer::Upstream(2));
+        timers.arm(at(6), Timer::Upstream(1));
+        timers.disarm_all(Timer::Upstream(1));
+        assert_eq!(timers.0.iter().map(|(_, timer)| *timer).collect::<Vec<_>>(), [Timer::Renewal, Timer::Upstream(2)]);
+        timers.disarm(at(3), Timer::Renewal);
+        assert_eq!(timers.next(), Some(at(5)));
+    }
+}

@@ -213,4 +213,70 @@ mod tests {
         assert_eq!(cache.answered(Instant::now(), &question("a"), found(1, 60)), None);
         assert_eq!(cache.known(&question("a")), None);
     }
+
+    #[test]
+    fn of_what_nobody_ever_answered_there_is_nothing_of_its_kind() {
+        let now = Instant::now();
+        let mut cache = Cache::default();
+        for (kind, nothing) in [
+            (Kind::Naptr, Records::Naptr(Vec::new())),
+            (Kind::Srv, Records::Srv(Vec::new())),
+            (Kind::Addresses, Records::Addresses(Vec::new())),
+        ] {
+            for answer in [Answer::Failed, Answer::Nothing { ttl: RETRY }] {
+                let question = Question { name: format!("{answer:?}"), kind };
+                cache.ask(now, &question);
+                assert_eq!(cache.known(&question), None);
+                cache.answered(now, &question, answer);
+                assert_eq!(cache.known(&question), Some(&nothing));
+            }
+        }
+    }
+
+    #[test]
+    fn only_what_is_old_and_not_under_way_is_due() {
+        let now = Instant::now();
+        let mut cache = Cache::default();
+        for (name, ttl) in [("old", 10), ("again", 10), ("fresh", 60), ("fresh and unused", 60), ("unused", 10)] {
+            cache.ask(now, &question(name));
+            cache.answered(now, &question(name), found(1, ttl));
+        }
+        for name in ["old", "fresh", "nobody"] {
+            cache.touch(&question(name));
+        }
+        cache.ask(now, &question("again"));
+        cache.ask(now, &question("first"));
+        assert_eq!(cache.due(now + Duration::from_secs(9)), []);
+        assert_eq!(cache.due(now + Duration::from_secs(10)), [question("old")]);
+        let kept: Vec<&str> = cache.entries.keys().map(|question| &question.name[..]).collect();
+        assert_eq!(kept, ["again", "first", "fresh", "fresh and unused", "old"]);
+    }
+
+    #[test]
+    fn a_full_table_gives_up_what_is_of_least_use() {
+        let now = Instant::now();
+        let mut cache = Cache::default();
+        for n in 0..MOST {
+            let question = question(&n.to_string());
+            cache.ask(now, &question);
+            // The older, the higher its number; the first is under way all the time.
+            if n > 0 {
+                cache.answered(now + Duration::from_secs((MOST - n) as u64), &question, found(1, 60));
+            }
+        }
+        let last = question(&(MOST - 1).to_string());
+        let before = question(&(MOST - 2).to_string());
+        cache.touch(&last);
+        assert_eq!(cache.ask(now, &question("7")), Asked::Now);
+        assert_eq!(cache.entries.len(), MOST, "one that is there needs no room");
+        cache.ask(now, &question("new"));
+        assert_eq!(cache.entries.len(), MOST);
+        assert!(!cache.entries.contains_key(&before), "the oldest of those that nobody used");
+        assert!(cache.entries.contains_key(&last) && cache.entries.contains_key(&question("0")));
+        for n in 1..MOST {
+            cache.touch(&question(&n.to_string()));
+        }
+        cache.ask(now, &question("newer"));
+        assert!(!cache.entries.contains_key(&last) && cache.entries.contains_key(&question("1")), "the oldest of all");
+    }
 }

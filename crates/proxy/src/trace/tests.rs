@@ -234,3 +234,70 @@ fn long_values_are_cut() {
     assert_eq!(traced[0].call_id, vec![b'x'; LONGEST]);
     assert_eq!(cut(b"short"), b"short");
 }
+
+#[test]
+fn a_phone_is_found_by_its_connection_whoever_it_says_that_it_is() {
+    let mut rig = house();
+    for (number, (text, wanted)) in [
+        ("carol", true),
+        ("carol@192.168.1.9", false),
+        ("lobby", true),
+        ("nobody", true),
+        ("nobody@192.168.1.2", true),
+        ("nobody@192.168.1.9", false),
+        ("zed", true),
+        ("alice", false),
+        ("reception", false),
+        ("c", false),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        watch(&mut rig, 0, Some(text));
+        let text_of = request("MESSAGE", "sip:nobody@192.168.1.2", CAROL, &format!("c{number}"), 1);
+        rig.receive(0, CAROL, &text_of.replace("To: <sip:nobody@192.168.1.2>", "To: <sip:zed@elsewhere.example>"));
+        assert_eq!(!rig.traced().is_empty(), wanted, "{text}");
+    }
+}
+
+#[test]
+fn a_filter_is_read_as_people_write() {
+    for (text, name) in
+        [(" sip:carol@b ", "carol@b"), ("sips:carol", "carol"), ("carol", "carol"), ("sip:sip:x", "sip:x")]
+    {
+        let filter = Filter::new(text).unwrap();
+        assert!(filter.names(name) && !filter.names("other"), "{text}");
+    }
+    let mut rig = house();
+    // A short Call-ID is named by the whole of it only.
+    for (text, wanted) in [("c1", true), ("sip:192.168.1.30", true), ("sips:[::ffff:192.168.1.30]", true), ("1", false)]
+    {
+        watch(&mut rig, 0, Some(text));
+        assert_eq!(!message(&mut rig, "c1").is_empty(), wanted, "{text}");
+        watch(&mut rig, 0, None);
+        rig.wait(Duration::from_secs(64));
+    }
+}
+
+#[test]
+fn a_phone_of_a_domain_is_found_by_its_address_of_record() {
+    let mut rig = Rig::border();
+    let phone = "198.51.100.7:40000";
+    rig.registered("a.example", "alice", phone, "10.0.0.5:5060");
+    for (number, (text, wanted)) in [
+        ("alice@a.example", true),
+        ("sip:alice@a.example", true),
+        ("alice", true),
+        ("reception", true),
+        ("alice@b.example", false),
+        ("a.example", false),
+        ("lobby", false),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        watch(&mut rig, 0, Some(text));
+        rig.receive(1, phone, &request("MESSAGE", "sip:zed@elsewhere.example", phone, &format!("c{number}"), 1));
+        assert_eq!(!rig.traced().is_empty(), wanted, "{text}");
+    }
+}

@@ -134,4 +134,51 @@ mod tests {
         assert_eq!(health.state(now + seconds(59)), UpstreamState::Busy);
         assert_eq!(health.state(now + seconds(60)), UpstreamState::Up);
     }
+
+    #[test]
+    fn one_that_answers_pings_waits_no_longer_the_more_often_it_failed() {
+        let now = Instant::now();
+        let mut health = Health { answers: true, ..Health::default() };
+        for spread in [0, 4, 10] {
+            health.fail(now, seconds(spread));
+            assert_eq!(health.hold, seconds(30 + spread));
+        }
+        assert_eq!(health.strikes, 3);
+        let mut health = Health::default();
+        health.fail(now, seconds(4));
+        health.fail(now, seconds(4));
+        assert_eq!(health.hold, seconds(68));
+    }
+
+    #[test]
+    fn requests_alone_do_not_make_it_first_choice_again() {
+        let start = Instant::now();
+        let mut health = Health { answers: true, ..Health::default() };
+        health.fail(start, NO_SPREAD);
+        for second in 30..40 {
+            health.answered(start + seconds(second), false);
+            assert_eq!((health.state(start + seconds(second)), health.good), (UpstreamState::Returning, 1));
+        }
+        health.answered(start + seconds(40), true);
+        health.answered(start + seconds(41), false);
+        assert_eq!(health.good, 2, "nor does a request take anything away");
+        health.answered(start + seconds(41), true);
+        assert_eq!((health.state(start + seconds(41)), health.strikes), (UpstreamState::Up, 0));
+    }
+
+    #[test]
+    fn one_that_never_answered_is_back_with_the_first_answer_after_its_time() {
+        let start = Instant::now();
+        for (second, probe, state) in [
+            (29, false, UpstreamState::Returning),
+            (30, false, UpstreamState::Silent),
+            (30, true, UpstreamState::Returning),
+        ] {
+            let mut health = Health::default();
+            health.fail(start, NO_SPREAD);
+            health.answered(start + seconds(second), probe);
+            assert_eq!(health.state(start + seconds(second)), state, "{second} {probe}");
+            assert_eq!((health.failed.is_none(), health.answers), (state == UpstreamState::Silent, probe));
+        }
+    }
 }

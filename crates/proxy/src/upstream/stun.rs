@@ -136,3 +136,6 @@ impl Proxy {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -204,3 +204,151 @@ fn a_peer_cannot_make_the_list_long() {
     let verdict = decide(&goal("sip:many.example;transport=udp"), &[Transport::Udp], 1, &mut lookup);
     assert!(matches!(verdict, Verdict::Found(found) if found.len() == MOST_ADDRESSES));
 }
+
+/// Decides over a world of a few records, and says what was asked.
+fn among(uri: &str, can: &[Transport], records: &[(&str, Records)]) -> (String, Vec<String>) {
+    let nothing = [Records::Naptr(Vec::new()), Records::Srv(Vec::new()), Records::Addresses(Vec::new())];
+    let kind = |records: &Records| match records {
+        Records::Naptr(_) => Kind::Naptr,
+        Records::Srv(_) => Kind::Srv,
+        Records::Addresses(_) => Kind::Addresses,
+    };
+    let mut asked = Vec::new();
+    let mut lookup = |question: Question| {
+        let found = records.iter().find(|(name, of)| *name == question.name && kind(of) == question.kind);
+        let none = nothing.iter().find(|none| kind(none) == question.kind);
+        asked.push(format!("{:?} {}", question.kind, question.name));
+        found.map(|(_, records)| records).or(none)
+    };
+    let text = match decide(&goal(uri), can, 1, &mut lookup) {
+        Verdict::Found(found) => {
+            let text = found.iter().map(|c| format!("{} {}", c.transport.via().to_ascii_lowercase(), c.remote));
+            text.collect::<Vec<_>>().join(", ")
+        }
+        Verdict::Wait => "wait".to_owned(),
+        Verdict::Nowhere => "nowhere".to_owned(),
+    };
+    (text, asked)
+}
+
+fn naptr(flags: &str, service: &str, replacement: &str) -> Naptr {
+    let (flags, service, replacement) = (flags.into(), service.into(), replacement.into());
+    Naptr { order: 1, preference: 1, flags, service, replacement }
+}
+
+fn srv(priority: u16, port: u16, target: &str) -> Srv {
+    Srv { priority, weight: 0, port, target: target.into() }
+}
+
+fn host(ips: &[&str]) -> Records {
+    let address = |ip: &&str| Address { remote: ip.parse().unwrap(), local: [10, 0, 0, 1].into() };
+    Records::Addresses(ips.iter().map(address).collect())
+}
+
+#[test]
+fn each_transport_has_its_service_and_its_port() {
+    use Transport::{Tcp, Tls, Udp, Ws, Wss};
+    for (transport, name, naptr_service, port) in [
+        (Udp, "_sip._udp.a.example", "SIP+D2U", 5060),
+        (Tcp, "_sip._tcp.a.example", "sip+d2t", 5060),
+        (Tls, "_sips._tcp.a.example", "SIPS+D2T", 5061),
+        (Ws, "_sip._ws.a.example", "SIP+D2W", 80),
+        (Wss, "_sips._ws.a.example", "SIPS+D2W", 443),
+    ] {
+        let text = transport.via().to_ascii_lowercase();
+        let records = [("a.example", host(&["192.0.2.1"]))];
+        let (found, asked) = among(&format!("sip:a.example;transport={text}"), &[transport], &records);
+        assert_eq!(found, format!("{text} 192.0.2.1:{port}"));
+        assert_eq!(asked, [format!("Srv {name}"), "Addresses a.example".to_owned()]);
+        let records = [
+            ("a.example", Records::Naptr(vec![naptr("S", naptr_service, "Odd.Example.")])),
+            ("odd.example", Records::Srv(vec![srv(1, 7000, "S.Example")])),
+            ("s.example", host(&["192.0.2.2"])),
+        ];
+        assert_eq!(among("sip:a.example", &[transport], &records).0, format!("{text} 192.0.2.2:7000"));
+    }
+}
+
+#[test]
+fn what_a_transport_means_under_sips() {
+    use Transport::{Tcp, Tls, Udp, Ws, Wss};
+    for (uri, found) in [
+        ("sips:192.0.2.1;transport=tcp", "tls 192.0.2.1:5061"),
+        ("sips:192.0.2.1;transport=tls", "tls 192.0.2.1:5061"),
+        ("sips:192.0.2.1;transport=ws", "wss 192.0.2.1:443"),
+        ("sips:192.0.2.1;transport=wss", "wss 192.0.2.1:443"),
+        ("sips:192.0.2.1;transport=udp", "nowhere"),
+        ("sip:192.0.2.1;transport=ws", "ws 192.0.2.1:80"),
+    ] {
+        assert_eq!(among(uri, &[Udp, Tcp, Tls, Ws, Wss], &[]).0, found, "{uri}");
+    }
+}
+
+#[test]
+fn a_service_of_another_kind_is_no_service() {
+    let records = [
+        ("a.example", Records::Naptr(vec![naptr("a", "SIP+D2U", "x.example"), naptr("s", "E2U+sip", "y.example")])),
+        ("_sip._udp.a.example", Records::Srv(vec![srv(1, 5070, "s.example")])),
+        ("s.example", host(&["192.0.2.2"])),
+    ];
+    let (found, asked) = among("sip:a.example", &[Transport::Udp], &records);
+    assert_eq!(found, "udp 192.0.2.2:5070");
+    assert_eq!(asked, ["Naptr a.example", "Srv _sip._udp.a.example", "Addresses s.example"]);
+}
+
+#[test]
+fn a_server_that_is_said_twice_is_tried_once() {
+    let twice = [
+        ("_sip._udp.a.example", Records::Srv(vec![srv(1, 5070, "s.example"), srv(2, 5070, "s.example")])),
+        ("_sip._tcp.a.example", Records::Srv(vec![srv(1, 5070, "s.example"), srv(2, 5071, "s.example")])),
+        ("s.example", host(&["192.0.2.2"])),
+    ];
+    assert_eq!(
+        among("sip:a.example", &[Transport::Udp, Transport::Tcp], &twice).0,
+        "udp 192.0.2.2:5070, tcp 192.0.2.2:5070, tcp 192.0.2.2:5071"
+    );
+}
+
+#[test]
+fn a_service_that_is_not_offered_is_not_looked_for() {
+    for target in ["", "."] {
+        let none =
+            [("_sip._udp.a.example", Records::Srv(vec![srv(0, 0, target)])), ("a.example", host(&["192.0.2.1"]))];
+        let (found, asked) = among("sip:a.example;transport=udp", &[Transport::Udp], &none);
+        assert_eq!(found, "nowhere");
+        assert_eq!(asked, ["Srv _sip._udp.a.example"]);
+    }
+}
+
+#[test]
+fn families_take_turns_while_there_are_both() {
+    for (addresses, found) in [
+        (&["192.0.2.1", "2001:db8::1"][..], "udp 192.0.2.1:5060, udp [2001:db8::1]:5060"),
+        (
+            &["192.0.2.1", "192.0.2.2", "2001:db8::1", "192.0.2.3"],
+            "udp 192.0.2.1:5060, udp [2001:db8::1]:5060, udp 192.0.2.2:5060, udp 192.0.2.3:5060",
+        ),
+        (&["2001:db8::1", "192.0.2.1", "192.0.2.2"], "udp [2001:db8::1]:5060, udp 192.0.2.1:5060, udp 192.0.2.2:5060"),
+    ] {
+        assert_eq!(among("sip:a.example:5060", &[Transport::Udp], &[("a.example", host(addresses))]).0, found);
+    }
+}
+
+#[test]
+fn so_many_records_are_followed() {
+    let name = |n: u16| format!("h{n}.example");
+    let servers: Vec<Srv> = (0..40).map(|n| srv(n, 5060, &name(n))).collect();
+    let (_, asked) =
+        among("sip:a.example;transport=udp", &[Transport::Udp], &[("_sip._udp.a.example", Records::Srv(servers))]);
+    assert_eq!(asked.len(), 1 + MOST_SERVERS);
+    let services = (0..40).map(|n| naptr("s", "SIP+D2U", &name(n))).collect();
+    let (_, asked) = among("sip:a.example", &[Transport::Udp], &[("a.example", Records::Naptr(services))]);
+    assert_eq!(asked.iter().filter(|question| question.starts_with("Srv ")).count(), MOST_SERVICES);
+    let many: Vec<String> = (1..=20).map(|n| format!("192.0.2.{n}")).collect();
+    let many = host(&many.iter().map(|ip| &ip[..]).collect::<Vec<_>>());
+    let servers = Records::Srv(vec![srv(1, 5060, "many.example"), srv(2, 5060, "other.example")]);
+    let records = [("_sip._udp.a.example", servers), ("many.example", many)];
+    let (found, asked) = among("sip:a.example;transport=udp", &[Transport::Udp], &records);
+    assert_eq!(found.split(", ").count(), MOST_ADDRESSES);
+    assert_eq!(asked, ["Srv _sip._udp.a.example", "Addresses many.example"], "there are enough");
+}
