@@ -62,6 +62,10 @@ impl Proxy {
     pub(crate) fn probe(&mut self, now: Instant, pass: PassId) {
         let Some(call) = self.registry.call(pass).cloned() else { return };
         let legs: Vec<u8> = standing(&call).map(|(leg, _)| leg).collect();
+        if legs.is_empty() {
+            // Answered by nobody whom a dialog could be with: a 2xx without a To tag.
+            return self.finish(pass, Cause::Lost);
+        }
         for (from, to) in legs.into_iter().flat_map(|leg| [(leg, 0), (0, leg)]) {
             let cseq = party(&call, from).map_or(0, |speaker| speaker.cseq);
             let asked =

@@ -168,9 +168,7 @@ fn written(body: &[u8], edit: &Edit, end: &EndPlan) -> Vec<u8> {
 /// Our address, a hold by address, or no IP network at all (RFC 7195).
 fn is_ours(line: &[u8], end: &EndPlan) -> bool {
     let text = String::from_utf8_lossy(line);
-    // A CR alone at the end of the body becomes a whole line end.
-    let text = text.trim_end_matches('\r');
-    let fields: Vec<&str> = text[2..].split([' ', '\t']).filter(|field| !field.is_empty()).collect();
+    let fields: Vec<&str> = text[2..].split([' ', '\t', '\r']).filter(|field| !field.is_empty()).collect();
     // The user name of `o=` may have blanks in it.
     let (network, host) = match (line.first(), &fields[..]) {
         (Some(b'c'), [network, _, host, ..]) | (_, [.., network, _, host]) => (*network, *host),

@@ -181,7 +181,8 @@ fn a_binding_that_is_no_more_is_not_pinged() {
 fn ping(rig: &mut Rig, id: BindingId) -> Context {
     rig.proxy.ping_due(rig.now, id);
     rig.wait(Duration::ZERO);
-    let ping = rig.proxy.contexts.iter().find(|c| matches!(c.purpose, Purpose::Ping(of) if of == id)).unwrap().id;
+    let ping =
+        rig.proxy.contexts.iter().find(|c| matches!(c.purpose, Purpose::Ours(Ours::Ping(of)) if of == id)).unwrap().id;
     rig.proxy.contexts.take(ping).unwrap()
 }
 
@@ -245,7 +246,7 @@ fn who_cannot_be_named_is_not_asked() {
             phone: None,
             flows: Vec::new(),
         };
-        let id = rig.proxy.ask_options(rig.now, alice.flow, target, Purpose::Ping(alice.id), "<sip:a@b>");
+        let id = rig.proxy.ask_options(rig.now, alice.flow, target, Ours::Ping(alice.id), "<sip:a@b>");
         rig.wait(Duration::ZERO);
         assert_eq!(id.is_some(), asked);
         assert_eq!(rig.sent(ALICE).len(), usize::from(asked), "{uri:?}");

@@ -126,18 +126,21 @@ pub(super) fn content(line: &[u8]) -> &[u8] {
     line.get(2..).unwrap_or_default()
 }
 
-/// The fields of a line; one space by the grammar, any run of blanks in the field.
+/// The fields of a line; one space by the grammar, any run of blanks in the
+/// field. A CR beside the line end is none of a field's.
 pub(super) fn fields(value: &[u8]) -> impl DoubleEndedIterator<Item = &[u8]> {
-    value.split(|b| matches!(b, b' ' | b'\t')).filter(|field| !field.is_empty())
+    value.split(|b| matches!(b, b' ' | b'\t' | b'\r')).filter(|field| !field.is_empty())
 }
 
 /// `IN IP4 host[/ttl[/count]]` (§5.7): outer `None` when fields are missing,
-/// inner `None` for a network type other than `IN`.
+/// inner `None` for a network type other than `IN`. What is no name of a
+/// network may be an address, and is no field.
 pub(super) fn connection(value: &[u8]) -> Option<Option<Connection<'_>>> {
     let mut fields = fields(value);
     let (network, kind, host) = (fields.next()?, fields.next()?, fields.next()?);
     if !network.eq_ignore_ascii_case(b"IN") {
-        return Some(None);
+        let named = network.iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'));
+        return named.then_some(None);
     }
     let address = joined(kind, host, value);
     let host = host.iter().position(|b| *b == b'/').map_or(host, |slash| &host[..slash]);

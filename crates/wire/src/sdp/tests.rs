@@ -127,6 +127,8 @@ fn what_cannot_be_rewritten_is_refused() {
     let many = "m=audio 8 RTP/AVP 0\r\n".repeat(65);
     let cases = [
         ("v=0\r\nm=audio\r\n", 5),
+        ("c= 192.168.1.2 x y\r\n", 0),
+        ("c=TN x \r\r\n", 0),
         ("m=audio x RTP/AVP 0\r\n", 0),
         ("m=audio 65536 RTP/AVP 0\r\n", 0),
         ("m=audio +8 RTP/AVP 0\r\n", 0),

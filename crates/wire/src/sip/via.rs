@@ -42,12 +42,29 @@ impl<'a> Via<'a> {
         if !matches!(params.first(), None | Some(b';')) {
             return Err(refuse(params, "Via with text after its host"));
         }
+        if let Some(at) = bracket(params) {
+            return Err(refuse(lex::tail(params, at), "Via with an angle bracket"));
+        }
         Ok(Self { raw, transport, host, port, sent_by, params: Params(params) })
     }
     /// `branch`.
     pub fn branch(&self) -> Option<&'a [u8]> {
         self.params.value("branch")
     }
+}
+
+/// Where an angle bracket stands outside of quotes. The grammar has none here
+/// (RFC 3261 §25.1), and a comma in brackets would be a value's end or not,
+/// by what is edited beside it.
+fn bracket(params: &[u8]) -> Option<usize> {
+    memchr::memchr2(b'<', b'>', params)?;
+    let (mut quoted, mut escaped) = (false, false);
+    params.iter().position(|byte| {
+        let bare = !quoted && matches!(byte, b'<' | b'>');
+        quoted ^= *byte == b'"' && !escaped;
+        escaped = quoted && *byte == b'\\' && !escaped;
+        bare
+    })
 }
 
 /// Splits off the token that `bytes` begin with.
@@ -68,7 +85,7 @@ mod tests {
     #[test]
     fn reads_values() {
         type Pieces<'a> = (&'a str, &'a str, Option<u16>, &'a str, &'a str);
-        let table: [(&str, Pieces<'_>); 8] = [
+        let table: [(&str, Pieces<'_>); 9] = [
             (
                 "SIP/2.0/UDP 192.0.2.1:5060;branch=z9hG4bK1",
                 ("UDP", "192.0.2.1", Some(5060), "192.0.2.1:5060", ";branch=z9hG4bK1"),
@@ -87,6 +104,7 @@ mod tests {
                 ("UDP", "[2001:db8::9:1]", Some(5062), "[2001:db8::9:1]:5062", ";rport"),
             ),
             ("SIP/2.0/UDP [::1]", ("UDP", "[::1]", None, "[::1]", "")),
+            ("SIP/2.0/UDP h;x=\"<\\\">\"", ("UDP", "h", None, "h", ";x=\"<\\\">\"")),
             ("sip/2.0/udp a_b.c", ("udp", "a_b.c", None, "a_b.c", "")),
             (
                 "SIP/2.0/WSS df7jal23ls0d.invalid;rport",
@@ -121,6 +139,8 @@ mod tests {
             "SIP/2.0/UDP [2001:db8::9:1",
             "SIP/2.0/UDP [];x",
             "SIP/2.0/UDP h<o>st",
+            "SIP/2.0/UDP host;x=<a,b>",
+            "SIP/2.0/UDP host;x=\"\\\"\";y=<",
             "SIP/2.0/UDP[::1]",
         ] {
             assert!(Via::parse(value.as_bytes()).is_err(), "{value}");
