@@ -134,3 +134,6 @@ impl Proxy {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
