@@ -33,3 +33,6 @@ pub(crate) fn gather_challenges(message: Message<'_>, other: Message<'_>, edit: 
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

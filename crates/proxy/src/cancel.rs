@@ -105,3 +105,6 @@ impl Proxy {
         self.keep(now, context);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -32,3 +32,6 @@ impl Proxy {
         Stored::parse(bytes, &self.config.limits).ok()
     }
 }
+
+#[cfg(test)]
+mod tests;

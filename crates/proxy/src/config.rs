@@ -226,3 +226,6 @@ impl Config {
         self.listeners.get(usize::from(listener.0)).map_or(Side::Inner, |l| l.side)
     }
 }
+
+#[cfg(test)]
+mod tests;

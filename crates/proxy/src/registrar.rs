@@ -154,3 +154,6 @@ fn expires(message: Message<'_>, own: Option<&[u8]>) -> Result<u32, Reject> {
         (None, Some(Err(_)) | None) => Ok(LONGEST),
     }
 }
+
+#[cfg(test)]
+mod tests;

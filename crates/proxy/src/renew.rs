@@ -252,3 +252,6 @@ fn write_cseq(message: Message<'_>, edit: &mut Edit, number: u32, shift: u32) {
         edit.replace(message.span(cseq.digits), Rule::CSeq, &[number.as_bytes()]);
     }
 }
+
+#[cfg(test)]
+mod tests;

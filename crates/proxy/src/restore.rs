@@ -57,3 +57,6 @@ impl Proxy {
         self.registry.put_call(call);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,5 +1,7 @@
 //! A machine and its clock in the hand of a test, for what no transcript shows.
 
+pub(crate) mod house;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};

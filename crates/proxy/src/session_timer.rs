@@ -217,6 +217,47 @@ mod tests {
     }
 
     #[test]
+    fn only_a_2xx_to_a_refresh_grants_anything() {
+        for (start, method, seconds) in [
+            ("SIP/2.0 200 OK", "INVITE", Some(600)),
+            ("SIP/2.0 202 OK", "UPDATE", Some(600)),
+            ("SIP/2.0 200 OK", "BYE", None),
+            ("SIP/2.0 180 Ringing", "INVITE", None),
+            ("SIP/2.0 302 Elsewhere", "INVITE", None),
+        ] {
+            let request = request(method, "Supported: timer\r\nSession-Expires: 600");
+            for lines in ["Session-Expires: 600;refresher=uas", ""] {
+                let response = stored(start, method, lines);
+                let interval = interval(request.message(), response.message());
+                assert_eq!(interval, seconds.map(Duration::from_secs), "{start} {method} {lines}");
+                let expected = match (lines, seconds) {
+                    ("", Some(_)) => "Session-Expires: 600;refresher=uac|Require: timer",
+                    _ => lines,
+                };
+                let left = after(&response, |edit| answer(request.message(), response.message(), edit));
+                assert_eq!(left, expected, "{start} {method}");
+            }
+        }
+        // It is required already.
+        let (request, response) = (request("INVITE", "Supported: timer"), response("Require: 100rel, timer"));
+        let left = after(&response, |edit| answer(request.message(), response.message(), edit));
+        assert_eq!(left, "Require: 100rel, timer|Session-Expires: 1800;refresher=uac");
+    }
+
+    #[test]
+    fn a_call_is_timed_while_an_interval_stands() {
+        let (one, other) = (PassId(1), PassId(2));
+        let mut timed = Timed::default();
+        timed.note(one, Some(Duration::from_secs(90)));
+        assert!(timed.has(one) && !timed.has(other));
+        timed.note(other, Some(Duration::from_secs(90)));
+        timed.note(one, None);
+        assert!(!timed.has(one) && timed.has(other));
+        timed.forget(other);
+        assert!(!timed.has(other));
+    }
+
+    #[test]
     fn an_interval_below_the_minimum_gets_422() {
         for (method, lines) in [("INVITE", "Supported: timer\r\nx: 89"), ("UPDATE", "Require: timer\r\nx: 0")] {
             let reject = check(request(method, lines).message()).expect_err(lines);

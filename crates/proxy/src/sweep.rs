@@ -281,3 +281,6 @@ impl Proxy {
 fn waits(branch: &Branch) -> bool {
     branch.client.as_ref().is_some_and(|c| c.state() == State::Calling)
 }
+
+#[cfg(test)]
+mod tests;

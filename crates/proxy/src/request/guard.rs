@@ -48,3 +48,6 @@ impl Proxy {
         self.dialog_of(flow, message).is_some()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -135,3 +135,6 @@ impl Proxy {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -109,3 +109,6 @@ impl Proxy {
             .is_ok_and(|uri| uri.user.is_none() && self.token_in(&uri).is_none() && self.names_us(flow, &uri))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -119,3 +119,6 @@ fn no_ports(side: Side) -> Reject {
     };
     Reject::new(503, reason).with("Retry-After: 30").with(&format!("Reason: SIP ;cause=503 ;text=\"{reason}\""))
 }
+
+#[cfg(test)]
+mod tests;

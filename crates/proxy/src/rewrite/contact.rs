@@ -75,3 +75,6 @@ pub(crate) fn to_ours(message: Message<'_>, edit: &mut Edit, own: Own, token: Op
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

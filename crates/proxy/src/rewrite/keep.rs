@@ -54,3 +54,6 @@ impl Proxy {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -44,3 +44,6 @@ pub(crate) fn turn(message: Message<'_>, edit: &mut Edit, key: &Key, pass: PassI
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -100,3 +100,6 @@ fn waits(branch: &Branch) -> bool {
         || branch.cancel_wanted.is_some()
         || branch.held.is_some()
 }
+
+#[cfg(test)]
+mod tests;
