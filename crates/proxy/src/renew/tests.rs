@@ -326,6 +326,6 @@ fn it_is_not_sent_where_no_way_leads() {
     assert_eq!(rig.proxy.renew(rig.now, id, None, 1), None);
     rig.proxy.config = whole;
     assert_eq!(rig.proxy.renew(rig.now, id, None, 1), Some(()));
-    let sent = rig.proxy.contexts.iter().filter(|context| matches!(context.purpose, Purpose::Renew(_)));
+    let sent = rig.proxy.contexts.iter().filter(|context| matches!(context.purpose, Purpose::Ours(Ours::Renew(_))));
     assert_eq!(sent.count(), 1);
 }

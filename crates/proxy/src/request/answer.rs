@@ -125,3 +125,6 @@ impl Proxy {
         self.transmit(via::reply(flow, message), bytes);
     }
 }
+
+#[cfg(test)]
+mod tests;
