@@ -379,3 +379,26 @@ fn a_refusal_of_a_whole_request_is_said_once() {
         assert_eq!(told(&mut rig).len(), copies);
     }
 }
+
+#[test]
+fn a_branch_that_is_being_cancelled_takes_no_other_way() {
+    let cancels: [fn(&mut Context); 4] = [
+        |context| context.cancelled = true,
+        |context| context.branches[0].cancel_wanted = Some(Vec::new()),
+        |context| context.branches[0].cancel = Some((Client::new(std::time::Instant::now(), false, true), Vec::new())),
+        |context| context.answering = None,
+    ];
+    for cancel in cancels {
+        let mut rig = house(&[BOB]);
+        rig.receive(0, ALICE, &invite("call", ""));
+        let id = rig.proxy.contexts.iter().find(|c| c.invite).unwrap().id;
+        let mut context = rig.proxy.contexts.take(id).unwrap();
+        let way = || Way { flow: context.flow, name: String::new(), upstream: None, sized: false };
+        context.branches[0].others = vec![way(), way()];
+        cancel(&mut context);
+        rig.said.clear();
+        assert!(!rig.proxy.try_next(rig.now, &mut context, 0, Failure::Unsent));
+        rig.wait(Duration::ZERO);
+        assert_eq!(told(&mut rig), [""; 0]);
+    }
+}
