@@ -317,8 +317,7 @@ fn an_answer_whose_offer_never_gets_ports_is_ended() {
 fn the_ports_of_a_stream_that_has_closed_serve_whoever_waits() {
     let mut rig = house(&[BOB]);
     rig.receive(0, ALICE, &invite("call", SDP));
-    let call = rig.proxy.registry.calls().next().unwrap().clone();
-    let stream = call.streams[0];
+    let stream = rig.proxy.registry.calls().next().unwrap().streams[0];
     let id = rig.proxy.contexts.iter().find(|c| c.invite).unwrap().id;
     let totals = Fact::Closed { stream, legs: Box::default() };
     // Somebody whose context has gone waits no longer.
