@@ -151,3 +151,12 @@ fn only_the_call_that_is_meant_is_aborted() {
     assert!(only(&sent, BOB, "CANCEL ").contains("Call-ID: two"));
     assert_eq!(sent.len(), 2);
 }
+
+#[test]
+fn branches_that_have_ended_hold_nothing_back() {
+    let (mut rig, [bob, door]) = calling();
+    rig.receive(0, DOOR, &response(&door, "486 Busy", "d", "", ""));
+    rig.receive(0, BOB, &response(&bob, "200 OK", "b", "Contact: <sip:b@192.168.1.21>\r\n", ""));
+    let context = rig.proxy.contexts.iter().find(|context| context.invite).unwrap();
+    assert!(context.compact && context.branches.iter().all(|branch| branch.cancel_wanted.is_none()));
+}

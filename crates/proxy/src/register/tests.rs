@@ -307,6 +307,12 @@ fn what_the_registrar_granted_is_bound_and_a_phone_behind_a_nat_comes_back_soon(
             "Contact: <sip:alice@HERE>;expires=50|Expires: 300",
             (50, 50, 50),
         ),
+        (
+            natted,
+            "Contact: <OURS0>;expires=60\r\nExpires: 300\r\n",
+            "Contact: <sip:alice@HERE>;expires=60|Expires: 300",
+            (60, 60, 60),
+        ),
         // Some do not list bindings.
         (plain, "Expires: 300\r\n", "Expires: 300", (300, 300, 300)),
         (natted, "Expires: 300\r\n", "Expires: 60", (300, 92, 300)),

@@ -295,3 +295,86 @@ fn the_caller_waits_while_one_branch_is_open() {
     rig.receive(0, DOOR, &response(&door, "500 No", "d", "", ""));
     assert_eq!(told(&mut rig), ["alice 404", "door ACK"]);
 }
+
+#[test]
+fn whoever_answers_a_call_that_is_over_is_told_so() {
+    let (mut rig, [bob, door]) = calling([BOB, DOOR], "");
+    rig.receive(0, DOOR, &response(&door, "180 Ringing", "d", CONTACT, ""));
+    rig.receive(0, BOB, &response(&bob, "200 OK", "b", CONTACT, ""));
+    let pass = rig.proxy.registry.calls().next().unwrap().id;
+    rig.proxy.finish(pass, Cause::CallerBye);
+    rig.said.clear();
+    rig.receive(0, DOOR, &response(&door, "183 Progress", "d", CONTACT, ""));
+    assert_eq!(dropped(&rig), [DropReason::StrayResponse]);
+    assert_eq!(told(&mut rig), NOBODY);
+    rig.receive(0, DOOR, &response(&door, "200 OK", "d", CONTACT, ""));
+    assert_eq!(dropped(&rig), [DropReason::StrayResponse]);
+    let sent = sent(&mut rig);
+    assert!(only(&sent, DOOR, "BYE ").contains(ELSEWHERE));
+    only(&sent, DOOR, "ACK ");
+    assert_eq!(sent.len(), 2);
+}
+
+#[test]
+fn a_subscription_that_is_granted_when_it_is_over_is_only_dropped() {
+    let mut rig = house(&[BOB]);
+    rig.receive(0, ALICE, &request("SUBSCRIBE", ALICE, "bob", "sub", "Contact: <sip:alice@192.168.1.20>\r\n", ""));
+    let asked = only(&sent(&mut rig), BOB, "SUBSCRIBE ");
+    let pass = rig.proxy.registry.calls().next().unwrap().id;
+    rig.proxy.finish(pass, Cause::Failed);
+    rig.said.clear();
+    rig.receive(0, BOB, &response(&asked, "200 OK", "b", CONTACT, ""));
+    assert_eq!(dropped(&rig), [DropReason::StrayResponse]);
+    assert_eq!(told(&mut rig), NOBODY);
+}
+
+#[test]
+fn what_refuses_a_registration_stays_within_what_a_stranger_sent() {
+    for (status, heard) in [("200 OK", true), ("403 Forbidden", false)] {
+        let mut rig = Rig::border();
+        let phone = "198.51.100.7:40000";
+        let register = request("REGISTER", phone, "alice", "r", "Contact: <sip:alice@198.51.100.7:40000>\r\n", "");
+        rig.receive(1, phone, &register.replace("192.168.1.2", "a.example"));
+        let asked = sent(&mut rig).into_iter().find(|(_, text)| text.starts_with("REGISTER ")).unwrap().1;
+        let long = format!("Server: {}\r\n", "x".repeat(1000));
+        rig.receive(0, "10.0.0.5:5060", &response(&asked, status, "r", &long, ""));
+        assert_eq!(dropped(&rig).is_empty(), heard, "{status}");
+        assert_eq!(sent(&mut rig).iter().any(|(to, _)| to == phone), heard, "{status}");
+    }
+}
+
+#[test]
+fn a_branch_that_was_challenged_alone_goes_back_as_it_is() {
+    let (mut rig, [asked]) = calling([BOB], "");
+    let challenge = "WWW-Authenticate: Digest realm=\"a\", nonce=\"n\"\r\n";
+    rig.receive(0, BOB, &response(&asked, "401 Unauthorized", "b", challenge, ""));
+    let text = only(&sent(&mut rig), ALICE, "SIP/2.0 401 ");
+    assert_eq!(text.matches("WWW-Authenticate").count(), 1);
+    // Only challenges are gathered, and only for a challenge.
+    let (mut rig, [bob, door]) = calling([BOB, DOOR], "");
+    rig.receive(0, BOB, &response(&bob, "302 Elsewhere", "b", "", ""));
+    rig.receive(0, DOOR, &response(&door, "401 Unauthorized", "d", challenge, ""));
+    let text = only(&sent(&mut rig), ALICE, "SIP/2.0 302 ");
+    assert_eq!(text.matches("WWW-Authenticate").count(), 0);
+}
+
+#[test]
+fn a_refused_offer_in_a_request_that_had_none_changes_no_media() {
+    let (mut rig, [asked]) = calling([BOB], SDP);
+    rig.receive(0, BOB, &response(&asked, "200 OK", "b", CONTACT, SDP));
+    let answered = only(&sent(&mut rig), ALICE, "SIP/2.0 200 ");
+    let contact = answered.lines().find_map(|line| line.strip_prefix("Contact: <")).unwrap().trim_end_matches('>');
+    let within = |method: &str, cseq: u32, body: &str| {
+        let text = request(method, ALICE, "bob", "call", "Contact: <sip:alice@192.168.1.20>\r\n", body);
+        let text = text.replace("sip:bob@192.168.1.2 SIP", &format!("{contact} SIP"));
+        let text = text.replace("To: <sip:bob@192.168.1.2>", "To: <sip:bob@192.168.1.2>;tag=b");
+        text.replace("CSeq: 1", &format!("CSeq: {cseq}")).replace("z9hG4bKcall", &format!("z9hG4bK{cseq}"))
+    };
+    let key = MediaKey { pass: rig.proxy.registry.calls().next().unwrap().id.0, branch: 0 };
+    rig.receive(0, ALICE, &within("UPDATE", 2, SDP));
+    rig.said.clear();
+    rig.receive(0, ALICE, &within("INFO", 3, ""));
+    let asked = only(&sent(&mut rig), BOB, "INFO ");
+    rig.receive(0, BOB, &response(&asked, "500 No", "b", "", ""));
+    assert!(rig.proxy.offers.pending(key, End::A), "the offer of the UPDATE still waits");
+}

@@ -116,6 +116,9 @@ fn a_request_that_waits_for_ports_goes_on_when_they_come_and_is_refused_when_the
             for pair in pairs {
                 rig.proxy.handle_input(rig.now, Input::Ports(ports::Event::Bound { pair }));
             }
+        } else {
+            // To have been tried once more does not prolong it.
+            rig.proxy.resume(rig.now);
         }
         rig.now += millis(1);
         turn(&mut rig);
@@ -184,6 +187,19 @@ fn what_a_phone_has_not_answered_follows_it() {
     assert_eq!(follows(Some(RINGING), true, moved).0, ["192.168.1.21:6060 CANCEL"]);
     assert_eq!(follows(Some("200 OK"), false, moved).0, NOBODY);
     assert_eq!(follows(None, false, BOB).0, NOBODY, "it has not moved");
+    // A CANCEL that was answered has done its work.
+    let (_, mut rig, asked) = follows(Some(RINGING), true, BOB);
+    let cancel = response(&asked, "200 OK", "b", "", "").replace("1 INVITE", "1 CANCEL");
+    rig.receive(0, BOB, &cancel);
+    rig.said.clear();
+    rig.receive(
+        0,
+        moved,
+        &request("REGISTER", moved, "bob", "r3", "Contact: <sip:bob@phone.example>;+sip.instance=\"<u>\"\r\n", ""),
+    );
+    let mut lines = told(&mut rig);
+    lines.retain(|line| !line.ends_with(" 200"));
+    assert_eq!(lines, ["192.168.1.21:6060 INVITE"]);
     // From there on, too.
     let (_, mut rig, _) = follows(None, false, moved);
     rig.wait(millis(500));
@@ -276,4 +292,123 @@ fn what_is_over_is_forgotten() {
     assert_eq!(rig.proxy.work().contexts, 0);
     registers(&mut rig, "carol", "192.168.1.30:5060");
     assert_eq!(rig.proxy.work().contexts, 1);
+}
+
+#[test]
+fn an_answer_whose_offer_never_gets_ports_is_ended() {
+    let mut rig = house_without_ports(&[BOB]);
+    receive(&mut rig, ALICE, &invite("call", ""));
+    let asked = only(&sent(&mut rig), BOB, "INVITE ");
+    receive(&mut rig, BOB, &response(&asked, "200 OK", "b", "Contact: <sip:b@192.168.1.21>\r\n", SDP));
+    assert_eq!(told(&mut rig), NOBODY);
+    rig.now += millis(31_999);
+    turn(&mut rig);
+    assert_eq!(told(&mut rig), NOBODY);
+    rig.now += millis(1);
+    turn(&mut rig);
+    let sent = sent(&mut rig);
+    assert!(only(&sent, BOB, "BYE ").contains("No media port became ready in time"));
+    only(&sent, BOB, "ACK ");
+    only(&sent, ALICE, "SIP/2.0 5");
+    assert_eq!((sent.len(), rig.proxy.work().calls), (3, 0));
+}
+
+#[test]
+fn the_ports_of_a_stream_that_has_closed_serve_whoever_waits() {
+    let mut rig = house(&[BOB]);
+    rig.receive(0, ALICE, &invite("call", SDP));
+    let stream = rig.proxy.registry.calls().next().unwrap().streams[0];
+    let id = rig.proxy.contexts.iter().find(|c| c.invite).unwrap().id;
+    let totals = Fact::Closed { stream, legs: Box::default() };
+    // Somebody whose context has gone waits no longer.
+    rig.proxy.parked.insert(Id { slot: 99, generation: 1 });
+    rig.proxy.parked.insert(id);
+    rig.proxy.fact(rig.now, &Fact::Silent { stream, epoch: u32::MAX });
+    assert_eq!(rig.proxy.parked.len(), 2);
+    rig.proxy.fact(rig.now, &totals);
+    assert_eq!(rig.proxy.parked.len(), 0);
+}
+
+#[test]
+fn why_the_media_of_a_call_ended_is_said() {
+    let mut rig = house(&[BOB]);
+    rig.receive(0, ALICE, &invite("call", SDP));
+    let asked = only(&sent(&mut rig), BOB, "INVITE ");
+    rig.receive(0, BOB, &response(&asked, "200 OK", "b", "Contact: <sip:b@192.168.1.21>\r\n", SDP));
+    let stream = rig.proxy.registry.calls().next().unwrap().streams[0];
+    rig.said.clear();
+    rig.proxy.handle_input(rig.now, Input::Fact(Fact::Failed { stream }));
+    rig.wait(Duration::ZERO);
+    let ended = |o: &&Observed| matches!(o, Observed::CallEnded { cause: Cause::MediaFailed, .. });
+    assert!(observed(&rig).into_iter().any(|observed| ended(&observed)));
+    assert!(only(&sent(&mut rig), BOB, "BYE ").contains("Media failure"));
+}
+
+/// A border in front of one core that may have answered a probe, and a MESSAGE that goes there.
+fn asked_of_a_core(probed: bool) -> (Rig, Flow) {
+    let mut rig = Rig::border();
+    let (phone, core) = ("198.51.100.7:40000", "10.0.0.5:5060");
+    let probe = only(&sent(&mut rig), core, "OPTIONS ");
+    if probed {
+        rig.receive(0, core, &response(&probe, "200 OK", "b", "", ""));
+    }
+    rig.registered("a.example", "alice", phone, core);
+    let core = flow(&rig.proxy, 0, core);
+    let text = request("MESSAGE", phone, "bob", "x", "Contact: <sip:alice@198.51.100.7:40000>\r\n", "");
+    rig.said.clear();
+    rig.receive(1, phone, &text.replace("192.168.1.2", "a.example"));
+    (rig, core)
+}
+
+#[test]
+fn a_core_that_is_silent_to_two_copies_is_probed_with_the_third() {
+    for answered in [false, true] {
+        let (mut rig, core) = asked_of_a_core(true);
+        let probes = |rig: &mut Rig, time| {
+            rig.wait(time);
+            let sent = sent(rig);
+            let to_core = sent.iter().filter(|(to, _)| *to == core.remote.to_string());
+            to_core.filter(|(_, text)| text.starts_with("OPTIONS ")).count()
+        };
+        if answered {
+            let asked = only(&sent(&mut rig), "10.0.0.5:5060", "MESSAGE ");
+            rig.receive(0, "10.0.0.5:5060", &response(&asked, "100 Trying", "b", "", ""));
+        }
+        assert_eq!(probes(&mut rig, millis(1499)), 0);
+        let more = if answered { millis(8000) } else { millis(1) };
+        assert_eq!(probes(&mut rig, more), usize::from(!answered), "{answered}");
+    }
+}
+
+#[test]
+fn a_core_that_said_trying_is_not_to_blame_for_what_came_of_it() {
+    for answered in [false, true] {
+        let (mut rig, core) = asked_of_a_core(false);
+        if answered {
+            let asked = only(&sent(&mut rig), "10.0.0.5:5060", "MESSAGE ");
+            rig.receive(0, "10.0.0.5:5060", &response(&asked, "100 Trying", "b", "", ""));
+        }
+        rig.wait(Duration::from_secs(31));
+        assert!(!rig.proxy.is_down(rig.now, core));
+        rig.wait(Duration::from_secs(1));
+        assert_eq!(rig.proxy.is_down(rig.now, core), !answered);
+    }
+}
+
+#[test]
+fn what_rings_too_long_is_cancelled_once() {
+    let mut rig = house(&[BOB]);
+    rig.receive(0, ALICE, &invite("call", ""));
+    let asked = only(&sent(&mut rig), BOB, "INVITE ");
+    rig.receive(0, BOB, &response(&asked, "180 Ringing", "b", "", ""));
+    rig.said.clear();
+    rig.wait(Duration::from_secs(184));
+    assert_eq!(told(&mut rig), NOBODY);
+    rig.wait(Duration::from_secs(1));
+    assert_eq!(told(&mut rig), ["bob CANCEL"]);
+    // It ignores that, too: the INVITE is given up.
+    rig.wait(millis(31_900));
+    assert!(told(&mut rig).iter().all(|line| line == "bob CANCEL"));
+    rig.wait(millis(100));
+    assert_eq!(told(&mut rig), ["alice 408"]);
 }

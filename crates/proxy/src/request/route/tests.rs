@@ -54,22 +54,19 @@ fn what_the_route_says() {
         (vec![proxy.clone(), us.clone()], Routed { next: next(&proxy), ..none() }),
         (vec![us.clone(), us.clone(), proxy.clone()], Routed { pops: 2, next: next(&proxy), ..none() }),
         (
-            vec![caller.clone(), callee.clone(), proxy.clone()],
+            vec![caller.clone(), callee, proxy.clone()],
             Routed { pops: 2, pass: Some(pass), next: next(&proxy), ..none() },
         ),
         // Another pass of a spiral: that one's turn comes later.
-        (
-            vec![caller.clone(), spiral.clone(), us.clone()],
-            Routed { pops: 1, pass: Some(pass), next: next(&spiral), ..none() },
-        ),
+        (vec![caller, spiral.clone(), us.clone()], Routed { pops: 1, pass: Some(pass), next: next(&spiral), ..none() }),
         (vec![to_binding.clone()], Routed { pops: 1, path: Some(binding), ..none() }),
         (
             vec![to_flow.clone(), to_binding.clone()],
             Routed { pops: 1, path: Some(path), next: next(&to_binding), ..none() },
         ),
-        (vec![to_flow.clone(), proxy.clone()], Routed { pops: 1, path: Some(path), next: next(&proxy), ..none() }),
+        (vec![to_flow, proxy.clone()], Routed { pops: 1, path: Some(path), next: next(&proxy), ..none() }),
         (vec![forged.clone()], Routed { pops: 1, forged: true, ..none() }),
-        (vec![forged.clone(), us.clone()], Routed { pops: 2, forged: true, ..none() }),
+        (vec![forged, us], Routed { pops: 2, forged: true, ..none() }),
         // A Contact of ours is no Route entry of ours.
         (
             vec![format!("<sip:a@10.0.0.2;sl={};lr>", text(&rig, Token::Leg(pass, 1)))],
@@ -99,7 +96,7 @@ fn what_the_request_uri_says() {
         (&ours, vec![to_leg.clone()], Routed { uri: Some(leg), ..strict() }),
         (&ours, vec!["<sip:z@far.example>".to_owned()], strict()),
         (&ours, vec![proxy.clone(), to_leg.clone()], Routed { uri: Some(leg), next: next(&proxy), ..strict() }),
-        (&ours, vec![ours_again.clone(), to_leg.clone()], Routed { uri: Some(leg), pops: 1, ..strict() }),
+        (&ours, vec![ours_again, to_leg], Routed { uri: Some(leg), pops: 1, ..strict() }),
         (&ours, vec!["<sip:10.0.0.2:5060;lr>".to_owned()], strict()),
     ] {
         assert_eq!(routed(&rig, uri, &routes), expected, "{uri} {routes:?}");
