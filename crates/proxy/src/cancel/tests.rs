@@ -160,3 +160,16 @@ fn branches_that_have_ended_hold_nothing_back() {
     let context = rig.proxy.contexts.iter().find(|context| context.invite).unwrap();
     assert!(context.compact && context.branches.iter().all(|branch| branch.cancel_wanted.is_none()));
 }
+
+#[test]
+fn a_cancel_that_never_left_holds_nothing_back() {
+    let mut rig = house(&[BOB, DOOR]);
+    rig.receive(0, ALICE, &invite("call", ""));
+    let asked = sent(&mut rig);
+    let (bob, door) = (only(&asked, BOB, "INVITE "), only(&asked, DOOR, "INVITE "));
+    let cancel = request("CANCEL", ALICE, "bob", "call", "", "");
+    rig.receive(0, ALICE, &cancel);
+    rig.receive(0, BOB, &response(&bob, "486 Busy Here", "b", "", ""));
+    rig.receive(0, DOOR, &response(&door, "486 Busy Here", "d", "", ""));
+    assert!(rig.proxy.contexts.iter().filter(|c| c.invite).all(|c| c.compact));
+}

@@ -97,7 +97,7 @@ fn waits(branch: &Branch) -> bool {
     let pending = |client: &Client| client.pending();
     branch.client.as_ref().is_some_and(pending)
         || branch.cancel.as_ref().is_some_and(|(client, _)| pending(client))
-        || branch.cancel_wanted.is_some()
+        || (branch.cancel_wanted.is_some() && branch.result.is_none())
         || branch.held.is_some()
 }
 

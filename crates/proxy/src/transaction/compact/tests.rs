@@ -67,7 +67,11 @@ fn nothing_is_let_go_of_while_something_is_to_come() {
     assert_eq!(with(&|c| c.parked = Some(rig.now)), not_yet);
     assert_eq!(with(&|c| c.branches[0].client = Some(Client::new(rig.now, true, false))), not_yet);
     assert_eq!(with(&|c| c.branches[0].cancel = Some((Client::new(rig.now, false, false), Vec::new()))), not_yet);
-    assert_eq!(with(&|c| c.branches[0].cancel_wanted = Some(Vec::new())), not_yet);
+    let wanted = |c: &mut Context, result| {
+        (c.branches[0].cancel_wanted, c.branches[0].result) = (Some(Vec::new()), result);
+    };
+    assert_eq!(with(&|c| wanted(c, None)), not_yet);
+    assert_eq!(with(&|c| wanted(c, Some(Status(486)))), done, "what has ended is cancelled no more");
     assert_eq!(with(&|c| c.branches[0].held = Some((here, stored("INVITE")))), not_yet);
     assert_eq!(with(&|c| c.answering = None), not_yet);
     let (_, _, mut open) = context("INVITE", 0);
