@@ -73,13 +73,21 @@ impl Proxy {
         if star && (!put.is_empty() || message.number(Name::Expires) != Some(Ok(0))) {
             return Err(bad("Contact: * goes alone and with Expires: 0"));
         }
-        let others = self.registry.of_aor(&aor).filter(|b| !put.iter().any(|(id, ..)| *id == b.id)).count();
-        if others + put.len() > MOST_CONTACTS {
+        let others = self.registry.of_aor(&aor).filter(|b| !put.iter().any(|(id, ..)| *id == b.id));
+        let (gone, there): (Vec<&Binding>, Vec<&Binding>) =
+            others.partition(|b| b.gone() || !self.connections.is_open(b.flow));
+        if there.len() + put.len() > MOST_CONTACTS {
             return Err(Reject::new(403, "Too many phones for this user"));
         }
+        // A browser is a new phone each time its page is loaded (RFC 7118 §5).
+        let full = there.len() + gone.len() + put.len() > MOST_CONTACTS;
+        let gone: Vec<BindingId> = gone.iter().filter(|_| full).map(|b| b.id).collect();
         let new = put.iter().filter(|(id, .., seconds)| *seconds > 0 && self.registry.binding(*id).is_none()).count();
         if self.config.users.is_empty() && self.registry.binding_count() + new > MOST_OPEN {
             return Err(Reject::new(503, "Too many phones for a registrar without users").with("Retry-After: 60"));
+        }
+        for id in gone {
+            self.release(id, false);
         }
         if star {
             let all: Vec<BindingId> = self.registry.of_aor(&aor).map(|b| b.id).collect();

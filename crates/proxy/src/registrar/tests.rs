@@ -1,6 +1,6 @@
 use nat::Side;
-use wire::Transport;
 use wire::sip::{Limits, Stored};
+use wire::{Flow, Transport};
 
 use super::*;
 use crate::config::{Listener, Role, User};
@@ -189,6 +189,25 @@ fn a_user_has_so_many_phones_at_most() {
     assert_eq!(refused(&mut rig, "c", 17, &contact(17)), (403, "Too many phones for this user", String::new()));
     ask(&mut rig, "c", 17, &(contact(1) + &contact(2))).unwrap();
     assert_eq!(rig.proxy.work().bindings, 16);
+}
+
+#[test]
+fn who_has_gone_makes_room_only_when_there_is_none() {
+    let mut rig = house();
+    for port in 1..=16 {
+        ask(&mut rig, "c", u32::from(port), &contact(port)).unwrap();
+    }
+    let bindings: Vec<Binding> = rig.proxy.registry.bindings().cloned().collect();
+    let silent = Binding { answered: true, missed: 3, ..bindings[2].clone() };
+    let ended = Binding { flow: Flow { connection: 9, ..bindings[7].flow }, ..bindings[7].clone() };
+    for gone in [&silent, &ended] {
+        rig.proxy.registry.bind(gone.clone());
+    }
+    ask(&mut rig, "c", 17, &contact(1)).unwrap();
+    assert_eq!(rig.proxy.work().bindings, 16, "they may come back");
+    ask(&mut rig, "c", 18, &contact(17)).unwrap();
+    assert_eq!(rig.proxy.work().bindings, 15);
+    assert!([silent.id, ended.id].iter().all(|id| rig.proxy.registry.binding(*id).is_none()));
 }
 
 #[test]

@@ -60,7 +60,7 @@ fn a_challenge_may_be_twice_as_long_and_loses_only_what_few_know() {
     let challenge = Reject::new(401, "Unauthorized").with(&line("SHA-256")).with(&line("SHA-512-256"));
     let whole = to_a_stranger(2000, &challenge, true).unwrap();
     let half = whole.len().div_ceil(2);
-    assert_eq!(to_a_stranger(half, &challenge, false), Ok(whole.clone()));
+    assert_eq!(to_a_stranger(half, &challenge, false), Ok(whole));
     let shorter = to_a_stranger(half - 1, &challenge, false).unwrap();
     assert!(shorter.contains("SHA-256") && !shorter.contains("SHA-512-256"), "{shorter}");
     // Shorter it does not become.
