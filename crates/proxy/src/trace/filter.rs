@@ -67,10 +67,11 @@ impl Filter {
     /// The flow, or the address of record, is of the phone.
     fn is_phone(&self, proxy: &Proxy, flow: Flow, message: Message<'_>) -> bool {
         let name = |phone: Option<usize>| phone.and_then(|at| proxy.config.phones.get(at)).map(|phone| &phone.name);
+        // Our own registrar knows users alone.
+        let user = |name: &[u8]| name.split(|octet| *octet == b'@').next().unwrap_or_default().to_vec();
         let bound = proxy.registry.on_flow(flow).any(|binding| {
-            let aor = &binding.aor[..];
-            let user = aor.split(|octet| *octet == b'@').next().unwrap_or_default();
-            aor == self.text.as_bytes() || user == self.text.as_bytes() || name(binding.phone) == Some(&self.text)
+            let (aor, text) = (&binding.aor[..], self.text.as_bytes());
+            aor == text || user(aor) == text || user(text) == aor || name(binding.phone) == Some(&self.text)
         });
         bound
             || proxy.config.phones.iter().filter(|phone| phone.name == self.text).any(|phone| {
