@@ -151,6 +151,7 @@ fn a_registered_phone_has_a_budget_and_ends_its_calls_beyond_it() {
         assert!(world.octets() < before + PHONE + ONE, "{}", world.octets());
     }
     assert!(refused > 300, "{refused} were refused while none was answered");
+    assert!(world.octets() > PHONE - 2 * ONE, "{} is not all of it", world.octets());
     let (_, sent) = world.ask("BYE", "dave", phone, "");
     assert!(!status(&sent).starts_with("SIP/2.0 503 "), "{}", status(&sent));
     // Nobody else is touched.

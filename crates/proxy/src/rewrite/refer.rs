@@ -38,3 +38,6 @@ impl Proxy {
         (together && plain).then_some(&party.contact[..])
     }
 }
+
+#[cfg(test)]
+mod tests;
