@@ -3,10 +3,10 @@
 //! to notice.
 //!
 //! Both ends are asked by an OPTIONS inside the dialog (RFC 3261 §11). 481 says
-//! that it is gone there (§12.2.1.2), and so do some others (RFC 5057 §5.1); an
-//! end that does not answer, or cannot be reached, gets a second chance. Any
-//! other answer will do: who refuses OPTIONS in a dialog has the dialog. No
-//! request moves its CSeq: it has the number that the other end used last, so
+//! that it is gone there (§12.2.1.2); an end that does not answer, or cannot be
+//! reached, gets a second chance. Any other answer will do: who refuses OPTIONS
+//! in a dialog has the dialog, and a 404, which ends one by RFC 5057 §5.1, comes
+//! from peers that look for a user to ask. No request moves its CSeq: it has the number that the other end used last, so
 //! that the next one of that end does not look old (§12.2.2).
 
 use std::collections::BTreeMap;
@@ -49,8 +49,7 @@ enum Says {
 
 fn says(status: Status) -> Says {
     match status.0 {
-        // RFC 5057 §5.1: what destroys a dialog.
-        404 | 410 | 416 | 481 | 482 | 484 | 485 | 604 => Says::Gone,
+        481 => Says::Gone,
         // Of a proxy on the way, that cannot reach the end.
         408 | 430 | 480 | 502..=504 => Says::Nothing,
         _ => Says::Stands,
@@ -107,11 +106,13 @@ mod tests {
 
     #[test]
     fn who_refuses_options_has_the_dialog() {
-        for status in [200, 405, 500, 501, 486, 401, 420] {
+        for status in [200, 405, 500, 501, 486, 401, 420, 404] {
             assert_eq!(says(Status(status)), Says::Stands, "{status}");
         }
         assert_eq!(says(Status(481)), Says::Gone);
-        assert_eq!(says(Status(408)), Says::Nothing);
+        for status in [408, 430, 480, 502, 503, 504] {
+            assert_eq!(says(Status(status)), Says::Nothing, "{status}");
+        }
     }
 
     #[test]
