@@ -53,6 +53,7 @@ pub struct Response<'a> {
 impl Response<'_> {
     /// Appends the response to `out`.
     pub fn write(&self, out: &mut Vec<u8>) {
+        let from = out.len();
         let reason = self.reason.bytes().filter(|b| !b.is_ascii_control());
         out.extend_from_slice(b"SIP/2.0 ");
         number(out, self.status.0.into());
@@ -69,7 +70,7 @@ impl Response<'_> {
         }
         self.session(out);
         out.extend_from_slice(self.extra);
-        end_with(out, self.body);
+        end_with(out, from, self.body);
     }
 
     /// All Via fields, the top one with `received` and `rport`.
@@ -157,7 +158,7 @@ fn companion(invite: Message<'_>, to: Message<'_>, method: Method<'_>, extra: &[
         }
     }
     out.extend_from_slice(extra);
-    end(&mut out, &[]);
+    end(&mut out, 0, &[]);
     out
 }
 
@@ -189,6 +190,7 @@ pub struct Request<'a> {
 impl Request<'_> {
     /// Appends the request (Max-Forwards 70) to `out`.
     pub fn write(&self, out: &mut Vec<u8>) {
+        let from = out.len();
         request_line(out, self.method, self.uri);
         field(out, Name::Via, &[self.via]);
         for route in self.route {
@@ -200,7 +202,7 @@ impl Request<'_> {
         field(out, Name::CallId, &[self.call_id]);
         field(out, Name::CSeq, &[lex::digits(self.cseq.into(), &mut [0; 20]), b" ", self.method.as_bytes()]);
         out.extend_from_slice(self.extra);
-        end_with(out, self.body);
+        end_with(out, from, self.body);
     }
 }
 
@@ -230,18 +232,37 @@ fn number(out: &mut Vec<u8>, number: u64) {
     out.extend_from_slice(lex::digits(number, &mut [0; 20]));
 }
 
-fn end_with(out: &mut Vec<u8>, body: Option<(&str, &[u8])>) {
+fn end_with(out: &mut Vec<u8>, from: usize, body: Option<(&str, &[u8])>) {
     if let Some((kind, _)) = body {
         field(out, Name::ContentType, &[kind.as_bytes()]);
     }
-    end(out, body.map_or(&[], |(_, body)| body));
+    end(out, from, body.map_or(&[], |(_, body)| body));
 }
 
-fn end(out: &mut Vec<u8>, body: &[u8]) {
+/// The end of the header that began at `from`, and the body.
+fn end(out: &mut Vec<u8>, from: usize, body: &[u8]) {
+    whole_line_ends(out, from);
     out.extend_from_slice(b"Content-Length: ");
     number(out, body.len() as u64);
     out.extend_from_slice(b"\r\n\r\n");
     out.extend_from_slice(body);
+}
+
+/// A value that was folded with LF alone, as all lines of its message ended,
+/// is folded with CRLF here.
+fn whole_line_ends(out: &mut Vec<u8>, from: usize) {
+    let header = &out[from..];
+    if memchr::memchr_iter(b'\n', header).all(|at| at > 0 && header[at - 1] == b'\r') {
+        return;
+    }
+    let mut whole = Vec::with_capacity(header.len() + 16);
+    for byte in header {
+        if *byte == b'\n' && whole.last() != Some(&b'\r') {
+            whole.push(b'\r');
+        }
+        whole.push(*byte);
+    }
+    out.splice(from.., whole);
 }
 
 #[cfg(test)]
@@ -326,6 +347,17 @@ mod tests {
             assert!(read.is_err());
             assert_eq!(answerable(index.view(text.as_bytes())), expected, "{fold:?}");
         }
+    }
+
+    #[test]
+    fn what_was_folded_with_lf_alone_is_folded_with_crlf() {
+        let lone = INVITE.replace("\r\n", "\n").replace("f: \"A\"", "f: \"A\"\n ").replace("v: SIP", "v:\n SIP");
+        let invite = stored(&lone);
+        let answer = respond(invite.message(), 404, "Not Found");
+        let answer = stored(answer.strip_prefix("# ").expect("appended"));
+        assert_eq!(answer.message().from().ok().and_then(|from| from.tag()), Some(&b"1"[..]));
+        let written = [ack(invite.message(), answer.message()), cancel(invite.message(), b"")];
+        assert!(written.into_iter().all(|bytes| Stored::parse(bytes, &Limits::default()).is_ok()));
     }
 
     #[test]
