@@ -170,6 +170,10 @@ impl Edge {
         assert_eq!(self.work().parked, 0, "{:?}", self.work());
         self.input(Input::Stop);
         self.wait(Duration::from_secs(3700));
+        if self.work().calls > 0 {
+            // A subscription lasts as long as its notifier said, a week at most.
+            self.wait(Duration::from_secs(7 * 24 * 3600));
+        }
         // Pings come and go; between two of them there is a moment without any work.
         let idle = (0..40).any(|_| {
             self.wait(Duration::from_secs(1));
