@@ -230,7 +230,9 @@ async fn a_flood_is_held_back_and_others_are_heard() {
     while ours.message().await.0 != phone_flow {
         before += 1;
     }
-    assert!(before <= 300, "{before} messages of the flood came first");
+    // It takes its turn when the runtime has looked at its socket, not behind all that was there before it.
+    let waiting = written / MESSAGE.len();
+    assert!(before < waiting / 4, "{before} of {waiting} messages of the flood came first");
     assert_eq!(ours.message().await.0, flood_flow);
 }
 
