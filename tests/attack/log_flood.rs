@@ -6,6 +6,7 @@ use std::net::UdpSocket;
 
 use peer::{Daemon, Draft, Loopback, World, credentials};
 
+use crate::streams::{PATIENCE, until};
 use crate::{scaled, turn, verdict};
 
 /// Octets of log for a flood, whatever its length.
@@ -42,9 +43,12 @@ fn s13_log_and_metrics() {
         };
         let _ = socket.send_to(&draft.bytes(), world.sip);
     }
-    // Read to its end once something behind it is answered.
-    let options = world.alice.draft("OPTIONS", &format!("sip:{}", world.sip));
-    assert_eq!(world.alice.ask(world.sip, &options).unwrap().status(), Some(200));
+    // Read to its end once something behind it is served: as long as messages wait, new requests get 503.
+    let served = || {
+        let options = world.alice.draft("OPTIONS", &format!("sip:{}", world.sip));
+        world.alice.ask(world.sip, &options).and_then(|answer| answer.status()) == Some(200)
+    };
+    until("the end of the flood", PATIENCE, served);
     let log = world.daemon.log().len() - began;
     let after = series(&world.daemon);
     assert!(log < LOG, "{log}");
