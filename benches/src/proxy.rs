@@ -60,7 +60,7 @@ const CORE: Peer = Peer {
     contact: "sip:bob@10.0.0.9:5062",
 };
 
-/// A REGISTER that refreshes, and its 200.
+/// A REGISTER that goes on to the registrar, and its 200.
 fn register() -> Box<dyn FnMut()> {
     let mut border = Border::new();
     Box::new(move || {
@@ -148,7 +148,8 @@ impl Border {
     /// The phone registers; the address at which the core reaches it.
     fn register(&mut self) -> String {
         self.number += 1;
-        let dialog = format!("To: <{}>\r\nCall-ID: register@192.168.1.10\r\n", PHONE.aor);
+        // Of the Call-ID that was confirmed it would be answered here.
+        let dialog = format!("To: <{}>\r\nCall-ID: register{}@192.168.1.10\r\n", PHONE.aor, self.number);
         let contact = format!("Contact: <{}>;expires=3600\r\n", PHONE.contact);
         let asked = self.send(PHONE, CORE, &self.request(PHONE, "REGISTER", "sip:example.com", &dialog, &contact, ""));
         let bound = contact_of(&asked);
