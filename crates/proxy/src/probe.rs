@@ -6,8 +6,9 @@
 //! that it is gone there (§12.2.1.2); an end that does not answer, or cannot be
 //! reached, gets a second chance. Any other answer will do: who refuses OPTIONS
 //! in a dialog has the dialog, and a 404, which ends one by RFC 5057 §5.1, comes
-//! from peers that look for a user to ask. No request moves its CSeq: it has the number that the other end used last, so
-//! that the next one of that end does not look old (§12.2.2).
+//! from peers that look for a user to ask. No request moves its CSeq: it has the
+//! number that the end for which we speak used last, so that the next request of
+//! that end does not look old (§12.2.2).
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -66,6 +67,10 @@ impl Proxy {
             return self.finish(pass, Cause::Lost);
         }
         for (from, to) in legs.into_iter().flat_map(|leg| [(leg, 0), (0, leg)]) {
+            if self.registry.call(pass).is_none() {
+                // The end asked before was the last that could be missed.
+                return;
+            }
             let cseq = party(&call, from).map_or(0, |speaker| speaker.cseq);
             let asked =
                 self.inside(now, &call, (from, to), (Method::Options, cseq), "", Ours::Probe { pass, from, to });
