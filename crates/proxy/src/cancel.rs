@@ -41,9 +41,8 @@ impl Proxy {
 
     /// Cancels all pending branches but one (§16.7(10)).
     pub(crate) fn cancel_others(&mut self, now: Instant, context: &mut Context, winner: Option<usize>) {
-        let reason: &[u8] =
-            if winner.is_some() { b"Reason: SIP ;cause=200 ;text=\"Call completed elsewhere\"\r\n" } else { b"" };
-        self.cancel_all(now, context, winner, reason);
+        let reason = winner.map(|_| crate::ours::header(crate::late::ELSEWHERE)).unwrap_or_default();
+        self.cancel_all(now, context, winner, reason.as_bytes());
     }
 
     fn cancel_all(&mut self, now: Instant, context: &mut Context, keep: Option<usize>, reason: &[u8]) {

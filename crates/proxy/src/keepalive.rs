@@ -9,17 +9,16 @@ use nat::Mapped;
 use nat::keepalive::Schedule;
 use registry::BindingId;
 use wire::sip::compose::Request;
-use wire::sip::{Message, Method, Status, Uri};
+use wire::sip::{Method, Uri};
 use wire::{Flow, ListenerId};
 
 use crate::config::{Role, Upstream};
-use crate::locate::{Hop, Way};
+use crate::locate::Hop;
 use crate::request::Target;
-use crate::rewrite::via;
 use crate::timer::Timer;
-use crate::transaction::{Context, Ours, Purpose};
+use crate::transaction::Ours;
 use crate::upstream::PROBE_PATIENCE;
-use crate::{Observed, Proxy, Renewed};
+use crate::{Observed, Proxy};
 
 /// Pause before a listener without an address tries again.
 const RETRY: Duration = Duration::from_secs(2);
@@ -145,71 +144,6 @@ impl Proxy {
         })
     }
 
-    /// The answer to a request of our own.
-    pub(crate) fn own_response(
-        &mut self,
-        now: Instant,
-        context: &mut Context,
-        flow: Flow,
-        message: Message<'_>,
-        status: Status,
-    ) {
-        if status.is_provisional() {
-            return;
-        }
-        let Purpose::Ours(own) = context.purpose.clone() else { return };
-        match own {
-            Ours::Ping(id) => {
-                // Only the phone itself, at the address that is bound, proves that it is there.
-                if self.registry.binding(id).is_some_and(|b| b.flow == context.flow)
-                    && context.flow.remote == flow.remote
-                {
-                    self.registry.pinged(id, true);
-                }
-            }
-            Ours::PingUpstream { listener } => {
-                if let Some(way) = probed(context) {
-                    self.probed(now, way.flow, Some(message));
-                    self.ask_for_tcp(now, &way);
-                    self.try_stun(now, way.flow);
-                }
-                if let Some(seen) = message.top_via().ok().as_ref().and_then(via::observed) {
-                    self.seen_by_upstream(now, listener, flow, seen);
-                }
-            }
-            Ours::AskTcp => self.tcp_answered(now, context.flow, true),
-            Ours::Renew(renewing) => self.renewed(now, context, &renewing, flow, message, status),
-            Ours::Probe { pass, from, to } => self.probed_end(now, pass, (from, to), Some(status)),
-            Ours::Bye => {}
-        }
-    }
-
-    /// Nobody answered a request of our own.
-    pub(crate) fn own_timeout(&mut self, now: Instant, context: &Context) {
-        let Purpose::Ours(own) = &context.purpose else { return };
-        match *own {
-            Ours::Ping(id) => {
-                if self.registry.binding(id).is_some_and(|b| b.flow == context.flow)
-                    && let Some(binding) = self.registry.pinged(id, false)
-                    && binding.gone()
-                    && binding.missed == 3
-                {
-                    let aor = String::from_utf8_lossy(&binding.aor).into_owned();
-                    self.observe(Observed::PhoneGone { aor });
-                }
-            }
-            Ours::PingUpstream { .. } => {
-                if let Some(way) = probed(context) {
-                    self.probed(now, way.flow, None);
-                }
-            }
-            Ours::AskTcp => self.tcp_answered(now, context.flow, false),
-            Ours::Renew(_) => self.observe(Observed::Renewed { outcome: Renewed::Unanswered }),
-            Ours::Probe { pass, from, to } => self.probed_end(now, pass, (from, to), None),
-            Ours::Bye => {}
-        }
-    }
-
     /// True when a listener's advertised address is found out and may change.
     pub(crate) fn is_discovered(&self, listener: ListenerId) -> bool {
         self.config
@@ -253,14 +187,6 @@ impl Proxy {
         }
         self.observe(Observed::AdvertisedChanged { listener, address, by: "stun" });
         self.address_changed(now, true);
-    }
-}
-
-/// The address that a probe went to.
-fn probed(context: &Context) -> Option<Way> {
-    match &context.branches.first()?.target.hop {
-        Hop::Way { way, .. } => Some(way.clone()),
-        Hop::Flow(_) | Hop::Host(_) | Hop::Upstream { .. } => None,
     }
 }
 

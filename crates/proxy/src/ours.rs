@@ -1,18 +1,21 @@
 //! Requests of our own: each in a transaction of its own, and inside a dialog
-//! spoken for one leg to another (RFC 3261 §12.2.1.1).
+//! spoken for one leg to another (RFC 3261 §12.2.1.1). What their answers are
+//! for is handed on from here.
 
 use std::time::Instant;
 
 use registry::{Call, Party};
 use wire::Flow;
 use wire::sip::compose::Request;
-use wire::sip::{Method, Stored, session_id};
+use wire::sip::{Message, Method, Status, Stored, session_id};
 
+use crate::locate::{Hop, Way};
 use crate::request::Target;
 use crate::request::target::party;
+use crate::rewrite::via;
 use crate::token::short;
 use crate::transaction::{Branch, Client, Context, Id, Ours, Purpose};
-use crate::{Observed, Proxy};
+use crate::{Observed, Proxy, Renewed};
 
 impl Proxy {
     /// A BYE to leg `to`, spoken for leg `from` (§15.1.1). `extra` is whole header lines.
@@ -72,8 +75,8 @@ impl Proxy {
         let branch = Branch::new(target, flow, number);
         let id = self.contexts.insert(Context::new(flow, Stored::default(), Purpose::Ours(purpose), vec![branch]));
         let mut context = self.contexts.take(id)?;
-        let via = crate::rewrite::via::ours(self.own(flow), id, number);
-        let bytes = compose(via.as_bytes());
+        let top = via::ours(self.own(flow), id, number);
+        let bytes = compose(top.as_bytes());
         if let Ok(mut stored) = Stored::parse(bytes.clone(), &self.config.limits) {
             let side = self.side(flow);
             self.observe(Observed::RequestOut { side, method: stored.message().method().into() });
@@ -88,10 +91,83 @@ impl Proxy {
         Some(id)
     }
 
+    /// The answer to a request of our own.
+    pub(crate) fn own_response(
+        &mut self,
+        now: Instant,
+        context: &mut Context,
+        flow: Flow,
+        message: Message<'_>,
+        status: Status,
+    ) {
+        if status.is_provisional() {
+            return;
+        }
+        let Purpose::Ours(own) = context.purpose.clone() else { return };
+        match own {
+            Ours::Ping(id) => {
+                // Only the phone itself, at the address that is bound, proves that it is there.
+                if self.registry.binding(id).is_some_and(|b| b.flow == context.flow)
+                    && context.flow.remote == flow.remote
+                {
+                    self.registry.pinged(id, true);
+                }
+            }
+            Ours::PingUpstream { listener } => {
+                if let Some(way) = probed(context) {
+                    self.probed(now, way.flow, Some(message));
+                    self.ask_for_tcp(now, &way);
+                    self.try_stun(now, way.flow);
+                }
+                if let Some(seen) = message.top_via().ok().as_ref().and_then(via::observed) {
+                    self.seen_by_upstream(now, listener, flow, seen);
+                }
+            }
+            Ours::AskTcp => self.tcp_answered(now, context.flow, true),
+            Ours::Renew(renewing) => self.renewed(now, context, &renewing, flow, message, status),
+            Ours::Probe { pass, from, to } => self.probed_end(now, pass, (from, to), Some(status)),
+            Ours::Bye => {}
+        }
+    }
+
+    /// Nobody answered a request of our own.
+    pub(crate) fn own_timeout(&mut self, now: Instant, context: &Context) {
+        let Purpose::Ours(own) = &context.purpose else { return };
+        match *own {
+            Ours::Ping(id) => {
+                if self.registry.binding(id).is_some_and(|b| b.flow == context.flow)
+                    && let Some(binding) = self.registry.pinged(id, false)
+                    && binding.gone()
+                    && binding.missed == 3
+                {
+                    let aor = String::from_utf8_lossy(&binding.aor).into_owned();
+                    self.observe(Observed::PhoneGone { aor });
+                }
+            }
+            Ours::PingUpstream { .. } => {
+                if let Some(way) = probed(context) {
+                    self.probed(now, way.flow, None);
+                }
+            }
+            Ours::AskTcp => self.tcp_answered(now, context.flow, false),
+            Ours::Renew(_) => self.observe(Observed::Renewed { outcome: Renewed::Unanswered }),
+            Ours::Probe { pass, from, to } => self.probed_end(now, pass, (from, to), None),
+            Ours::Bye => {}
+        }
+    }
+
     /// A Call-ID or tag of our own.
     pub(crate) fn fresh_text(&mut self) -> String {
         let number = self.random();
         String::from_utf8_lossy(&short(number)).into_owned()
+    }
+}
+
+/// The address that a probe went to.
+fn probed(context: &Context) -> Option<Way> {
+    match &context.branches.first()?.target.hop {
+        Hop::Way { way, .. } => Some(way.clone()),
+        Hop::Flow(_) | Hop::Host(_) | Hop::Upstream { .. } => None,
     }
 }
 

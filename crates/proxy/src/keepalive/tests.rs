@@ -1,7 +1,9 @@
 use nat::{Advertise, Side};
+use wire::sip::Status;
 
 use super::*;
 use crate::rig::{Rig, config, listener};
+use crate::transaction::{Context, Purpose};
 use crate::{Input, Output};
 
 const PROVIDER: &str = "203.0.113.5:5060";
