@@ -36,6 +36,8 @@ fn leg(slot: u32, end: End) -> LegPlan {
         sources: Sources { exact: Some(target), ..Sources::default() },
         early: Early::Uncapped,
         open: false,
+        muxed: false,
+        ice: None,
     }
 }
 

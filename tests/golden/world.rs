@@ -206,6 +206,7 @@ impl World {
             side: None,
             advertise: None,
             latch: false,
+            signalling_only: false,
             trusted: true,
         }));
         let config = Arc::new(config);

@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use nat::ice_lite::Agent;
 use nat::{Prefix, Side};
 use serde::{Deserialize, Serialize};
 
@@ -72,6 +73,11 @@ pub struct LegPlan {
     /// our own NAT: 5 at 20 ms, then one a second until the first packet
     /// arrives; on silence one every keep-alive interval.
     pub open: bool,
+    /// RTCP shares the RTP socket on this leg (RFC 5761 §5.1.1); the other leg may differ.
+    pub muxed: bool,
+    /// ICE was agreed on this leg: its checks are answered by this agent, and
+    /// once one was valid, nobody latches without (RFC 8445 §2.5).
+    pub ice: Option<Box<Agent>>,
 }
 
 /// What a stream carries (RFC 8866 §5.14 `proto`), as far as a worker cares.

@@ -48,6 +48,7 @@ impl Relay {
         for (end, component) in SOCKETS {
             self.open_nat(now, Slot::of(id.slot, end, component));
             self.keep_alive(now, Slot::of(id.slot, end, component));
+            self.consent(now, Slot::of(id.slot, end, component));
         }
         let last = self.last_heard(id.slot);
         let Some(stream) = self.stream_mut(id) else { return };
@@ -75,7 +76,8 @@ impl Relay {
         let last = self.last_heard(id.slot);
         let sockets = SOCKETS.map(|(end, component)| {
             let on = Slot::of(id.slot, end, component);
-            self.lane(on).and_then(|lane| lane.opening).map(|opening| opening.due).or_else(|| self.keepalive_due(on))
+            let own = self.lane(on).and_then(|lane| lane.opening).map(|opening| opening.due);
+            own.or_else(|| self.keepalive_due(on)).into_iter().chain(self.consent_ends(on)).min()
         });
         let Some(stream) = self.stream_mut(id) else { return };
         let due = sockets.into_iter().chain([stream.counted_due, stream.silent_at(last)]).flatten().min();

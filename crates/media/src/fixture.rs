@@ -87,6 +87,8 @@ pub(crate) fn phone(slot: u32) -> LegPlan {
         sources: from_ip("198.51.100.7"),
         early: Early::Never,
         open: false,
+        muxed: false,
+        ice: None,
     }
 }
 
@@ -99,6 +101,8 @@ pub(crate) fn server(slot: u32) -> LegPlan {
         sources: Sources { exact: Some(target(SERVER)), ..from_ip("203.0.113.5") },
         early: Early::Uncapped,
         open: false,
+        muxed: false,
+        ice: None,
     }
 }
 
@@ -184,7 +188,7 @@ impl World {
             self.outputs.push(output.clone());
             match output {
                 Output::Fact(fact) => self.facts.push(fact),
-                Output::Transmit { via, to, bytes, len } => self.own.push(Own {
+                Output::Transmit { via, to, packet: (bytes, len) } => self.own.push(Own {
                     ms: u64::try_from(self.now.duration_since(self.start).as_millis()).expect("short"),
                     via,
                     to,

@@ -78,10 +78,12 @@ pub enum Drop {
     EarlyCap,
     /// From one of our own sockets outside a join (RFC 3550 §8.2).
     Loop,
+    /// A connectivity check without the leg's credentials, or one that wants us to control (RFC 8445 §7.3).
+    BadCheck,
 }
 
 /// How many [`Drop`] reasons there are.
-pub const DROPS: usize = 7;
+pub const DROPS: usize = 8;
 
 impl Drop {
     /// Every reason, in the order of [`Drop::index`].
@@ -93,6 +95,7 @@ impl Drop {
         Self::NoTarget,
         Self::EarlyCap,
         Self::Loop,
+        Self::BadCheck,
     ];
 
     /// Index into [`crate::stats::Totals::drops`].
@@ -110,6 +113,7 @@ impl Drop {
             Self::NoTarget => "no_target",
             Self::EarlyCap => "early_cap",
             Self::Loop => "loop",
+            Self::BadCheck => "bad_check",
         }
     }
 }
@@ -123,19 +127,20 @@ impl Relay {
         if !lane.latch.holds(from) {
             return self.meet(now, on, from, kind, packet);
         }
-        match kind {
-            Media::Rtp => lane.latch.heard_rtp(now, packet),
-            Media::Rtcp | Media::Stun | Media::Dtls | Media::Channel | Media::Zrtp | Media::Unknown => {
+        let via = match kind {
+            Media::Rtp => {
+                lane.latch.heard_rtp(now, packet);
+                lane.peer
+            }
+            Media::Stun => return self.meet(now, on, from, kind, packet),
+            Media::Rtcp | Media::Dtls | Media::Channel | Media::Zrtp | Media::Unknown => {
                 let Some(kind) = Kind::of(kind, lane.opaque) else { return self.drop(Drop::NotMedia) };
                 lane.latch.heard(now, kind, packet);
+                lane.to(kind)
             }
-        }
+        };
         let bytes = packet.len() as u64;
         lane.count_in(&mut self.totals, bytes);
-        if kind == Media::Stun {
-            return Verdict::Consumed;
-        }
-        let via = lane.peer;
         self.send(now, via, bytes)
     }
 
@@ -174,13 +179,18 @@ impl Relay {
         Verdict::Forward { via, to }
     }
 
-    /// A packet from a source that does not hold the latch.
+    /// A packet from a source that does not hold the latch, or STUN.
     #[cold]
     #[inline(never)]
     fn meet(&mut self, now: Instant, on: Slot, from: SocketAddr, kind: Media, packet: &[u8]) -> Verdict {
         let opaque = self.lanes.get(on.0 as usize).and_then(Option::as_ref).is_some_and(|lane| lane.opaque);
         let Some(kind) = Kind::of(kind, opaque) else { return self.drop(Drop::NotMedia) };
-        match self.judge(now, on, from, kind, packet) {
+        if kind == Kind::Stun
+            && let Some(verdict) = self.check(now, on, from, packet)
+        {
+            return verdict;
+        }
+        match self.hear(now, on, from, kind, packet) {
             Judgement::Take => self.latched(on, from, false),
             Judgement::Move => self.latched(on, from, true),
             Judgement::Pass => {}
@@ -197,12 +207,12 @@ impl Relay {
         if kind == Kind::Stun {
             return Verdict::Consumed;
         }
-        let via = lane.peer;
+        let via = lane.to(kind);
         self.send(now, via, bytes)
     }
 
     #[inline]
-    fn drop(&mut self, why: Drop) -> Verdict {
+    pub(crate) fn drop(&mut self, why: Drop) -> Verdict {
         self.totals.drop(why);
         Verdict::Drop(why)
     }

@@ -62,9 +62,12 @@ impl Relay {
             for end in [End::A, End::B] {
                 let bypassed = self.facing((slot, end)).is_some();
                 let out = self.far(slot, end.other()).filter(|_| !bypassed);
+                let to = |component| out.map_or(NOWHERE, |(slot, end)| Slot::of(slot, end, component));
+                let muxed = out.is_some_and(|(slot, end)| self.muxed(slot, end));
                 for component in [Component::Rtp, Component::Rtcp] {
                     if let Some(lane) = self.lane_mut(Slot::of(slot, end, component)) {
-                        lane.peer = out.map_or(NOWHERE, |(slot, end)| Slot::of(slot, end, component));
+                        lane.peer = to(component);
+                        lane.rtcp_peer = to(if muxed { Component::Rtp } else { Component::Rtcp });
                     }
                 }
             }
@@ -84,6 +87,11 @@ impl Relay {
             }
         }
         Some(leg)
+    }
+
+    /// Does RTCP for this leg's peer leave by its RTP socket (RFC 5761 §5.1.1)?
+    fn muxed(&self, slot: u32, end: End) -> bool {
+        self.streams.get(slot as usize).and_then(Option::as_ref).is_some_and(|s| s.legs[end.index()].muxed)
     }
 
     fn facing(&self, (slot, end): (u32, End)) -> Option<(u32, End)> {

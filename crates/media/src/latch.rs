@@ -13,6 +13,12 @@
 //! | held | old source silent, same SSRC, sequence and timestamp continue; allowed | moves |
 //! | held | the same from an address outside the plan, five packets in a row | moves (the phone's NAT was renewed) |
 //! | held | anything else | refused |
+//! | any, with ICE | a valid check; nothing that no check came from counts for more | takes or moves, as below |
+//!
+//! Where ICE was agreed a valid connectivity check is worth more than SDP and
+//! signalling: from the first one on only sources that such a check came from
+//! can be heard anew. A nomination moves the latch at once, unless what is held
+//! was nominated with a higher priority and still speaks.
 //!
 //! Where the old source goes on for `LAPSE` after a re-arm, the exchange was a
 //! refresh, or the move is late. A re-arm that changed no address then lapses:
@@ -182,6 +188,35 @@ struct Armed {
     changed: bool,
 }
 
+/// So many sources with a valid check are remembered; the oldest goes first.
+const CHECKED: usize = 4;
+
+/// Sources that have proven by a check that they know this leg's password.
+#[derive(Debug, Clone, Copy, Default)]
+struct Checked {
+    sources: [Option<SocketAddr>; CHECKED],
+    next: u8,
+    /// Priority of the held source's nomination.
+    nominated: Option<u32>,
+}
+
+impl Checked {
+    fn knows(&self, from: SocketAddr) -> bool {
+        self.sources.contains(&Some(from))
+    }
+
+    fn learn(&mut self, from: SocketAddr) {
+        if !self.knows(from) {
+            self.sources[usize::from(self.next) % CHECKED] = Some(from);
+            self.next = self.next.wrapping_add(1);
+        }
+    }
+
+    fn any(&self) -> bool {
+        self.sources[0].is_some()
+    }
+}
+
 /// The latch of one component of one leg.
 #[derive(Debug, Clone)]
 pub(crate) struct Latch {
@@ -197,6 +232,7 @@ pub(crate) struct Latch {
     candidate: Option<Candidate>,
     /// The held source is outside the plan and has proven itself.
     roamed: bool,
+    checked: Checked,
 }
 
 impl Latch {
@@ -211,6 +247,7 @@ impl Latch {
             armed: None,
             candidate: None,
             roamed: false,
+            checked: Checked::default(),
         }
     }
 
@@ -294,6 +331,15 @@ impl Latch {
         }
         let allowed = rules.allows(from);
         let judgement = match (self.held, kind) {
+            (held, _) if self.checked.any() => {
+                let free = held.is_none_or(|held| !self.checked.knows(held)) || self.checked.nominated.is_none();
+                match kind {
+                    _ if !self.checked.knows(from) => Judgement::Refuse(Drop::RefusedSource),
+                    Kind::Stun => Judgement::Pass,
+                    Kind::Rtp | Kind::Rtcp | Kind::Opaque | Kind::Dtls if free || self.silent(now) => Judgement::Move,
+                    Kind::Rtp | Kind::Rtcp | Kind::Opaque | Kind::Dtls => Judgement::Refuse(Drop::NotLatched),
+                }
+            }
             (_, Kind::Stun) if allowed => Judgement::Pass,
             (None, _) if allowed => Judgement::Take,
             (Some(_), Kind::Dtls) if allowed && self.open(now, from, rules) => Judgement::Pass,
@@ -306,10 +352,62 @@ impl Latch {
             _ => Judgement::Refuse(Drop::RefusedSource),
         };
         if matches!(judgement, Judgement::Take | Judgement::Move) {
-            *self = Self { held: Some(from), base: rules.target, roamed: !allowed, ..Self::new(now) };
+            self.take(now, from, rules.target, !allowed);
             self.heard(now, kind, packet);
         }
         judgement
+    }
+
+    fn take(&mut self, now: Instant, from: SocketAddr, base: Option<SocketAddr>, roamed: bool) {
+        let checked = Checked { nominated: None, ..self.checked };
+        let roamed = roamed && !checked.any();
+        *self = Self { held: Some(from), base, roamed, checked, ..Self::new(now) };
+    }
+
+    /// A valid check came from here (RFC 8445 §7.3.1.5): `Take` and `Move` as
+    /// for a packet, `Pass` if the path stays.
+    pub(crate) fn check(
+        &mut self,
+        now: Instant,
+        from: SocketAddr,
+        nomination: Option<u32>,
+        target: Option<SocketAddr>,
+    ) -> Judgement {
+        let first = !self.checked.any();
+        self.checked.learn(from);
+        let judgement = match (self.held, nomination) {
+            (Some(held), _) if held == from => {
+                self.heard = now;
+                Judgement::Pass
+            }
+            (None, _) => Judgement::Take,
+            (Some(_), Some(priority)) if first || self.silent(now) || self.checked.nominated <= Some(priority) => {
+                Judgement::Move
+            }
+            (Some(_), _) => Judgement::Pass,
+        };
+        if judgement != Judgement::Pass {
+            self.take(now, from, target, false);
+        }
+        if self.held == Some(from) && nomination.is_some() {
+            self.checked.nominated = self.checked.nominated.max(nomination);
+        }
+        judgement
+    }
+
+    /// The held source has proven itself by a check, and so must whoever follows it.
+    pub(crate) fn is_checked(&self) -> bool {
+        self.held.is_some_and(|held| self.checked.knows(held))
+    }
+
+    /// ICE restarts (RFC 8445 §9): the path stays until another is nominated.
+    pub(crate) fn restart(&mut self) {
+        self.checked.nominated = None;
+    }
+
+    /// There is no ICE on this leg (any more).
+    pub(crate) fn forget_checks(&mut self) {
+        self.checked = Checked::default();
     }
 
     /// May this allowed source take over, because of a re-arm?

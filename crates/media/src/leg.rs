@@ -17,6 +17,7 @@
 //! | held | changed; had named the latched address; new one has another IP | `Capped`, `Proven` | SDP's new address, 50 packets within 2 s, then the latched one |
 //! | held | changed; had named something else (a NAT stands between) | `Capped`, `Proven` | the latched address |
 //! | held | changed | `Never` | the latched address |
+//! | held by a valid check (ICE) | any | any | the checked address |
 //!
 //! Must not decide who may be heard; that is [`crate::latch`]'s.
 
@@ -25,7 +26,7 @@ use std::time::{Duration, Instant};
 
 use nat::Side;
 
-use crate::latch::Latch;
+use crate::latch::{Kind, Latch};
 use crate::opening::Opening;
 use crate::stats::{LegCounts, Totals};
 use crate::{Component, Early, LegPlan, Slot, Target};
@@ -53,6 +54,8 @@ pub(crate) struct Lane {
     pub(crate) latch: Latch,
     /// The socket that these are sent on from; [`NOWHERE`] for none.
     pub(crate) peer: Slot,
+    /// The same for RTCP, which the other leg may have on its RTP socket, or not (RFC 5761).
+    pub(crate) rtcp_peer: Slot,
     /// For counting.
     pub(crate) side: Side,
     /// Carries something else than RTP.
@@ -78,6 +81,7 @@ impl Lane {
         Self {
             latch: Latch::new(now),
             peer: NOWHERE,
+            rtcp_peer: NOWHERE,
             side,
             opaque: false,
             aim: Aim::Nowhere,
@@ -85,6 +89,14 @@ impl Lane {
             counts: LegCounts::default(),
             opening: None,
             kept: 0,
+        }
+    }
+
+    /// The socket that a packet which came in here leaves by.
+    pub(crate) fn to(&self, kind: Kind) -> Slot {
+        match kind {
+            Kind::Rtcp => self.rtcp_peer,
+            Kind::Rtp | Kind::Dtls | Kind::Stun | Kind::Opaque => self.peer,
         }
     }
 
@@ -155,6 +167,7 @@ pub(crate) fn usable(target: SocketAddr) -> bool {
 /// Where to send, by the table at the top. `target` is usable, not our own socket and not the other end.
 pub(crate) fn aim(latch: &Latch, target: Option<SocketAddr>, early: Early) -> Aim {
     match (latch.source(), target, early) {
+        (Some(held), _, _) if latch.is_checked() => Aim::At(held),
         (Some(held), Some(target), Early::Uncapped | Early::Proven | Early::Capped)
             if latch.moving() && target != held =>
         {

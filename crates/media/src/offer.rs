@@ -11,6 +11,9 @@
 //! sockets, or write an address of one side into a body for the other.
 
 mod body;
+mod ice;
+#[cfg(test)]
+mod ice_tests;
 mod session;
 #[cfg(test)]
 mod tests;
@@ -20,9 +23,11 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use body::{relayed, signalled, write};
-use nat::{Advertise, Advertised, Prefix, Side};
-use session::{Pairs, Pending, Session, Stream};
+use body::{As, relayed, signalled, write};
+use nat::{Advertise, Advertised, Network, Prefix, Side};
+use rand_chacha::ChaCha20Rng;
+use rand_core::SeedableRng as _;
+use session::{Line, Pairs, Pending, Session, Stream};
 use wire::sdp::Body;
 use wire::{Edit, Malformed};
 
@@ -60,6 +65,10 @@ pub struct EndPlan {
     pub open: bool,
     /// Prefixes whose addresses may latch, too.
     pub prefixes: Arc<[Prefix]>,
+    /// Networks with rules: no address in one of the other side is ever sent to from here.
+    pub networks: Arc<[Network]>,
+    /// Its network needs no relay: SDP passes as it is (RFC 7584 §3).
+    pub signalling_only: bool,
 }
 
 /// An SDP body inside the message that carries it.
@@ -78,8 +87,13 @@ pub enum Refusal {
     NotReady,
     /// No pair is left in the range of this side: 503.
     Exhausted(Side),
-    /// The SDP cannot be rewritten safely: 488 with a Warning. The offset is within the body.
-    Malformed(Malformed),
+    /// The SDP cannot be rewritten safely: 488 with a Warning. The line counts from 1.
+    Malformed {
+        /// Which line of the body.
+        line: usize,
+        /// What is wrong with it.
+        what: &'static str,
+    },
     /// It names a port of our own that is not in use (RFC 3550 §8.2): 488.
     OwnPort,
 }
@@ -120,6 +134,8 @@ pub struct Offers {
     /// Advertised addresses of live legs: what a spiral's SDP names.
     live: BTreeMap<SocketAddr, (StreamId, End)>,
     out: VecDeque<Command>,
+    /// For the credentials of ICE.
+    rng: ChaCha20Rng,
 }
 
 /// Stream slots of one worker.
@@ -131,8 +147,11 @@ struct Slots {
 
 impl Offers {
     /// `workers`: how many media workers there are, at least one.
-    /// `timeout`: silence after which a call is dead.
-    pub fn new(pools: Pools, workers: u8, timeout: Duration) -> Self {
+    /// `timeout`: silence after which a call is dead. `seed`: for the credentials of
+    /// ICE; it may be that of the pools, of which another stream is used.
+    pub fn new(pools: Pools, workers: u8, timeout: Duration, seed: [u8; 32]) -> Self {
+        let mut rng = ChaCha20Rng::from_seed(seed);
+        rng.set_stream(1);
         Self {
             pools,
             timeout,
@@ -142,6 +161,7 @@ impl Offers {
             closing: BTreeMap::new(),
             live: BTreeMap::new(),
             out: VecDeque::new(),
+            rng,
         }
     }
 
@@ -169,10 +189,10 @@ impl Offers {
         text: Text<'_>,
         edit: &mut Edit,
     ) -> Result<(), Refusal> {
-        let sdp = Body::parse(text.body).map_err(Refusal::Malformed)?;
-        for media in &sdp.media {
-            self.guard(signalled(&sdp, media))?;
+        if self.passes(key, &ends) {
+            return Ok(());
         }
+        let sdp = self.read(text.body, &ends[from.index()])?;
         let fresh = !self.sessions.contains_key(&key);
         let mut session = self.sessions.remove(&key).unwrap_or_else(|| Session::new(ends.clone()));
         session.ends = ends;
@@ -196,15 +216,20 @@ impl Offers {
                 return Err(refusal);
             }
         };
-        for (line, pairs) in opened.iter().zip(taken) {
-            let near = signalled(&sdp, &sdp.media[*line]);
-            self.open(&mut session, key, worker_hint, *line, from, near, pairs);
-        }
-        write(&session, from.other(), text.whole, &sdp, edit);
-        session.told(from.other());
         let pending = session.pending[from.index()].get_or_insert_with(Pending::default);
-        pending.read(&sdp);
-        pending.opened.extend(opened);
+        pending.read(&sdp, &session.ends[from.index()]);
+        pending.opened.extend(&opened);
+        let lines = pending.media.clone();
+        if let Some(mark) = lines.iter().find_map(|line| line.ice.mark()) {
+            session.ice[from.index()].offered(mark, &mut self.rng);
+            session.ice[from.other().index()].ready(&mut self.rng);
+        }
+        for (line, pairs) in opened.into_iter().zip(taken) {
+            self.open(&mut session, key, worker_hint, line, from, lines[line], pairs);
+        }
+        session.said(from, &lines);
+        write(&session, from.other(), As::Offer, text.whole, &sdp, edit);
+        session.told(from.other());
         self.sessions.insert(key, session);
         Ok(())
     }
@@ -220,16 +245,19 @@ impl Offers {
         settles: Settles,
         edit: &mut Edit,
     ) -> Result<(), Refusal> {
-        let sdp = Body::parse(text.body).map_err(Refusal::Malformed)?;
-        for media in &sdp.media {
-            self.guard(signalled(&sdp, media))?;
+        if self.passes(key, &ends) {
+            return Ok(());
         }
+        let sdp = self.read(text.body, &ends[from.index()])?;
         let Some(mut session) = self.sessions.remove(&key) else {
             // Nothing was offered through us: every line is refused.
-            write(&Session::new(ends), from.other(), text.whole, &sdp, edit);
+            write(&Session::new(ends), from.other(), As::Answer, text.whole, &sdp, edit);
             return Ok(());
         };
-        write(&session, from.other(), text.whole, &sdp, edit);
+        let mut answered = Pending::default();
+        answered.read(&sdp, &ends[from.index()]);
+        session.said(from, &answered.media);
+        write(&session, from.other(), As::Answer, text.whole, &sdp, edit);
         session.told(from.other());
         let offerer = from.other().index();
         let offered = match settles {
@@ -241,7 +269,7 @@ impl Offers {
         let answers = settles == Settles::Call && !std::mem::replace(&mut session.established, true);
         if let Some(offered) = offered {
             session.ends = ends;
-            self.complete(&mut session, from, &offered, &sdp, settles != Settles::Nothing);
+            self.complete(&mut session, from, &offered, &answered, settles != Settles::Nothing);
         } else if answers {
             self.refresh(&mut session, false);
         }
@@ -266,6 +294,7 @@ impl Offers {
     /// The offer of `by` was refused: what it opened goes, the rest stays.
     pub fn fail(&mut self, key: Key, by: End) {
         let Some(mut session) = self.sessions.remove(&key) else { return };
+        session.ice[by.index()].fail();
         if let Some(pending) = session.pending[by.index()].take() {
             for line in pending.opened {
                 self.close_stream(&mut session, line);
@@ -381,6 +410,22 @@ impl Offers {
         self.pools.counts()
     }
 
+    /// Is the media of this session none of ours? What was relayed once is relayed to its end.
+    fn passes(&self, key: Key, ends: &[EndPlan; 2]) -> bool {
+        ends.iter().any(|end| end.signalling_only) && !self.sessions.contains_key(&key)
+    }
+
+    fn read<'a>(&self, body: &'a [u8], end: &EndPlan) -> Result<Body<'a>, Refusal> {
+        let sdp = Body::parse(body).map_err(|Malformed { at, what }| {
+            let before = body.get(..at).unwrap_or(body);
+            Refusal::Malformed { line: 1 + before.iter().filter(|byte| **byte == b'\n').count(), what }
+        })?;
+        for media in &sdp.media {
+            self.guard(signalled(&sdp, media, end))?;
+        }
+        Ok(sdp)
+    }
+
     /// A target that is a port of ours but no live leg is refused.
     fn guard(&self, target: Option<Target>) -> Result<(), Refusal> {
         match target {
@@ -436,7 +481,7 @@ impl Offers {
     }
 
     /// Makes a new stream and tells a worker. `near`: what the offerer's SDP
-    /// says; the other end is not known yet.
+    /// says; the other end is not known yet, but may check at once.
     #[expect(clippy::too_many_arguments, reason = "a step takes what it needs by name, not through a blackboard")]
     fn open(
         &mut self,
@@ -445,16 +490,19 @@ impl Offers {
         worker_hint: u64,
         line: usize,
         from: End,
-        near: Option<Target>,
+        near: Line,
         pairs: Pairs,
     ) {
-        let spiral = near.and_then(|t| self.live.get(&t.rtp).copied());
+        let target = near.target(false);
+        let spiral = target.and_then(|t| self.live.get(&t.rtp).copied());
         let worker = spiral.map_or((worker_hint % self.workers.len() as u64) as u8, |(stream, _)| stream.worker);
         let id = self.slot(worker);
         self.live.insert(pairs.advertised[0].rtp, (id, End::A));
         self.live.insert(pairs.advertised[1].rtp, (id, End::B));
         let mut stream = Stream::new(id, pairs);
-        stream.targets[from.index()] = near.filter(|_| spiral.is_none());
+        stream.targets[from.index()] = target.filter(|_| spiral.is_none());
+        stream.said[from.index()] = near;
+        stream.ice[from.other().index()] = session.ice[from.other().index()].agent().filter(|_| near.ice.speaks());
         self.by_stream.insert(id, key);
         self.out.push_back(Command::Open {
             stream: id,
@@ -477,11 +525,14 @@ impl Offers {
     }
 
     /// Both halves are known: new targets for every stream, refused m-lines closed.
-    fn complete(&mut self, session: &mut Session, from: End, offered: &Pending, sdp: &Body<'_>, commit: bool) {
+    fn complete(&mut self, session: &mut Session, from: End, offered: &Pending, answered: &Pending, commit: bool) {
         let offerer = from.other();
         session.epoch += 1;
-        let mut answered = Pending::default();
-        answered.read(sdp);
+        for (end, lines) in [(offerer, offered), (from, answered)] {
+            if let Some(mark) = lines.media.iter().find_map(|line| line.ice.mark()).filter(|_| commit) {
+                session.ice[end.index()].settle(mark);
+            }
+        }
         session.held = offered.held || answered.held;
         for line in 0..session.streams.len() {
             let offer = offered.media.get(line).copied().unwrap_or_default();
@@ -495,9 +546,19 @@ impl Offers {
                 continue;
             }
             if !refused {
+                // rtcp-mux is accepted from whoever offers it; the other leg has its own (RFC 5761 §5.1.1).
                 let muxed = offer.muxed && answer.muxed;
-                self.aim(session, line, offerer, offer.target(muxed));
+                self.aim(session, line, offerer, offer.target(offer.muxed));
                 self.aim(session, line, from, answer.target(muxed));
+                let agents = [&session.ice[0], &session.ice[1]].map(|ours| ours.agent());
+                if let Some(stream) = &mut session.streams[line] {
+                    stream.muxed[offerer.index()] = offer.muxed;
+                    stream.muxed[from.index()] = muxed;
+                    for (ice, (agent, end)) in stream.ice.iter_mut().zip(agents.into_iter().zip([End::A, End::B])) {
+                        let said = if end == from { answer.ice } else { offer.ice };
+                        *ice = agent.filter(|_| said.speaks());
+                    }
+                }
             }
             self.update(session, line, commit);
             if let Some(stream) = &mut session.streams[line]

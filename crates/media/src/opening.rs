@@ -20,7 +20,7 @@ use rand_chacha::ChaCha20Rng;
 use rand_core::Rng;
 
 use crate::leg::{Aim, Lane};
-use crate::relay::{KeepAlive, Output};
+use crate::relay::{KeepAlive, Output, Small};
 use crate::{Component, Early, LegPlan, Relay, Slot};
 
 const QUICK: u8 = 5;
@@ -28,9 +28,6 @@ const QUICK_GAP: Duration = Duration::from_millis(20);
 const SLOW_GAP: Duration = Duration::from_secs(1);
 /// Of the slow ones, where the old address of a moved peer is still heard.
 const SLOW_AT_MOVE: u8 = 10;
-
-/// Octets of one packet of ours, and how many.
-type Small = ([u8; 20], u8);
 
 /// Binding indications toward one address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -133,10 +130,10 @@ impl Relay {
         self.kept(on).and(lane.sent.checked_add(self.config.keepalive_interval))
     }
 
-    fn transmit(&mut self, now: Instant, via: Slot, to: SocketAddr, (bytes, len): Small) {
+    pub(crate) fn transmit(&mut self, now: Instant, via: Slot, to: SocketAddr, packet: Small) {
         if let Some(Some(lane)) = self.lanes.get_mut(via.0 as usize) {
-            lane.count_out(&mut self.totals, now, len.into());
-            self.outputs.push_back(Output::Transmit { via, to, bytes, len });
+            lane.count_out(&mut self.totals, now, packet.1.into());
+            self.outputs.push_back(Output::Transmit { via, to, packet });
         }
     }
 }
@@ -145,16 +142,17 @@ impl Relay {
 fn indication(rng: &mut ChaCha20Rng) -> Small {
     let mut transaction = [0; 12];
     rng.fill_bytes(&mut transaction);
-    let mut bytes = [0; 20];
-    let len = wire::stun::indication(transaction, &mut bytes);
-    (bytes, u8::try_from(len).unwrap_or(20))
+    let (mut bytes, mut indication) = ([0; 96], [0; 20]);
+    wire::stun::indication(transaction, &mut indication);
+    bytes[..20].copy_from_slice(&indication);
+    (bytes, 20)
 }
 
 /// A keep-alive. As RTP it is a header alone, of a payload type that nobody
 /// can have negotiated (20, unassigned in RFC 3551 §6) and an SSRC of our own
 /// (RFC 6263 §4.6); on the RTCP socket an empty receiver report (RFC 3550 §6.4.2).
 fn keepalive(rng: &mut ChaCha20Rng, form: KeepAlive, component: Component, ssrc: u32, sequence: u16) -> Option<Small> {
-    let mut bytes = [0; 20];
+    let mut bytes = [0; 96];
     match (form, component) {
         (KeepAlive::Off, _) => None,
         (KeepAlive::Stun, _) => Some(indication(rng)),
@@ -246,7 +244,7 @@ mod tests {
     #[test]
     fn muxed_rtcp_needs_no_opening_and_real_media_replaces_the_slow_ones() {
         let muxed = crate::Target { rtp: at(SERVER), rtcp: at(SERVER) };
-        let mut world = world(KeepAlive::Off, phone(0), LegPlan { target: Some(muxed), ..opened() });
+        let mut world = world(KeepAlive::Off, phone(0), LegPlan { target: Some(muxed), muxed: true, ..opened() });
         for n in 0..500 {
             assert_eq!(world.packet(A_RTP, PHONE, &rtp(1, n)), to(B_RTP, SERVER));
             world.pass(20);

@@ -15,6 +15,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use nat::Source;
+use nat::ice_lite::Credentials;
 use rand_chacha::ChaCha20Rng;
 use rand_core::{Rng, SeedableRng};
 
@@ -60,6 +61,9 @@ impl Default for Config {
     }
 }
 
+/// A packet of our own: octets, and how many of them count.
+pub type Small = ([u8; 96], u8);
+
 /// What a worker is to do, in this order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Output {
@@ -72,9 +76,7 @@ pub enum Output {
         /// Where to.
         to: SocketAddr,
         /// Its octets.
-        bytes: [u8; 20],
-        /// How many of them.
-        len: u8,
+        packet: Small,
     },
     /// The four sockets of this stream slot leave the worker. Sent just before [`Fact::Closed`].
     Release {
@@ -218,22 +220,27 @@ impl Relay {
         }
         stream.epoch = epoch;
         stream.timeout = timeout;
-        stream.legs = legs;
+        let spoke = std::mem::replace(&mut stream.legs, legs).map(|plan| credentials(&plan));
+        let speaks = [credentials(&stream.legs[0]), credentials(&stream.legs[1])];
         stream.legs[0].pair = pairs[0];
         stream.legs[1].pair = pairs[1];
         for (allowance, plan) in stream.allowance.iter_mut().zip(stream.legs.iter()) {
             allowance.plan(plan.target, rearm);
         }
-        if rearm {
-            for (end, component) in SOCKETS {
-                let on = Slot::of(id.slot, end, component);
-                let target = self.target(on);
-                if let Some(lane) = self.lane_mut(on) {
-                    lane.latch.rearm(now, target);
-                }
+        for (end, component) in SOCKETS {
+            let on = Slot::of(id.slot, end, component);
+            let target = self.target(on);
+            let Some(lane) = self.lane_mut(on) else { continue };
+            match (spoke[end.index()], speaks[end.index()]) {
+                (Some(_), None) => lane.latch.forget_checks(),
+                (Some(before), Some(now)) if before != now => lane.latch.restart(),
+                (Some(_) | None, _) => {}
+            }
+            if rearm {
+                lane.latch.rearm(now, target);
             }
         }
-        self.refresh(now, id.slot);
+        self.relink(now, id.slot);
     }
 
     fn carry(&mut self, id: StreamId, proto: Proto) {
@@ -268,8 +275,19 @@ impl Relay {
         self.report(Fact::Closed { stream: id, legs });
     }
 
+    /// A packet from the held source is heard; of any other, the latch judges.
+    pub(crate) fn hear(&mut self, now: Instant, on: Slot, from: SocketAddr, kind: Kind, packet: &[u8]) -> Judgement {
+        match self.lane_mut(on) {
+            Some(lane) if lane.latch.holds(from) => {
+                lane.latch.heard(now, kind, packet);
+                Judgement::Pass
+            }
+            Some(_) | None => self.judge(now, on, from, kind, packet),
+        }
+    }
+
     /// What the latch says of a packet whose source does not hold it.
-    pub(crate) fn judge(&mut self, now: Instant, on: Slot, from: SocketAddr, kind: Kind, packet: &[u8]) -> Judgement {
+    fn judge(&mut self, now: Instant, on: Slot, from: SocketAddr, kind: Kind, packet: &[u8]) -> Judgement {
         if self.own.contains(&from) {
             return Judgement::Refuse(Drop::Loop);
         }
@@ -316,7 +334,7 @@ impl Relay {
     }
 
     /// Aims a socket, after its own latch or that of the other end has changed.
-    fn aim(&mut self, on: Slot) {
+    pub(crate) fn aim(&mut self, on: Slot) {
         let target = self.target(on);
         if let (Some(Some(stream)), Some(Some(lane))) =
             (self.streams.get(on.stream() as usize), self.lanes.get_mut(on.0 as usize))
@@ -343,7 +361,7 @@ impl Relay {
                 continue;
             }
             lane.aim = leg::aim(&lane.latch, target, plan.early);
-            let muxed = component == Component::Rtcp && plan.target.is_some_and(|target| target.rtp == target.rtcp);
+            let muxed = component == Component::Rtcp && plan.muxed;
             let wanted = match (lane.latch.source(), target.filter(|&to| !muxed && opening::permitted(plan, to))) {
                 (None, Some(to)) => Some(Opening::toward(to, now)),
                 (Some(held), Some(to)) if lane.latch.moving() && to != held => Some(Opening::at_move(to, now)),
@@ -397,6 +415,10 @@ impl Relay {
     pub(crate) fn report(&mut self, fact: Fact) {
         self.outputs.push_back(Output::Fact(fact));
     }
+}
+
+fn credentials(plan: &LegPlan) -> Option<Credentials> {
+    plan.ice.as_ref().map(|agent| agent.credentials())
 }
 
 #[cfg(test)]

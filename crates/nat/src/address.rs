@@ -94,6 +94,32 @@ pub fn is_absurd(ip: IpAddr) -> bool {
     }
 }
 
+/// True for addresses that no packet from `local` may be aimed at because
+/// somebody wrote them into a message: absurd ones, and this machine's own
+/// and its link's (loopback, link-local with the metadata services of clouds)
+/// unless `local` is of that kind, too. What IPv6 wraps of IPv4 (mapped, RFC 4291 §2.5.5.2;
+/// NAT64, RFC 6052 §2.1; 6to4, RFC 3056) is judged as what it wraps.
+pub fn is_forbidden(ip: IpAddr, local: IpAddr) -> bool {
+    let (ip, local) = (unwrapped(ip), local.to_canonical());
+    let link_local = |ip: IpAddr| match ip {
+        IpAddr::V4(ip) => ip.is_link_local(),
+        IpAddr::V6(ip) => ip.is_unicast_link_local(),
+    };
+    is_absurd(ip) || ip.is_loopback() && !local.is_loopback() || link_local(ip) && !link_local(local)
+}
+
+/// The IPv4 address inside an IPv6 one, if there is one.
+fn unwrapped(ip: IpAddr) -> IpAddr {
+    let ip = ip.to_canonical();
+    let IpAddr::V6(v6) = ip else { return ip };
+    let v4 = |high: u16, low: u16| IpAddr::from((u32::from(high) << 16 | u32::from(low)).to_be_bytes());
+    match v6.segments() {
+        [0x64, 0xff9b, 0, 0, 0, 0, high, low] | [0x2002, high, low, ..] => v4(high, low),
+        [0, 0, 0, 0, 0, 0, high, low] if high != 0 => v4(high, low),
+        _ => ip,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -121,6 +147,41 @@ mod tests {
         for (policy, local, mapped, expected) in cases {
             let chosen = Advertised::choose(policy, address(local), mapped).map(Advertised::get);
             assert_eq!(chosen, expected.map(address), "{policy:?} {local}");
+        }
+    }
+
+    #[test]
+    fn forbidden_unless_of_the_same_kind() {
+        let (public, loopback, link) = ("192.0.2.1", "127.0.0.1", "169.254.7.7");
+        for (ip, allowed_from) in [
+            ("127.0.0.1", Some(loopback)),
+            ("127.255.255.254", Some(loopback)),
+            ("::ffff:127.0.0.1", Some(loopback)),
+            ("64:ff9b::7f00:1", Some(loopback)),
+            ("::127.0.0.1", Some(loopback)),
+            ("2002:7f00:1::5", Some(loopback)),
+            ("::1", Some("::1")),
+            ("169.254.169.254", Some(link)),
+            ("64:ff9b::a9fe:a9fe", Some(link)),
+            ("fe80::1", Some("fe80::2")),
+            ("0.0.0.0", None),
+            ("0.1.2.3", None),
+            ("::", None),
+            ("::ffff:0.0.0.1", None),
+            ("64:ff9b::e000:1", None),
+            ("224.0.0.1", None),
+            ("ff02::1", None),
+            ("255.255.255.255", None),
+        ] {
+            let ip = ip.parse().expect("an IP");
+            assert!(is_forbidden(ip, public.parse().expect("an IP")), "{ip}");
+            assert_eq!(
+                allowed_from.is_some_and(|from| !is_forbidden(ip, from.parse().expect("an IP"))),
+                allowed_from.is_some()
+            );
+        }
+        for ip in ["10.0.0.1", "203.0.113.1", "2001:db8::1", "64:ff9b::cb00:7101", "fd00::1"] {
+            assert!(!is_forbidden(ip.parse().expect("an IP"), public.parse().expect("an IP")), "{ip}");
         }
     }
 

@@ -11,6 +11,7 @@ pub mod access;
 pub mod address;
 pub mod detect;
 pub mod discovery;
+pub mod ice_lite;
 pub mod keepalive;
 pub mod side;
 

@@ -119,6 +119,8 @@ pub struct Network {
     pub advertise: Option<Advertise>,
     /// Media of any source inside the prefix may latch (carrier NAT pools).
     pub latch: bool,
+    /// Media of theirs is left to them: SDP passes untouched (RFC 7584 §3).
+    pub signalling_only: bool,
     /// Asserted identities from there are believed, and shown there (RFC 3325).
     pub trusted: bool,
 }
@@ -183,8 +185,14 @@ mod tests {
 
     #[test]
     fn the_longest_prefix_counts() {
-        let network =
-            |text, latch| Network { prefix: prefix(text), side: None, advertise: None, latch, trusted: false };
+        let network = |text, latch| Network {
+            prefix: prefix(text),
+            side: None,
+            advertise: None,
+            latch,
+            signalling_only: false,
+            trusted: false,
+        };
         let networks = [network("10.0.0.0/8", false), network("10.1.0.0/16", true), network("10.1.0.0/16", false)];
         let latch = |ip: &str| Network::covering(&networks, ip.parse().expect("an IP")).map(|network| network.latch);
         assert_eq!(latch("10.1.2.3"), Some(true));

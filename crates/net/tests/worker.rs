@@ -67,7 +67,16 @@ impl Peer {
     fn plan(&self, pair: PortPair, side: Side) -> LegPlan {
         let target = Target { rtp: self.rtp.local_addr().unwrap(), rtcp: self.rtcp.local_addr().unwrap() };
         let sources = Sources { exact: Some(target), ..Sources::default() };
-        LegPlan { pair, side, target: Some(target), sources, early: Early::Uncapped, open: false }
+        LegPlan {
+            pair,
+            side,
+            target: Some(target),
+            sources,
+            early: Early::Uncapped,
+            open: false,
+            muxed: false,
+            ice: None,
+        }
     }
 }
 

@@ -13,7 +13,8 @@ mod weight;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
 
-use nat::Side;
+use nat::address::is_forbidden;
+use nat::{Network, Side};
 use wire::sip::{Host, Scheme, Uri};
 use wire::{Flow, ListenerId, Transport};
 
@@ -254,6 +255,13 @@ impl Proxy {
                 Err(question) => return Some(Err(question)),
             },
         };
+        // What somebody wrote into a message must not lead to this machine's own services, its
+        // link, or a network of the other side; where the operator wants requests to go is his business.
+        let configured = self.config.upstreams.iter().any(|upstream| upstream.host == aim.goal.host);
+        let side = Network::covering(&self.config.networks, remote.ip()).and_then(|network| network.side);
+        if !configured && (is_forbidden(remote.ip(), local) || side.is_some_and(|side| side != aim.side)) {
+            return None;
+        }
         let local = SocketAddr::new(local, bind.port());
         let flow = Flow { transport, listener, connection: 0, local, remote };
         Some(Ok(Way { flow, name: aim.goal.host.clone(), upstream: None, sized: false }))

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use media::RangeId;
 use media::offer::{EndPlan, Offers};
 use media::ports::{Counts, Pools};
-use nat::{Advertise, Advertised, Mapped, Prefix, Side};
+use nat::{Advertise, Advertised, Mapped, Network, Prefix, Side};
 use rand_chacha::ChaCha12Rng;
 use rand_core::{Rng, SeedableRng};
 use registry::{BindingId, PassId, Registry};
@@ -79,6 +79,8 @@ pub struct Proxy {
     pub(crate) seen: Vec<Seen>,
     pub(crate) pings: BTreeMap<BindingId, Ping>,
     pub(crate) latching: Arc<[Prefix]>,
+    /// `config.networks`, for the media half.
+    pub(crate) networks: Arc<[Network]>,
     pub(crate) stopping: bool,
     /// How long a message may have waited to be read.
     pub(crate) lag: Duration,
@@ -102,9 +104,10 @@ impl Proxy {
             rng.fill_bytes(&mut bytes);
             bytes
         };
-        let pools = Pools::new(config.media.ranges.clone(), config.media.reserve, fresh());
+        let media_seed = fresh();
+        let pools = Pools::new(config.media.ranges.clone(), config.media.reserve, media_seed);
         let nonces = Nonces::new(now, fresh());
-        let offers = Offers::new(pools, config.media.workers, config.media.timeout);
+        let offers = Offers::new(pools, config.media.workers, config.media.timeout, media_seed);
         let mut proxy = Self {
             key: Key::new(&token_key),
             nonces,
@@ -131,6 +134,7 @@ impl Proxy {
             seen: vec![Seen::default(); config.listeners.len()],
             pings: BTreeMap::new(),
             latching: config.networks.iter().filter(|n| n.latch).map(|n| n.prefix).collect(),
+            networks: config.networks.clone().into(),
             stopping: false,
             lag: Duration::ZERO,
             watch: Watch::default(),
@@ -455,6 +459,9 @@ impl Proxy {
             private_targets: !(self.config.role == Role::Border && phones),
             open: self.config.role == Role::Office && side == Side::Outer,
             prefixes: self.latching.clone(),
+            networks: self.networks.clone(),
+            signalling_only: Network::covering(&self.config.networks, flow.remote.ip())
+                .is_some_and(|n| n.signalling_only),
         }
     }
 

@@ -23,6 +23,7 @@ impl Proxy {
     pub(crate) fn reconfigure(&mut self, now: Instant, config: Arc<Config>) {
         let before = std::mem::replace(&mut self.config, config);
         self.latching = self.config.networks.iter().filter(|n| n.latch).map(|n| n.prefix).collect();
+        self.networks = self.config.networks.clone().into();
         let media = &self.config.media;
         self.offers.reconfigure(media.ranges.clone(), media.reserve, media.timeout);
         self.follow_listeners(now, &before);

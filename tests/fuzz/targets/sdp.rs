@@ -34,7 +34,7 @@ pub(super) fn run(bytes: &[u8]) {
     ];
     let range = PortRange { first: 30_000, last: 30_099 };
     let pools = Pools::new(vec![range], 4, [3; 32]);
-    let mut play = Play { offers: Offers::new(pools, 2, Duration::from_secs(60)), open: Vec::new() };
+    let mut play = Play { offers: Offers::new(pools, 2, Duration::from_secs(60), [5; 32]), open: Vec::new() };
     for end in &ends {
         play.offers.want(end);
     }
@@ -68,6 +68,8 @@ fn end(side: Side, local: IpAddr, advertise: Advertise, signalled_from: Option<I
         private_targets: signalled_from.is_none(),
         open: signalled_from.is_none(),
         prefixes: [].into(),
+        networks: [].into(),
+        signalling_only: false,
     }
 }
 

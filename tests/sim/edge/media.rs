@@ -125,7 +125,7 @@ impl Edge {
                 }
                 self.fact(now, fact);
             }
-            Output::Transmit { via, to, bytes, len } => {
+            Output::Transmit { via, to, packet: (bytes, len) } => {
                 if let Some(from) = self.address_of(worker, via) {
                     self.journal.push(Entry::Own { from, to });
                     out.push(Packet::datagram(from, to, bytes[..usize::from(len)].to_vec()));

@@ -70,6 +70,7 @@ label!(Question { Naptr => "naptr", Srv => "srv", Addresses => "addresses" });
 label!(media::Drop {
     NoStream => "no_stream", RefusedSource => "refused_source", NotLatched => "not_latched",
     NotMedia => "not_media", NoTarget => "no_target", EarlyCap => "early_cap", Loop => "loop",
+    BadCheck => "bad_check",
 });
 
 /// Whether something came or went.

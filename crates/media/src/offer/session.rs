@@ -1,9 +1,11 @@
 //! One session: its streams, and the offers that await an answer.
 
+use nat::ice_lite::Agent;
 use wire::sdp::Body;
 
 use super::EndPlan;
 use super::body::{on_hold, signalled};
+use super::ice::{Ours, Said};
 use crate::command::Proto;
 use crate::ports::Ready;
 use crate::{Early, End, LegPlan, Sources, StreamId, Target};
@@ -23,17 +25,36 @@ pub(super) struct Session {
     pub(super) established: bool,
     /// One end holds.
     pub(super) held: bool,
+    /// Our ICE toward end A and B.
+    pub(super) ice: [Ours; 2],
 }
 
 impl Session {
     pub(super) fn new(ends: [EndPlan; 2]) -> Self {
-        Self { ends, streams: Vec::new(), pending: [None, None], epoch: 0, established: false, held: false }
+        Self {
+            ends,
+            streams: Vec::new(),
+            pending: [None, None],
+            epoch: 0,
+            established: false,
+            held: false,
+            ice: Default::default(),
+        }
     }
 
     /// Makes room for an m-line.
     pub(super) fn reach(&mut self, line: usize) {
         if self.streams.len() <= line {
             self.streams.resize_with(line + 1, || None);
+        }
+    }
+
+    /// An end says this of the m-lines.
+    pub(super) fn said(&mut self, by: End, lines: &[Line]) {
+        for (stream, line) in self.streams.iter_mut().zip(lines) {
+            if let Some(stream) = stream {
+                stream.said[by.index()] = *line;
+            }
         }
     }
 
@@ -67,6 +88,12 @@ pub(super) struct Stream {
     pub(super) told: [bool; 2],
     /// The stream of ours that a leg faces, in a spiral.
     pub(super) joined: [Option<(StreamId, End)>; 2],
+    /// What end A and B said of it last.
+    pub(super) said: [Line; 2],
+    /// Legs whose RTCP shares the RTP socket (RFC 5761).
+    pub(super) muxed: [bool; 2],
+    /// Legs with ICE.
+    pub(super) ice: [Option<Box<Agent>>; 2],
     /// What the worker takes it for.
     pub(super) proto: Proto,
     /// The worker reported silence, and nothing since.
@@ -84,6 +111,9 @@ impl Stream {
             targets: [None; 2],
             told: [false; 2],
             joined: [None; 2],
+            said: [Line::default(); 2],
+            muxed: [false; 2],
+            ice: [None, None],
             proto: Proto::Rtp,
             silent: false,
             heard: 0,
@@ -119,7 +149,22 @@ impl Stream {
                 },
             ),
         };
-        LegPlan { pair: self.legs[which.index()].pair, side: end.side, target, sources, early, open: end.open }
+        let (muxed, ice) = (self.muxed[which.index()], self.ice[which.index()].clone());
+        // Who checks has not consented before its first check (RFC 7675 §5.1); what ALGs have made of it, we cannot know.
+        let early = match early {
+            Early::Uncapped | Early::Proven if ice.is_some() && self.said[which.index()].ice.checks() => Early::Capped,
+            Early::Never | Early::Capped | Early::Proven | Early::Uncapped => early,
+        };
+        LegPlan {
+            pair: self.legs[which.index()].pair,
+            side: end.side,
+            target,
+            sources,
+            early,
+            open: end.open,
+            muxed,
+            ice,
+        }
     }
 }
 
@@ -140,6 +185,8 @@ pub(super) struct Line {
     pub(super) refused: bool,
     /// `a=rtcp-mux`.
     pub(super) muxed: bool,
+    /// Of ICE.
+    pub(super) ice: Said,
     /// What the section carries; `None` if it was not there.
     pub(super) proto: Option<Proto>,
     target: Option<Target>,
@@ -154,17 +201,17 @@ impl Line {
 
 impl Pending {
     /// Reads a body, forgetting an earlier one but not what that opened.
-    pub(super) fn read(&mut self, sdp: &Body<'_>) {
-        self.media = sdp
-            .media
-            .iter()
-            .map(|m| Line {
-                refused: m.port == 0,
-                muxed: m.rtcp_mux,
-                proto: Some(if m.protocol.eq_ignore_ascii_case(b"udptl") { Proto::Udptl } else { Proto::Rtp }),
-                target: signalled(sdp, m),
-            })
-            .collect();
-        self.held = sdp.media.iter().any(|m| m.port != 0 && on_hold(sdp, m));
+    pub(super) fn read(&mut self, sdp: &Body<'_>, end: &EndPlan) {
+        let line = |(line, m): (usize, &wire::sdp::Media<'_>)| Line {
+            refused: m.port == 0,
+            muxed: m.rtcp_mux,
+            ice: Said::of(sdp, m, line),
+            proto: Some(if m.protocol.eq_ignore_ascii_case(b"udptl") { Proto::Udptl } else { Proto::Rtp }),
+            target: signalled(sdp, m, end),
+        };
+        self.media = sdp.media.iter().enumerate().map(line).collect();
+        let held =
+            |(m, line): (&wire::sdp::Media<'_>, &Line)| m.port != 0 && on_hold(sdp, m, line.ice != Said::Nothing);
+        self.held = sdp.media.iter().zip(&self.media).any(held);
     }
 }

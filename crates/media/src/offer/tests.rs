@@ -7,13 +7,13 @@ use nat::{Advertise, Side};
 use wire::Edit;
 use wire::sdp::Body;
 
-use super::{EndPlan, Key, MOST_NEW, Offers, Settles, Text};
+use super::{EndPlan, Key, MOST_NEW, Offers, Refusal, Settles, Text};
 use crate::ports::{self, Pools};
 use crate::{Command, End, Fact, PortRange, RangeId};
 
-const KEY: Key = Key { pass: 1, branch: 0 };
+pub(super) const KEY: Key = Key { pass: 1, branch: 0 };
 
-fn end(side: Side, local: [u8; 4]) -> EndPlan {
+pub(super) fn end(side: Side, local: [u8; 4]) -> EndPlan {
     EndPlan {
         side,
         local: local.into(),
@@ -24,10 +24,12 @@ fn end(side: Side, local: [u8; 4]) -> EndPlan {
         private_targets: true,
         open: false,
         prefixes: [].into(),
+        networks: [].into(),
+        signalling_only: false,
     }
 }
 
-fn bind(offers: &mut Offers) {
+pub(super) fn bind(offers: &mut Offers) {
     while let Some(command) = offers.poll_ports() {
         if let ports::Command::Bind { pair, .. } = command {
             offers.handle_ports(ports::Event::Bound { pair });
@@ -38,7 +40,7 @@ fn bind(offers: &mut Offers) {
 #[test]
 fn an_offer_of_many_streams_is_written_the_same_when_it_comes_again() {
     let pools = Pools::new(vec![PortRange { first: 30_000, last: 30_099 }], 20, [1; 32]);
-    let mut offers = Offers::new(pools, 1, Duration::from_secs(60));
+    let mut offers = Offers::new(pools, 1, Duration::from_secs(60), [2; 32]);
     let ends = [end(Side::Inner, [10, 0, 0, 2]), end(Side::Outer, [192, 0, 2, 1])];
     ends.iter().for_each(|end| offers.want(end));
     bind(&mut offers);
@@ -61,7 +63,7 @@ fn an_offer_of_many_streams_is_written_the_same_when_it_comes_again() {
 #[test]
 fn a_pair_that_stood_in_sdp_rests_although_nothing_came() {
     let pools = Pools::new(vec![PortRange { first: 30_000, last: 30_099 }], 4, [1; 32]);
-    let mut offers = Offers::new(pools, 1, Duration::from_secs(60));
+    let mut offers = Offers::new(pools, 1, Duration::from_secs(60), [2; 32]);
     let ends = [end(Side::Inner, [10, 0, 0, 2]), end(Side::Outer, [192, 0, 2, 1])];
     ends.iter().for_each(|end| offers.want(end));
     bind(&mut offers);
@@ -84,4 +86,88 @@ fn a_pair_that_stood_in_sdp_rests_although_nothing_came() {
         assert_eq!(offers.handle_fact(&Fact::Closed { stream, legs: Box::default() }), None);
         assert_eq!(resting(&offers), at_rest);
     }
+}
+
+fn write(offers: &mut Offers, ends: &[EndPlan; 2], body: &str) -> Result<String, Refusal> {
+    bind(offers);
+    let (mut edit, mut out) = (Edit::new(), Vec::new());
+    let text = Text { whole: body.as_bytes(), body: body.as_bytes() };
+    offers.offer(KEY, 0, End::A, ends.clone(), text, &mut edit)?;
+    edit.apply(body.as_bytes(), &mut out);
+    Ok(String::from_utf8(out).expect("text"))
+}
+
+fn offers() -> Offers {
+    Offers::new(
+        Pools::new(vec![PortRange { first: 30_000, last: 30_099 }], 4, [1; 32]),
+        1,
+        Duration::from_secs(60),
+        [2; 32],
+    )
+}
+
+const SDP: &str =
+    "v=0\r\no=- 1 1 IN IP4 10.0.0.9\r\nc=IN IP4 10.0.0.9\r\nm=audio 4000 RTP/AVP 0\r\na=ice-ufrag:abcd\r\n";
+
+#[test]
+fn where_media_is_none_of_ours_not_an_octet_changes() {
+    for whose in 0..2 {
+        let mut offers = offers();
+        let mut ends = [end(Side::Inner, [10, 0, 0, 2]), end(Side::Outer, [192, 0, 2, 1])];
+        ends.iter().for_each(|end| offers.want(end));
+        ends[whose].signalling_only = true;
+        assert_eq!(write(&mut offers, &ends, SDP).as_deref(), Ok(SDP));
+        let mut edit = Edit::new();
+        let text = Text { whole: SDP.as_bytes(), body: SDP.as_bytes() };
+        assert_eq!(offers.answer(KEY, End::B, ends.clone(), text, Settles::Call, &mut edit), Ok(()));
+        assert!(edit.is_empty() && offers.open_streams() == 0 && offers.poll_command().is_none());
+        // A call that was relayed before the setting changed is relayed to its end.
+        ends[whose].signalling_only = false;
+        let relayed = write(&mut offers, &ends, SDP).expect("taken");
+        assert_ne!(relayed, SDP);
+        ends[whose].signalling_only = true;
+        assert_eq!(write(&mut offers, &ends, SDP), Ok(relayed));
+    }
+}
+
+#[test]
+fn no_leg_is_aimed_at_this_machine_its_link_or_a_network_of_the_other_side() {
+    let network = |prefix: &str, side| nat::Network {
+        prefix: prefix.parse().expect("a prefix"),
+        side: Some(side),
+        advertise: None,
+        latch: false,
+        signalling_only: false,
+        trusted: false,
+    };
+    let networks = [network("172.16.0.0/12", Side::Outer), network("172.16.9.0/24", Side::Inner)];
+    for (host, aimed) in [
+        ("10.0.0.9", true),
+        ("127.0.0.1", false),
+        ("::ffff:127.0.0.1", false),
+        ("64:ff9b::7f00:1", false),
+        ("169.254.169.254", false),
+        ("224.0.0.1", false),
+        ("0.1.2.3", false),
+        ("172.16.1.1", false),
+        ("172.16.9.1", true),
+    ] {
+        let mut offers = offers();
+        let mut ends = [end(Side::Inner, [10, 0, 0, 2]), end(Side::Outer, [192, 0, 2, 1])];
+        ends.iter_mut().for_each(|end| end.networks = networks.clone().into());
+        ends.iter().for_each(|end| offers.want(end));
+        let kind = if host.contains(':') { "IP6" } else { "IP4" };
+        write(&mut offers, &ends, &SDP.replace("IP4 10.0.0.9", &format!("{kind} {host}"))).expect("taken");
+        let Some(Command::Open { legs, .. }) = offers.poll_command() else { panic!("a stream") };
+        assert_eq!(legs[0].target.is_some(), aimed, "{host}");
+    }
+}
+
+#[test]
+fn what_cannot_be_read_is_refused_with_its_line() {
+    let mut offers = offers();
+    let ends = [end(Side::Inner, [10, 0, 0, 2]), end(Side::Outer, [192, 0, 2, 1])];
+    let refused = write(&mut offers, &ends, &SDP.replace("audio 4000", "audio many"));
+    assert_eq!(refused, Err(Refusal::Malformed { line: 4, what: "unreadable port in SDP m= line" }));
+    assert_eq!(offers.open_streams(), 0);
 }

@@ -104,7 +104,7 @@ impl Worker {
     fn carry_out(&mut self) {
         while let Some(output) = self.relay.poll_output() {
             match output {
-                Output::Transmit { via, to, bytes, len } => {
+                Output::Transmit { via, to, packet: (bytes, len) } => {
                     self.backend.send(via, to, bytes.get(..usize::from(len)).unwrap_or(&bytes));
                 }
                 Output::Release { slot } => self.release(|_| true, slot, false),

@@ -13,7 +13,14 @@ fn address(text: &str) -> SocketAddr {
 }
 
 fn network(prefix: &str) -> nat::Network {
-    nat::Network { prefix: prefix.parse().unwrap(), side: None, advertise: None, latch: false, trusted: false }
+    nat::Network {
+        prefix: prefix.parse().unwrap(),
+        side: None,
+        advertise: None,
+        latch: false,
+        signalling_only: false,
+        trusted: false,
+    }
 }
 
 /// A border with these listeners toward the core, in front of one toward phones.

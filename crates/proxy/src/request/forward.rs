@@ -357,7 +357,7 @@ impl Proxy {
     fn stop_for(&mut self, refusal: Refusal) -> Stop {
         match refusal {
             Refusal::NotReady => Stop::Wait(PARK),
-            Refusal::Exhausted(_) | Refusal::Malformed(_) | Refusal::OwnPort => {
+            Refusal::Exhausted(_) | Refusal::Malformed { .. } | Refusal::OwnPort => {
                 let reject = self.refusal(refusal);
                 Stop::Reject(reject)
             }

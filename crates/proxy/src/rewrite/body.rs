@@ -6,18 +6,20 @@ use media::offer::{EndPlan, Key, Refusal, Settles, Text};
 use nat::Side;
 use registry::{CallState, Party, PassId};
 use wire::Edit;
-use wire::sip::{Message, Method, Name};
+use wire::sip::{self, Message, Method, Name};
 
 use crate::request::Reject;
 use crate::{Observed, Proxy};
 
-/// The SDP body of a message, if it has one.
+/// The SDP body of a message, alone or as a part (RFC 5621 §3.1), if it has one.
 pub(crate) fn sdp<'a>(message: Message<'a>) -> Option<&'a [u8]> {
     let kind = message.value(Name::ContentType)?;
-    let is_sdp = kind.get(..15).is_some_and(|k| k.eq_ignore_ascii_case(b"application/sdp"))
-        && kind.get(15).is_none_or(|c| matches!(c, b';' | b' ' | b'\t'));
     let body = message.body();
-    (is_sdp && !body.is_empty()).then_some(body)
+    if sip::multipart::is(kind, b"application/sdp") {
+        Some(body).filter(|body| !body.is_empty())
+    } else {
+        sip::multipart::part(kind, body, b"application/sdp")
+    }
 }
 
 /// True when a provisional response is reliable, so that its SDP counts (RFC 3262).
@@ -103,9 +105,8 @@ impl Proxy {
                 no_ports(side)
             }
             Refusal::NotReady => Reject::new(503, "No mapped media port yet (STUN)").with("Retry-After: 5"),
-            Refusal::Malformed(malformed) => {
-                Reject::new(488, "Not Acceptable Here").with(&format!("Warning: 399 siplatch \"SDP: {malformed}\""))
-            }
+            Refusal::Malformed { line, what } => Reject::new(488, "Not Acceptable Here")
+                .with(&format!("Warning: 399 siplatch \"SDP line {line}: {what}\"")),
             Refusal::OwnPort => Reject::new(488, "Not Acceptable Here")
                 .with("Warning: 399 siplatch \"SDP names a relay port that is not in use\""),
         }

@@ -13,6 +13,9 @@ use super::{Attribute, Attributes, Body, Connection, Direction, Media, Origin};
 use crate::text::Text;
 use crate::{Edit, Rule, Span};
 
+/// An attribute is written in so many pieces at most.
+const MOST_PIECES: usize = 9;
+
 /// Writes `address` into `c=`, with the right address type; TTL and count go.
 pub fn connection(whole: &[u8], edit: &mut Edit, connection: &Connection<'_>, address: IpAddr) {
     edit.replace(Span::of(connection.address, whole), Rule::Sdp, &[Text::ip(address).get()]);
@@ -88,6 +91,37 @@ pub fn rtcp(whole: &[u8], edit: &mut Edit, media: &Media<'_>, address: SocketAdd
     section.write(whole, edit, at, &text, media.attributes.named("rtcp"));
 }
 
+/// Adds an attribute as the last line of a section: its name, a colon and a
+/// value, or a name alone, in at most nine pieces.
+pub fn add_attribute(whole: &[u8], edit: &mut Edit, media: &Media<'_>, text: &[&[u8]]) {
+    let section = Level { text: media.section, sample: media.line };
+    section.write(whole, edit, media.section.len(), text, std::iter::empty());
+}
+
+/// The same at session level, as the last line before the first `m=`.
+pub fn add_session_attribute(whole: &[u8], edit: &mut Edit, body: &Body<'_>, text: &[&[u8]]) {
+    let session = body.session();
+    let level = Level { text: session, sample: next_line(session).0 };
+    level.write(whole, edit, session.len(), text, std::iter::empty());
+}
+
+/// Adds a host candidate (RFC 8839 §5.1) of foundation 1.
+pub fn host_candidate(
+    whole: &[u8],
+    edit: &mut Edit,
+    media: &Media<'_>,
+    component: u8,
+    priority: u32,
+    address: SocketAddr,
+) {
+    let ip = Text::address(address.ip().to_canonical());
+    let (component, priority) = (Text::number(component.into()), Text::number(priority.into()));
+    let port = Text::number(address.port().into());
+    let text: [&[u8]; MOST_PIECES] =
+        [b"candidate:1 ", component.get(), b" UDP ", priority.get(), b" ", ip.get(), b" ", port.get(), b" typ host"];
+    add_attribute(whole, edit, media, &text);
+}
+
 /// Writes the direction of one stream (RFC 8866 §6.7): replaced where it
 /// stands in the section, else added as its last line.
 pub fn direction(whole: &[u8], edit: &mut Edit, media: &Media<'_>, direction: Direction) {
@@ -115,6 +149,11 @@ pub fn remove_attributes(whole: &[u8], edit: &mut Edit, body: &Body<'_>, names: 
 /// Removes every line of these attribute names from one section.
 pub fn remove_media_attributes(whole: &[u8], edit: &mut Edit, media: &Media<'_>, names: &[&str]) {
     remove(whole, edit, media.attributes, names);
+}
+
+/// Removes one attribute.
+pub fn remove_attribute(whole: &[u8], edit: &mut Edit, attribute: Attribute<'_>) {
+    edit.delete(Span::of(attribute.line, whole), Rule::Sdp);
 }
 
 fn remove(whole: &[u8], edit: &mut Edit, attributes: Attributes<'_>, names: &[&str]) {
@@ -159,13 +198,13 @@ impl Level<'_> {
         let place = Span::of(self.text, whole).start + at as u32;
         let unfinished = at == self.text.len() && at > 0 && ending(self.text).is_empty();
         let (before, after): (&[u8], &[u8]) = if unfinished { (eol, b"") } else { (b"", eol) };
-        let mut pieces: [&[u8]; 7] = [b""; 7];
+        let mut pieces: [&[u8]; MOST_PIECES + 3] = [b""; MOST_PIECES + 3];
         pieces[0] = before;
         pieces[1] = b"a=";
-        for (slot, piece) in pieces[2..6].iter_mut().zip(text) {
+        for (slot, piece) in pieces[2..].iter_mut().zip(text) {
             *slot = piece;
         }
-        pieces[6] = after;
+        pieces[MOST_PIECES + 2] = after;
         edit.insert(place, Rule::Sdp, &pieces);
     }
 

@@ -7,6 +7,7 @@
 
 mod attributes;
 mod body;
+mod candidate;
 mod decline;
 pub mod edit;
 mod list;
@@ -17,6 +18,7 @@ mod tests;
 use std::net::IpAddr;
 
 pub use attributes::Attributes;
+pub use candidate::Candidate;
 pub use decline::decline;
 pub use list::MediaList;
 

@@ -9,6 +9,7 @@ mod index;
 mod lex;
 pub mod message;
 pub mod method;
+pub mod multipart;
 pub mod name_addr;
 pub mod params;
 pub mod session_id;

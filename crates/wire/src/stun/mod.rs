@@ -7,6 +7,7 @@
 //! so that hostile packets cost no more than a look at their header.
 
 mod binding;
+pub mod check;
 #[cfg(test)]
 mod tests;
 

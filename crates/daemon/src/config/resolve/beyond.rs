@@ -57,9 +57,11 @@ impl Resolver<'_> {
         let mut access: Vec<(Prefix, bool)> = Vec::new();
         for (index, raw) in self.raw.network.iter().enumerate() {
             let path = format!("network[{index}]");
-            if let Some(media) = &raw.media {
-                self.take(&format!("{path}.media"), written::choice(media, "media", &["relay"], &["signalling-only"]));
-            }
+            let policies = [("relay", false), ("signalling-only", true)];
+            let signalling_only = raw
+                .media
+                .as_ref()
+                .and_then(|text| self.take(&format!("{path}.media"), written::word(text, "media", &policies)));
             let side = raw.side.as_ref().and_then(|side| self.take(&format!("{path}.side"), written::side(side)));
             let advertise = raw
                 .advertise
@@ -96,7 +98,8 @@ impl Resolver<'_> {
                     continue;
                 }
                 let (latch, trusted) = (raw.latch.unwrap_or(false), raw.trusted.unwrap_or(false));
-                networks.push(Network { prefix, side, advertise, latch, trusted });
+                let signalling_only = signalling_only.unwrap_or(false);
+                networks.push(Network { prefix, side, advertise, latch, signalling_only, trusted });
             }
         }
         (networks, access)

@@ -1,4 +1,3 @@
-use wire::Malformed;
 use wire::sip::{Limits, Stored};
 
 use super::*;
@@ -45,7 +44,6 @@ fn the_caller_is_end_a() {
 
 #[test]
 fn what_an_offer_that_cannot_be_carried_gets() {
-    let malformed = Malformed { at: 7, what: "no media" };
     for (refusal, status, reason, extra, observed) in [
         (
             Refusal::Exhausted(Side::Inner),
@@ -63,10 +61,10 @@ fn what_an_offer_that_cannot_be_carried_gets() {
         ),
         (Refusal::NotReady, 503, "No mapped media port yet (STUN)", "Retry-After: 5\r\n".to_owned(), None),
         (
-            Refusal::Malformed(malformed),
+            Refusal::Malformed { line: 4, what: "no media" },
             488,
             "Not Acceptable Here",
-            format!("Warning: 399 siplatch \"SDP: {malformed}\"\r\n"),
+            "Warning: 399 siplatch \"SDP line 4: no media\"\r\n".to_owned(),
             None,
         ),
         (

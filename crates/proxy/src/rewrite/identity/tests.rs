@@ -16,6 +16,7 @@ fn border(role: Role) -> Rig {
         side: None,
         advertise: None,
         latch: false,
+        signalling_only: false,
         trusted: true,
     }];
     Rig::new(config)
