@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Callable, Optional, Tuple
 
-from . import plan, talks
+from . import ice, plan, talks
 
 
 def one_ringing(caller, callees):
@@ -83,6 +83,13 @@ CALLS = [
     Case("blind transfer", talk=talks.blind, row="blind transfer", settings=THROUGH),
     Case("attended transfer", talk=talks.attended, row="attended transfer", settings=THROUGH),
     Case("the connection is lost before the answer", talk=talks.lost, settings=("tcp",), everywhere=True),
+    *(
+        Case(name, talk=talk, settings=("users", "border"))
+        for name, talk in (
+            ("ICE to a phone that latches", ice.to_latching), ("ICE to ICE", ice.to_ice), ("ICE restarts", ice.restarts),
+            ("ICE whose default address was changed", ice.mismatched),
+        ) if not ice.missing()
+    ),
     Case("SUBSCRIBE and NOTIFY", "subscribe", ("notify",), row="SUBSCRIBE/NOTIFY"),
     Case("MESSAGE", "request", ("accept",), {"method": "MESSAGE", "status": 200}, row="MESSAGE"),
     Case("a request too long for UDP takes TCP to the core", "request", (),

@@ -10,7 +10,7 @@ import sys
 import tempfile
 import time
 
-from . import jssip, matrix, plan
+from . import ice, jssip, matrix, plan
 from .process import Trouble
 from .setting import ADDRESSES, Setting
 
@@ -58,6 +58,8 @@ def missing_agents(options):
         absent += [f"no JsSIP: {why}"] if why else []
     if "baresip" in wanted and not shutil.which("baresip"):
         absent.append("no baresip: it is not installed")
+    if ice.missing():
+        absent.append(f"no ICE: {ice.missing()}")
     return "; ".join(absent)
 
 
