@@ -8,6 +8,7 @@ import threading
 import time
 import wave
 
+from .octets import Watch
 from .process import Process, Trouble
 
 CONFIG = """
@@ -21,11 +22,14 @@ auplay_srate 8000
 ausrc_channels 1
 auplay_channels 1
 rtp_ports {media_port}-{media_end}
-rtcp_mux no
+rtcp_mux {mux}
 jitter_buffer_delay 1-20
 net_interface {interface}
 module_path /usr/lib/baresip/modules
 module g711.so
+module srtp.so
+module dtls_srtp.so
+module ice.so
 module aufile.so
 module_tmp uuid.so
 module_tmp account.so
@@ -36,10 +40,12 @@ ctrl_tcp_listen 127.0.0.1:{control}
 
 ACCOUNT = (
     '<sip:{user}@{domain}>;auth_user={user};auth_pass={password};outbound="sip:{near}{parameter}";'
-    "regint=600;answermode=auto;audio_codecs=PCMU/8000/1;ptime=20\n"
+    "regint=600;answermode=auto;audio_codecs=PCMU/8000/1;ptime=20{media}\n"
 )
 
 PATIENCE_S = 10
+# Media packets that are compared, one second of them.
+ENOUGH = 50
 
 
 def interface(name, host):
@@ -64,19 +70,21 @@ def sound(path):
 class Baresip:
     """One phone; `number` tells its ports from those of the others."""
 
-    def __init__(self, folder, number, host, user, password, domain, near, transport, authority):
-        self.user, self.host, self.uri = user, host, f"sip:{user}@{domain}"
+    def __init__(self, folder, number, host, user, password, domain, near, transport, authority, media=""):
+        self.user, self.uri = user, f"sip:{user}@{domain}"
+        self.ports = range(10000 + 1000 * number, 11000 + 1000 * number)
         self.folder = folder / user
         self.folder.mkdir(parents=True)
         interface(f"phone{number}", host)
         sound(self.folder / "tone.wav")
         control = 4440 + number
         (self.folder / "config").write_text(CONFIG.format(
-            host=host, port=5060, authority=f"sip_cafile {authority}" if transport.secure else "",
-            tone=self.folder / "tone.wav", interface=f"phone{number}", media_port=10000, media_end=10998, control=control,
+            host=host, port=5060, mux="yes" if media else "no", authority=f"sip_cafile {authority}" if transport.secure else "",
+            tone=self.folder / "tone.wav", interface=f"phone{number}", media_port=self.ports[0], media_end=self.ports[-2], control=control,
         ))
         (self.folder / "accounts").write_text(ACCOUNT.format(
             user=user, domain=domain, password=password, near=f"{near[0]}:{near[1]}", parameter=transport.parameter(),
+            media=f";{media}" if media else "",
         ))
         self.events, self.news, self.answers = [], threading.Condition(), 0
         self.process = Process(["baresip", "-4", "-s", "-f", self.folder], folder / f"{user}.log")
@@ -179,7 +187,26 @@ class Talk:
         ann, bob, _ = self.phones
         self.up(ann, bob)
         ann.command("hangup")
-        bob.wait("CALL_CLOSED")
+        for phone in (ann, bob):
+            phone.wait("CALL_CLOSED")
+
+    def octets(self):
+        """A call, and whether each media packet comes out as it went in."""
+        ann, bob, _ = self.phones
+        watch = Watch(ann.ports, bob.ports)
+        try:
+            self.up(ann, bob)
+            for near, far in ((ann, bob), (bob, ann)):
+                sent, arrived = watch.wait(near.ports, far.ports, ENOUGH, PATIENCE_S)
+                if arrived < ENOUGH:
+                    raise Trouble(f"of {sent} packets from {near.user} {arrived} came to {far.user} as they were sent")
+                strange = watch.strange(near.ports, far.ports)
+                if strange:
+                    raise Trouble(f"{far.user} got {len(strange)} packets that {near.user} did not send, as {strange[0][:4].hex()}")
+            ann.command("hangup")
+            bob.wait("CALL_CLOSED")
+        finally:
+            watch.close()
 
     def hold(self):
         """ann holds and resumes; the offers that reach bob say so."""
@@ -190,7 +217,8 @@ class Talk:
         ann.command("resume")
         bob.wait_offered("sendrecv", 3)
         bob.command("hangup")
-        ann.wait("CALL_CLOSED", 1)
+        for phone in (ann, bob):
+            phone.wait("CALL_CLOSED", 2)
 
     def blind(self):
         """bob sends ann on to carl (RFC 5589 §6)."""
@@ -198,11 +226,16 @@ class Talk:
         self.up(ann, bob)
         bob.command("transfer", carl.uri)
         self.joined(ann, carl)
-        bob.wait("CALL_CLOSED", 2)
+        bob.wait("CALL_CLOSED", 3)
         carl.command("hangup")
-        ann.wait("CALL_CLOSED", 3)
+        ann.wait("CALL_CLOSED", 4)
 
 
+# With encrypted media or ICE.
+MEDIA_CASES = (
+    ("baresip registers", None, Talk.registers),
+    ("media passes octet for octet", None, Talk.octets),
+)
 # What baresip does: case, row of the matrix, method of `Talk`.
 CASES = (
     ("baresip registers", "register with authentication", Talk.registers),

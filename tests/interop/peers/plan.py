@@ -27,6 +27,8 @@ class Plan:
 
     # The real user agents that make calls here besides SIPp.
     agents: Optional[str] = None
+    # What baresip's accounts say of media: encryption, or ICE.
+    media: str = ""
 
     @property
     def phones(self) -> Tuple[Transport, ...]:
@@ -56,6 +58,10 @@ PLANS = {plan.name: plan for plan in [
     Plan("wss-phone-udp-core", "border", "WSS phone, UDP core", caller=WSS, callee=WSS, challenges=True, agents="JsSIP"),
     Plan("udp-phone-tcp-core", "border", "UDP phone, TCP core", core=TCP, challenges=True, agents="baresip"),
     Plan("tls-to-udp", "standalone", "TLS to UDP phone", caller=TLS, challenges=True, digest=("MD5",), agents="baresip"),
+    *(
+        Plan(name, "standalone", challenges=True, digest=("MD5",), agents="baresip", media=media)
+        for name, media in (("sdes", "mediaenc=srtp-mand"), ("dtls", "mediaenc=dtls_srtp"), ("ice", "medianat=ice"))
+    ),
     # The controls.
     Plan("direct", "absent", extras=True),
     Plan("kamailio", "kamailio", extras=True),

@@ -43,7 +43,7 @@ class Setting:
         self.cases = [
             case for case in cases.CALLS
             if (case.settings is None or self.name in case.settings) and only in case.name
-            and (case.row or case.everywhere or present.extras)
+            and (case.row or case.everywhere or present.extras) and not present.media
         ]
         self.certificates = Certificates(folder / "certificates")
         if any(transport.secure for transport in present.phones):
@@ -147,7 +147,7 @@ class Setting:
                 if who == "JsSIP":
                     running.append(jssip.JsSip(folder, self.installed, host, *rest))
                 else:
-                    running.append(baresip.Baresip(folder, k, host, *rest))
+                    running.append(baresip.Baresip(folder, k, host, *rest, media=self.plan.media))
 
         try:
             fault, seconds = timed(start)
@@ -155,7 +155,8 @@ class Setting:
                 yield (f"{who} starts", "register with authentication", who, fault, seconds)
                 return
             talk = jssip.Talk(*running) if who == "JsSIP" else baresip.Talk(*running)
-            for name, row, step in (jssip if who == "JsSIP" else baresip).CASES:
+            steps = jssip.CASES if who == "JsSIP" else baresip.MEDIA_CASES if self.plan.media else baresip.CASES
+            for name, row, step in steps:
                 if self.only in name or self.only == who:
                     yield (name, row, who, *timed(step, talk))
         finally:

@@ -159,7 +159,9 @@ def configuration(plan, certificates, users):
     }[plan.role]()
     default = type(plan).digest
     digest = "" if plan.digest == default else f"digest = {list(plan.digest)}\n"
-    return f'role = "{plan.role}"\n{digest}{lines}{tls}{REST}'
+    # baresip leaves the choice of an address to the kernel, which takes the host's for media: a phone behind a NAT of several.
+    pool = '[[network]]\nprefix = "192.168.1.0/24"\nlatch = true\n' if plan.media else ""
+    return f'role = "{plan.role}"\n{digest}{lines}{tls}{pool}{REST}'
 
 
 def start(plan, folder, binary, certificates, users, password):
