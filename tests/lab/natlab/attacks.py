@@ -7,7 +7,7 @@ from .attacker import Barrage
 from .evidence import Evidence
 from .process import LabError
 
-SPRAY, FORGE, SPOOF = "spray", "forged RTCP and STUN", "phone's address spoofed"
+NOTHING, SPRAY, FORGE, SPOOF = "no attack", "spray", "forged RTCP and STUN", "phone's address spoofed"
 BEFORE_CALL, TALKING, HOLD, RESUME = "before the call", "while they talk", "0.1 s before a hold", "0.1 s before a resume"
 
 
@@ -40,11 +40,13 @@ ATTACKS = [
     Attack(FORGE, settings.FORGE_RATE),
     Attack(SPOOF, settings.SPOOF_RATE),
 ]
+# Of rtpengine, too, it must be seen that it works when nobody attacks.
+COMPARED = [Attack(NOTHING, 0), *SPRAYS]
 
 
 def play(scene):
     """A call for each attack; rtpengine, which is only there to compare with, is sprayed and nothing else."""
-    chosen = SPRAYS if scene.cell.role == "direct" else ATTACKS
+    chosen = COMPARED if scene.cell.role == "direct" else ATTACKS
     return [_under(scene, attack, f"call{number}") for number, attack in enumerate(chosen, 1)]
 
 
@@ -84,6 +86,8 @@ class Siege:
         self.barrage = None
 
     def begin(self):
+        if self.attack.what == NOTHING:
+            return
         namespace = self.scene.world.namespace("attacker")
         self.barrage = Barrage(namespace, self._datagrams(), self.attack.rate, raw=self.attack.what == SPOOF)
 
@@ -101,6 +105,8 @@ class Siege:
 
     def end(self, problems):
         """(packets sent, packets per second)."""
+        if self.attack.what == NOTHING:
+            return 0, 0.0
         if not self.barrage:
             problems.append("the attack did not begin")
             return 0, 0.0

@@ -64,8 +64,9 @@ def _judge(record, heard, ears):
     begin, end, problems = record["begin"], record["end"], record["problems"]
     record["gaps_s"] = {user: round(_gap(times, begin, end), 3) for user, times in heard.items()}
     gap = max(record["gaps_s"][user] for user in ears)
-    if not all(any(begin - 1 < at < begin for at in times) for times in heard.values()):
-        problems.append("there was no audio both ways before the event")
+    record["heard_before"] = {user: any(begin - 1 < at < begin for at in times) for user, times in heard.items()}
+    if not all(record["heard_before"][user] for user in ears):
+        problems.append("there was no audio before the event")
     if gap > settings.GAP_LIMIT_S:
         problems.append(f"a gap of {gap:.2f} s")
     if record["bye_s"] is None or record["bye_s"] > settings.BYE_AFTER_EVENT_S:
