@@ -13,7 +13,6 @@ from .process import LabError, wait_until
 from .sniff import Sniffer
 
 PORT_RANGES = ("20000-29999", "40000-49999")
-ADDRESSES = (world.WAN["office-nat"], world.OTHER_WAN["office-nat"])
 
 
 def play(scene):
@@ -94,8 +93,8 @@ def _readdress(scene, turn):
 
 
 def _addresses(turn):
-    """The office's public address before and after this event."""
-    return ADDRESSES if turn % 2 == 0 else ADDRESSES[::-1]
+    """The office's public address before and after this event: none is used twice."""
+    return [f"203.0.113.{100 + each}" if each else world.WAN["office-nat"] for each in (turn, turn + 1)]
 
 
 def _address_known(scene, turn, begin):

@@ -35,7 +35,9 @@ def _gaps(cell, calls):
     def told(user):
         gaps = [call["gaps_s"][user] for call in calls if "gaps_s" in call]
         if user not in recoveries.judged_ears(cell):
-            return f"not heard again in {sum(gap > settings.GAP_LIMIT_S for gap in gaps)} of {len(gaps)} (not claimed)"
+            before = sum(call["heard_before"][user] for call in calls if "gaps_s" in call)
+            again = sum(gap <= settings.GAP_LIMIT_S for gap in gaps)
+            return f"heard in {before} before, in {again} after (not claimed)"
         return f"{statistics.median(gaps):.2f} / {max(gaps):.2f} s" if gaps else "-"
     byes = [call["bye_s"] for call in calls if call.get("bye_s") is not None]
     return {"near": told(cell.caller), "far": told(cell.callee), "bye": f"{max(byes):.2f} s" if byes else "-"}

@@ -39,7 +39,6 @@ SEGMENTS = {
     "branch": ("branch-nat", "192.168.2.1", "lan"),
 }
 WAN = {"office-nat": "203.0.113.20", "branch-nat": "203.0.113.21"}
-OTHER_WAN = {"office-nat": "203.0.113.22"}
 
 # A name server is asked in vain at once, not after a time-out; everything else vanishes.
 INTERNET_RULES = """
