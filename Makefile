@@ -1,6 +1,6 @@
 # The one task runner; continuous integration calls the same verbs. `make help` lists them.
 
-.PHONY: help run demo build attack connections test lint rfc mutants sim interop lab fuzz bench doc image deny
+.PHONY: help run demo build attack recover connections test lint rfc mutants sim interop lab fuzz bench doc image deny
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 22
@@ -15,8 +15,14 @@ demo: build ## one call with audio through siplatch in a small NATed world, told
 build: ## the binary: target/release/siplatch
 	cargo build --release --locked -p siplatch-daemon
 
-attack: ## attacks on the running program while a call is up, a line with its figure each
+attack: build ## attacks while a call is up: on loopback, then across real NATs beside rtpengine, as a table (needs root)
 	cargo test --release --locked -p siplatch-tests --test attack -- --nocapture
+	tests/lab/install --rtpengine
+	tests/lab/run --attack
+
+recover: build ## calls whose NAT forgets or moves, 20 times each: how long nothing is heard (needs root)
+	tests/lab/install --rtpengine
+	tests/lab/run --recover
 
 connections: ## 2,000 phones on TLS, all reachable beside 1,000 slow or half-open connections
 	cargo test --release --locked -p siplatch-tests --test connections -- --nocapture

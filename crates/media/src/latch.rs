@@ -9,6 +9,7 @@
 //! | --- | --- | --- |
 //! | free | allowed; RTP, RTCP, DTLS | takes it |
 //! | free | allowed; STUN | consumed, takes nothing |
+//! | any | RTP on the socket of RTCP | refused |
 //! | re-armed | allowed, and SDP's address changed or the old source is silent | moves, once |
 //! | held | old source silent, same SSRC, sequence and timestamp continue; allowed | moves |
 //! | held | the same from an address outside the plan, five packets in a row | moves (the phone's NAT was renewed) |
@@ -25,6 +26,10 @@
 //! a gap in the speech is no chance for a neighbour behind the same address.
 //! One that did change it waits for the old source's silence from then on,
 //! except for the very address that SDP names.
+//!
+//! RTP has no business on the socket of RTCP: where the two share one, it is
+//! RTP's (RFC 5761 §4). RTCP is silent for seconds at a time, so a free or
+//! re-armed latch there would fall to any RTP that bears the phone's address.
 //!
 //! Must not look at anything that a stranger can choose freely: no majority of
 //! packets, no "most recent source", no learning period. A refused packet
@@ -341,6 +346,8 @@ impl Latch {
                 }
             }
             (_, Kind::Stun) if allowed => Judgement::Pass,
+            (_, Kind::Rtp) if allowed && rules.component == Component::Rtcp => Judgement::Refuse(Drop::NotLatched),
+            (_, Kind::Rtp) if rules.component == Component::Rtcp => Judgement::Refuse(Drop::RefusedSource),
             (None, _) if allowed => Judgement::Take,
             (Some(_), Kind::Dtls) if allowed && self.open(now, from, rules) => Judgement::Pass,
             (Some(_), Kind::Rtp | Kind::Rtcp | Kind::Opaque) if allowed && self.open(now, from, rules) => {

@@ -30,7 +30,7 @@ ctrl_tcp_listen 127.0.0.1:4444
 snd_path {heard}
 """
 
-ACCOUNT = "<sip:{user}@{domain}{by}>;{options}regint=600;answermode=auto;audio_codecs=PCMU/8000/1;ptime=20\n"
+ACCOUNT = "<sip:{user}@{domain}{by}>;{options}regint={refresh};answermode=auto;audio_codecs=PCMU/8000/1;ptime=20\n"
 
 ESTABLISHED = ("CALL_ESTABLISHED",)
 CLOSED = ("CALL_CLOSED",)
@@ -40,7 +40,7 @@ class Phone:
     """One phone of the world; `user` is also the name of its host."""
 
     def __init__(self, namespace, user, folder, domain=settings.DOMAIN, proxy=None, *,
-                 transport="udp", outbound=False):
+                 transport="udp", outbound=False, refresh=settings.REFRESH_S):
         self.user = user
         self.domain = domain
         self.uri = f"sip:{user}@{domain}"
@@ -54,7 +54,7 @@ class Phone:
         by = "" if transport == "udp" else f";transport={transport}"
         options = f'outbound="sip:{proxy}{by}";' if proxy else ""
         options += "sipnat=outbound;" if outbound else ""
-        account = ACCOUNT.format(user=user, domain=domain, by=by, options=options)
+        account = ACCOUNT.format(user=user, domain=domain, by=by, options=options, refresh=refresh)
         (self.folder / "accounts").write_text(account)
         self.recorder = tone.Recorder(heard)
         self.process = Process(

@@ -41,7 +41,7 @@ def ports_back(scene, before):
     return True, last, time.monotonic() - begin
 
 
-def _note_ports(scene, record):
+def note_ports(scene, record):
     """While the call lasts, its ports must be seen to be taken: else their coming back would say nothing."""
     if scene.siplatch:
         record["ports_taken"] = scene.siplatch.ports_taken()
@@ -64,7 +64,7 @@ def _idle(scene):
     return round(silent(), 1)
 
 
-def _establish(scene):
+def establish(scene):
     """Dials; returns (caller, callee, time of answer) or a record of the failure."""
     caller, callee = scene.phones[scene.cell.caller], scene.phones[scene.cell.callee]
     since = caller.control.position(), callee.control.position()
@@ -86,7 +86,7 @@ def _establish(scene):
     return {"established": False, "problems": [f"call not established: {reason}"], "a_to_b": 0.0, "b_to_a": 0.0}
 
 
-def _first_sound(phones, begin, marks):
+def first_sound(phones, begin, marks):
     """How long after `begin` each phone's recording began; at most the allowance is waited for."""
     late = {}
 
@@ -100,9 +100,9 @@ def _first_sound(phones, begin, marks):
     return {phone: late.get(phone, settings.START_ALLOWANCE_S) for phone in phones}
 
 
-def _listen(scene, caller, callee, begin, marks, seconds, meanwhile=None):
+def listen(scene, caller, callee, begin, marks, seconds, meanwhile=None):
     """Lets both talk, then measures what each has heard since `begin`."""
-    late = _first_sound((caller, callee), begin, marks)
+    late = first_sound((caller, callee), begin, marks)
     if meanwhile:
         meanwhile()
     lasted = scene.let_pass(seconds - (time.monotonic() - begin))
@@ -124,7 +124,7 @@ def _listen(scene, caller, callee, begin, marks, seconds, meanwhile=None):
     return record, measure
 
 
-def _bye(record, by, other):
+def bye(record, by, other):
     """One side hangs up; the other's call must end too."""
     since = by.control.position(), other.control.position()
     record["bye_by"] = by.user
@@ -140,7 +140,7 @@ def _bye(record, by, other):
 def call_once(scene, hang_up_by, during=None):
     """One call of the usual length; `during` is done while both talk."""
     marks = {phone: phone.recorder.mark() for phone in scene.phones.values()}
-    placed = _establish(scene)
+    placed = establish(scene)
     if isinstance(placed, dict):
         return placed
     caller, callee, begin = placed
@@ -148,13 +148,13 @@ def call_once(scene, hang_up_by, during=None):
 
 
 def _talk_and_hang_up(scene, caller, callee, begin, marks, hang_up_by, during=None):
-    record, measure = _listen(scene, caller, callee, begin, marks, settings.CALL_S, during)
+    record, measure = listen(scene, caller, callee, begin, marks, settings.CALL_S, during)
     by, other = (caller, callee) if hang_up_by == caller.user else (callee, caller)
-    _note_ports(scene, record)
+    note_ports(scene, record)
     if record["problems"]:
         record.update(bye_by=by.user, bye_ok=False)
     else:
-        _bye(record, by, other)
+        bye(record, by, other)
     measure()
     return record
 
@@ -162,7 +162,7 @@ def _talk_and_hang_up(scene, caller, callee, begin, marks, hang_up_by, during=No
 def _gap(scene):
     """Pulls the caller's cable for a moment. A verdict that does not notice is worth nothing."""
     marks = {phone: phone.recorder.mark() for phone in scene.phones.values()}
-    placed = _establish(scene)
+    placed = establish(scene)
     if isinstance(placed, dict):
         return placed
     caller, callee, begin = placed
@@ -171,8 +171,8 @@ def _gap(scene):
         scene.let_pass(settings.TALK_BEFORE_HOLD_S)
         with scene.world.unplugged(caller.user):
             time.sleep(settings.GAP_S)
-    record, measure = _listen(scene, caller, callee, begin, marks, settings.CALL_S, meanwhile=cut)
-    _bye(record, caller, callee)
+    record, measure = listen(scene, caller, callee, begin, marks, settings.CALL_S, meanwhile=cut)
+    bye(record, caller, callee)
     measure()
     wanted = 1 - settings.GAP_S / settings.CALL_S
     off = max(abs(record[key] - wanted) for key in ("a_to_b", "b_to_a"))
@@ -183,11 +183,11 @@ def _gap(scene):
 def _hold(scene):
     """Talk, hold for longer than any mapping lives, resume: only what follows the resume is judged."""
     marks = {phone: phone.recorder.mark() for phone in scene.phones.values()}
-    placed = _establish(scene)
+    placed = establish(scene)
     if isinstance(placed, dict):
         return placed
     caller, callee, begin = placed
-    record, measure = _listen(scene, caller, callee, begin, marks, settings.TALK_BEFORE_HOLD_S)
+    record, measure = listen(scene, caller, callee, begin, marks, settings.TALK_BEFORE_HOLD_S)
     measure()
     if record["problems"]:
         record["problems"].insert(0, "before the hold")
@@ -196,20 +196,20 @@ def _hold(scene):
     holder = scene.phones[scene.cell.holder]
     for phone in (caller, callee):
         phone.recorder.ears_only()
-    _reinvite(holder, holder.hold)
+    reinvite(holder, holder.hold)
     marks = {phone: phone.recorder.mark() for phone in scene.phones.values()}
     if not scene.let_pass(settings.HOLD_S):
         return {**record, "problems": ["the call ended during the hold"]}
     music = sum(len(phone.recorder.since(marks[phone])) for phone in scene.phones.values())
     marks = {phone: phone.recorder.mark() for phone in scene.phones.values()}
-    begin = _reinvite(holder, holder.resume)
+    begin = reinvite(holder, holder.resume)
     record = _talk_and_hang_up(scene, caller, callee, begin, marks, scene.cell.callee)
     if music > settings.SAMPLE_RATE:
         record["problems"].append(f"{music / settings.SAMPLE_RATE:.1f} s of audio came during the hold")
     return record
 
 
-def _reinvite(phone, command):
+def reinvite(phone, command):
     """Runs a command that sends a re-INVITE; the time at which its answer came."""
     since = phone.control.position()
     command()
@@ -230,10 +230,10 @@ def _announcement(scene):
         record["problems"].append("no 183 came")
         caller.hang_up()
         return record
-    late = _first_sound([caller], progress[0], {caller: mark})[caller]
+    late = first_sound([caller], progress[0], {caller: mark})[caller]
     scene.let_pass(settings.CALL_S)
     end = time.monotonic()
-    _note_ports(scene, record)
+    note_ports(scene, record)
     caller.hang_up()
     heard = caller.recorder.since(mark)
     record["b_to_a"] = round(tone.share(heard, tone.FREQUENCY["announcer"], end - progress[0], late), 4)

@@ -5,6 +5,10 @@ import dataclasses
 from . import nat, settings
 
 CALL, EARLY, HOLD, IDLE, GAP = "call", "early", "hold", "idle", "gap"
+ATTACK, REMAP, READDRESS = "attack", "remap", "readdress"
+
+# What the provider does with media: nothing; send it back to where it comes from; what Debian's rtpengine does.
+PLAIN, LATCHING, RTPENGINE = "plain", "latching", "rtpengine"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -15,6 +19,7 @@ class Cell:
     nat: type of the office's NAT box, or None where nobody is behind one
     transport: of the phones' signalling, toward siplatch
     outbound: phones keep their flow as RFC 5626 says
+    provider: plain, latching or rtpengine (the last with NAT help for phones, too)
     """
 
     name: str
@@ -27,6 +32,7 @@ class Cell:
     quick: bool = False
     transport: str = "udp"
     outbound: bool = False
+    provider: str = PLAIN
 
     @property
     def least_seconds(self):
@@ -35,6 +41,10 @@ class Cell:
             return settings.IDLE_S + 60
         if self.kind == HOLD:
             return settings.HOLD_S + 70
+        if self.kind == ATTACK:
+            return 150
+        if self.kind in (REMAP, READDRESS):
+            return settings.REPETITIONS * (8 if self.kind == REMAP else 20) + 60
         return 70 if self.role != "direct" else 20
 
     @property
@@ -48,7 +58,7 @@ class Cell:
     @property
     def control(self):
         """The same without siplatch, which must fail; None where there is no NAT to fail at."""
-        if self.role not in ("border", "office"):
+        if self.role not in ("border", "office") or self.kind in (ATTACK, REMAP, READDRESS):
             return None
         name = f"control-{self.nat}-{self.caller}-{self.callee}"
         if self.kind != CALL:
@@ -101,6 +111,32 @@ def nat_practices():
             f"border-{nat.SYMMETRIC}-office-branch-tcp-outbound", "border", nat.SYMMETRIC, "office", "branch",
             transport="tcp", outbound=True,
         ),
+    ]
+
+
+def attacked():
+    """The cells of `--attack`: a role behind each NAT, and Debian's rtpengine in its place."""
+    made = []
+    for role in ("border", "office"):
+        for kind in nat.TYPES:
+            # The address that STUN finds is of no use here, so a provider must send back to where media comes from.
+            provider = LATCHING if (role, kind) == ("office", nat.SYMMETRIC) else PLAIN
+            made.append(Cell(f"attack-{role}-{kind}", role, kind, "office", "public", ATTACK, provider=provider))
+    made += [
+        Cell(f"attack-rtpengine-{kind}", "direct", kind, "office", "public", ATTACK, provider=RTPENGINE) for kind in nat.TYPES
+    ]
+    return made
+
+
+def recovered():
+    """The cells of `--recover`."""
+    hold = next(cell for cell in catalogue() if cell.name == f"border-{nat.SYMMETRIC}-hold-by-office")
+    return [
+        Cell(f"remap-border-{nat.PORT_RESTRICTED}", "border", nat.PORT_RESTRICTED, "office", "public", REMAP),
+        Cell(f"remap-border-{nat.SYMMETRIC}", "border", nat.SYMMETRIC, "office", "public", REMAP),
+        Cell("readdress-office-latching", "office", nat.PORT_RESTRICTED, "office", "public", READDRESS, provider=LATCHING),
+        Cell("readdress-office-plain", "office", nat.PORT_RESTRICTED, "office", "public", READDRESS),
+        hold,
     ]
 
 

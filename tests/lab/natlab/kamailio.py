@@ -1,6 +1,9 @@
-"""The provider: Kamailio as registrar and proxy, as the SIP documents describe them, with no NAT help."""
+"""The provider: Kamailio as registrar and proxy, as the SIP documents describe them, with no NAT help.
 
-from . import settings
+Two parts can be switched on: RELAY leads media through rtpengine; NAT_HELP takes phones to be where they send from.
+"""
+
+from . import rtpengine, settings
 from .process import Process
 
 CONFIG = """
@@ -28,8 +31,18 @@ loadmodule "xlog.so"
 loadmodule "usrloc.so"
 loadmodule "registrar.so"
 
+#!ifdef RELAY
+loadmodule "rtpengine.so"
+modparam("rtpengine", "rtpengine_sock", "udp:{rtpengine}")
+#!endif
+#!ifdef NAT_HELP
+loadmodule "nathelper.so"
+modparam("nathelper|registrar", "received_avp", "$avp(RECEIVED)")
+#!endif
+
 modparam("rr", "append_fromtag", 1)
 modparam("usrloc", "db_mode", 0)
+modparam("registrar", "min_expires", 1)
 modparam("registrar", "max_expires", 3600)
 modparam("registrar", "append_branches", 1)
 
@@ -39,12 +52,23 @@ request_route {{
         exit;
     }}
     xlog("L_NOTICE", "$rm $ru from $si:$sp contact $ct\\n");
+#!ifdef NAT_HELP
+    force_rport();
+    if (is_method("REGISTER")) {{
+        fix_nated_register();
+    }} else {{
+        fix_nated_contact();
+    }}
+#!endif
     if (is_method("CANCEL")) {{
         if (t_check_trans()) t_relay();
         exit;
     }}
     if (has_totag()) {{
         if (loose_route()) {{
+#!ifdef RELAY
+            if (is_method("INVITE|ACK|BYE")) rtpengine_manage("{flags}");
+#!endif
             t_relay();
             exit;
         }}
@@ -80,22 +104,34 @@ request_route {{
             exit;
         }}
     }}
+#!ifdef RELAY
+    if (is_method("INVITE")) rtpengine_manage("{flags}");
+#!endif
     t_relay();
 }}
 
 onreply_route {{
     xlog("L_NOTICE", "reply $rs to $rm from $si:$sp contact $ct\\n");
+#!ifdef NAT_HELP
+    fix_nated_contact();
+#!endif
+#!ifdef RELAY
+    if (is_method("INVITE") && has_body("application/sdp")) rtpengine_manage("{flags}");
+#!endif
 }}
 """
 
 
-def start(namespace, address, folder, announcer):
+def start(namespace, address, folder, announcer, parts=(), flags=""):
+    """`parts`: what is switched on of the two; `flags`: what rtpengine is told of every call."""
     config = folder / "kamailio.cfg"
-    config.write_text(CONFIG.format(domain=settings.DOMAIN, address=address, announcer=announcer))
+    config.write_text(CONFIG.format(
+        domain=settings.DOMAIN, address=address, announcer=announcer, rtpengine="%s:%d" % rtpengine.CONTROL, flags=flags,
+    ))
     process = Process(
         namespace,
         ["kamailio", "-DD", "-f", config, "-m", "16", "-M", "4", "-Y", folder, "-w", folder,
-         "-P", folder / "kamailio.pid"],
+         "-P", folder / "kamailio.pid", *(word for part in parts for word in ("-A", part))],
         folder / "kamailio.log",
     )
     process.wait_for_udp(address, 5060, settings.START_DEADLINE_S)

@@ -7,7 +7,7 @@ import signal
 import sys
 import time
 
-from . import cells, needs, netns, selftest, settings, table, worker
+from . import attack_table, cells, needs, netns, ordeal, recovery_table, selftest, settings, table, worker
 from .runner import Runner
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]
@@ -21,12 +21,14 @@ def _options(arguments):
     what.add_argument("--quick", action="store_true", help="four cells and their controls")
     what.add_argument("--cell", action="append", default=[], metavar="NAME", help="one cell or control; may be repeated")
     what.add_argument("--controls", action="store_true", help="only what needs no siplatch: controls and machinery")
+    what.add_argument("--attack", action="store_true", help="calls under attack, and rtpengine under the same sprays")
+    what.add_argument("--recover", action="store_true", help="calls whose NAT box forgets or moves, 20 times each")
     what.add_argument("--selftest", action="store_true", help="measure the NAT boxes themselves")
     what.add_argument("--demo", action="store_true", help="one call, told in plain words")
     what.add_argument("--list", action="store_true", help="list the cells")
     how = parser.add_argument_group("how")
     how.add_argument("--binary", type=pathlib.Path, default=ROOT / "target/release/siplatch", metavar="PATH")
-    how.add_argument("--jobs", type=int, default=12, metavar="N", help="cells at the same time (default 12)")
+    how.add_argument("--jobs", type=int, metavar="N", help="cells at the same time (default 12; of attacks and recoveries 3)")
     how.add_argument("--no-control", action="store_true", help="leave the controls out")
     how.add_argument("--pcap", action="store_true", help="capture at the NAT boxes and at siplatch")
     how.add_argument("--keep", action="store_true", help="one cell: leave it standing until you end it")
@@ -34,7 +36,10 @@ def _options(arguments):
     how.add_argument("--logs", type=pathlib.Path, default=ROOT / "target/lab/logs", metavar="FOLDER")
     for hidden in ("--worker", "--label", "--result"):
         parser.add_argument(hidden, help=argparse.SUPPRESS)
-    return parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
+    if not options.jobs:
+        options.jobs = 3 if options.attack or options.recover else 12
+    return options
 
 
 def main(arguments=None):
@@ -42,9 +47,9 @@ def main(arguments=None):
     if options.list:
         return _list()
     if options.worker:
-        cell = _by_name()[options.worker]
+        cell = _by_name(cells.catalogue() + cells.attacked() + cells.recovered())[options.worker]
         return worker.run(cell, options.label, options, options.result, options.logs)
-    reason = needs.missing()
+    reason = needs.missing(["rtpengine", "conntrack"] if options.attack or options.recover else ())
     if reason:
         print(f"SKIPPED: {reason}")
         return 1 if os.environ.get("CI") else 0
@@ -57,14 +62,17 @@ def main(arguments=None):
         if options.demo:
             from . import demo
             return demo.run(options)
+        if options.attack:
+            return ordeal.run(options, PROGRAM, cells.attacked(), attack_table)
+        if options.recover:
+            return ordeal.run(options, PROGRAM, cells.recovered(), recovery_table)
         return _cells(options)
     except KeyboardInterrupt:
         print("\ninterrupted; everything is cleaned up", file=sys.stderr)
         return 130
 
 
-def _by_name():
-    every = cells.catalogue()
+def _by_name(every):
     return {cell.name: cell for cell in [*every, *cells.controls(every)]}
 
 
@@ -74,6 +82,9 @@ def _list():
     for cell in every:
         note = " (quick)" if cell.quick else ""
         print(f"{cell.name}{note}" + (f"   control: {cell.control.name}" if cell.control else ""))
+    for option, more in (("--attack", cells.attacked()), ("--recover", cells.recovered())):
+        for cell in more:
+            print(f"{cell.name} ({option})")
     return 0
 
 
@@ -82,7 +93,7 @@ def _chosen(options):
     if options.controls:
         return [cell for cell in every if cell.role == "direct"], cells.controls(every)
     if options.cell:
-        known = _by_name()
+        known = _by_name(every)
         wrong = [name for name in options.cell if name not in known]
         if wrong:
             sys.exit(f"no such cell: {', '.join(wrong)}; see --list")

@@ -72,7 +72,10 @@ table ip nat {
 """
 
 
-def rules(kind, timeout_s):
+def rules(kind, timeout_s, ports=None):
+    """`ports`: the range that an endpoint-independent mapping is taken from, instead of the phone's own port."""
+    if ports and kind == PORT_RESTRICTED:
+        return FILTER + MASQUERADE % f"meta l4proto udp masquerade to :{ports}"
     if kind == FULL_CONE:
         return FILTER + CONE % {"timeout": timeout_s}
     if kind == PORT_RESTRICTED:
@@ -97,3 +100,9 @@ def install(namespace, kind, timeout_s):
         "net.netfilter.nf_conntrack_udp_timeout_stream": timeout_s,
     })
     load(namespace, rules(kind, timeout_s))
+
+
+def forget(namespace):
+    """Every mapping is gone, as after a restart of the box."""
+    with netns.inside(namespace):
+        subprocess.run(["conntrack", "-F"], check=True, capture_output=True)

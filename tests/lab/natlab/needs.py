@@ -9,13 +9,13 @@ from . import nat, netns, settings
 TOOLS = ["ip", "nft", "nsenter", "kamailio", "baresip", "turnserver", "tcpdump"]
 
 
-def missing():
-    """The reason why the lab cannot run, or None."""
+def missing(more=()):
+    """The reason why the lab cannot run, or None; `more`: programs that are needed besides."""
     if os.geteuid() != 0:
         return "network namespaces need root"
-    absent = [tool for tool in TOOLS if not shutil.which(tool)]
+    absent = [tool for tool in [*TOOLS, *more] if not shutil.which(tool)]
     if absent:
-        return f"not installed: {', '.join(absent)}; tests/lab/install installs them"
+        return f"not installed: {', '.join(absent)}; tests/lab/install{' --rtpengine' if more else ''} installs them"
     return _no_namespaces()
 
 

@@ -2,7 +2,7 @@
 
 import time
 
-from . import baresip, coturn, kamailio, settings, world
+from . import baresip, cells, coturn, kamailio, rtpengine, settings, world
 from .announcer import Announcer
 from .baresip import Phone
 from .process import LabError, Process
@@ -20,6 +20,7 @@ class Scene:
         self.world = world.World(label, office_nat=cell.nat, flat_office=cell.role == "standalone")
         self.processes = []
         self.phones = {}
+        self.ports = settings.ATTACKED_PORTS if cell.kind == cells.ATTACK else settings.MEDIA_PORTS
         self.siplatch = None
         self.announcer = None
 
@@ -31,7 +32,7 @@ class Scene:
         self._servers()
         if self.cell.role in SIPLATCH_HOST:
             host = self.world.namespace(SIPLATCH_HOST[self.cell.role])
-            self.siplatch = Siplatch(host, self.cell.role, self.binary, self.folder)
+            self.siplatch = Siplatch(host, self.cell.role, self.binary, self.folder, self.ports)
             self.processes.append(self.siplatch.process)
         for user in self.cell.hosts:
             if user != "announcer":
@@ -51,18 +52,30 @@ class Scene:
             self.world.add("provider")
         if self.cell.role == "office":
             self.world.add("stun")
+        if self.cell.kind == cells.ATTACK:
+            self.world.add("attacker")
 
     def _servers(self):
         if self.cell.role == "standalone":
             return
         host = "core" if self.cell.role == "border" else "provider"
-        self.processes.append(kamailio.start(
-            self.world.namespace(host), world.address(host), self.folder, world.address("announcer"),
-        ))
+        self._provider(self.world.namespace(host), world.address(host))
         if self.cell.role == "office":
             self.processes.append(coturn.start(self.world.namespace("stun"), world.HOSTS["stun"][1], self.folder))
         if "announcer" in self.cell.hosts:
             self.announcer = Announcer(self.world.namespace("announcer"), world.address("announcer"))
+
+    def _provider(self, namespace, address):
+        parts, flags = [], ""
+        if self.cell.provider == cells.LATCHING:
+            parts, flags = ["RELAY"], "media-handover"
+            self.processes.append(rtpengine.start(namespace, address, self.folder, self.ports, "immediate"))
+        elif self.cell.provider == cells.RTPENGINE:
+            parts = ["RELAY", "NAT_HELP"]
+            self.processes.append(rtpengine.start(namespace, address, self.folder, self.ports))
+        self.processes.append(kamailio.start(
+            namespace, address, self.folder, world.address("announcer"), parts, flags,
+        ))
 
     def _phone(self, user):
         domain, proxy = settings.DOMAIN, world.address("provider")
@@ -75,9 +88,14 @@ class Scene:
         phone = Phone(
             self.world.namespace(user), user, self.folder, domain, proxy,
             transport=self.cell.transport, outbound=self.cell.outbound,
+            refresh=settings.QUICK_REFRESH_S if self._hurries(user) else settings.REFRESH_S,
         )
         self.phones[user] = phone
         self.processes.append(phone.process)
+
+    def _hurries(self, user):
+        """Only a REGISTER makes a phone whose mapping is gone known again; so that the next call need not wait for long."""
+        return self.cell.kind == cells.REMAP and user == self.cell.caller
 
     def _captures(self):
         for host in ("office-nat", "branch-nat", "border", "siplatch"):

@@ -9,6 +9,7 @@ METRICS_PATH = "/metrics"
 HEALTH_PATH = "/healthz"
 METRIC_PORTS_FREE = "siplatch_ports_free"
 METRIC_PORTS_TOTAL = "siplatch_ports_total"
+METRIC_MEDIA_DROPS = "siplatch_media_drops_total"
 RUN_ARGUMENTS = ["run", "--config", "{config}"]
 RUN_WITHOUT_CONFIG = ["run"]
 STATUS_ARGUMENTS = ["status", "--config", "{config}"]
@@ -29,6 +30,7 @@ GAP_S = 1.0
 HOLD_S = 90.0
 IDLE_S = 300.0
 UDP_TIMEOUT_S = 30
+REFRESH_S = 600
 SILENCE_MARGIN_S = 3
 
 # Deadlines of what is waited for, in seconds.
@@ -38,6 +40,28 @@ ANSWER_DEADLINE_S = 10.0
 SILENCE_DEADLINE_S = 90.0
 BYE_DEADLINE_S = 5.0
 PORTS_BACK_DEADLINE_S = 45.0
+
+# The relay's ports, and the smaller block in which a spray is all the denser.
+MEDIA_PORTS = (30000, 30999)
+ATTACKED_PORTS = (30000, 30099)
+
+# The attacks: packets per second, and when they begin, in seconds into the call or before what they aim at.
+SPRAY_RATES = (1500, 10000)
+FORGE_RATE = 500
+SPOOF_RATE = 1500
+REACHED_SHARE_OF_RATE = 0.95
+ATTACK_AFTER_S = 1.0
+ATTACK_AHEAD_S = 0.1
+SHORT_HOLD_S = 3.0
+
+# The recoveries.
+REPETITIONS = 20
+TALK_BEFORE_EVENT_S = 1.5
+WATCH_AFTER_EVENT_S = 2.5
+GAP_LIMIT_S = 1.0
+BYE_AFTER_EVENT_S = 1.0
+QUICK_REFRESH_S = 8
+ADDRESS_KNOWN_DEADLINE_S = 60.0
 
 # Audio files are as long as the longest time a phone may talk, plus some.
 TONE_FILE_S = 150

@@ -31,7 +31,7 @@ uri = "sip:{upstream}:5060"
 
 COMMON = """
 [media]
-ports = "30000-30999"
+ports = "{ports}"
 [metrics]
 listen = "{metrics}"
 [state]
@@ -39,19 +39,20 @@ dir = "{state}"
 """
 
 
-def configuration(role, state):
+def configuration(role, state, ports=settings.MEDIA_PORTS):
     if role == "border":
         text = BORDER.format(inner=world.BORDER_INNER, outer=world.address("border"), upstream=world.address("core"))
     else:
         stun = ", ".join(f'"{each}:{coturn.PORT}"' for each in world.HOSTS["stun"][1])
         text = OFFICE.format(host=world.address("siplatch"), stun=stun, upstream=world.address("provider"))
-    return (text + COMMON.format(metrics="%s:%d" % settings.METRICS_LISTEN, state=state)).lstrip()
+    return (text + COMMON.format(metrics="%s:%d" % settings.METRICS_LISTEN, state=state,
+                                 ports="%d-%d" % ports)).lstrip()
 
 
 class Siplatch:
     """Standalone runs without any configuration; only its state goes to a folder of its own."""
 
-    def __init__(self, namespace, role, binary, folder):
+    def __init__(self, namespace, role, binary, folder, ports=settings.MEDIA_PORTS):
         self.namespace = namespace
         self.binary = binary
         self.config = folder / "siplatch.toml"
@@ -60,7 +61,7 @@ class Siplatch:
         if role == "standalone":
             arguments = settings.RUN_WITHOUT_CONFIG
         else:
-            self.config.write_text(configuration(role, state))
+            self.config.write_text(configuration(role, state, ports))
             arguments = self._arguments(settings.RUN_ARGUMENTS)
         self.environment = {settings.STATE_DIR_VARIABLE: str(state), "NO_COLOR": "1"}
         self.process = Process(
@@ -105,6 +106,10 @@ class Siplatch:
         sums = self.metrics()
         free, total = sums.get(settings.METRIC_PORTS_FREE), sums.get(settings.METRIC_PORTS_TOTAL)
         return None if free is None or total is None else int(total - free)
+
+    def media_dropped(self):
+        """Packets that siplatch has refused on its media ports, for whatever reason."""
+        return int(self.metrics().get(settings.METRIC_MEDIA_DROPS, 0))
 
     def status(self):
         """What `siplatch status` prints."""

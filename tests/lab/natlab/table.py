@@ -78,22 +78,28 @@ COLUMNS = [
 ]
 
 
-def render(rows):
-    widths = {key: max(len(title), *(len(row[key]) for row in rows)) for key, title in COLUMNS}
-    lines = ["  ".join(title.ljust(widths[key]) for key, title in COLUMNS).rstrip()]
-    lines.append("  ".join("-" * widths[key] for key, _ in COLUMNS))
+def lines(columns, rows):
+    """The rows under the titles of these columns, which are pairs of key and title."""
+    widths = {key: max(len(title), *(len(row[key]) for row in rows)) for key, title in columns}
+    text = ["  ".join(title.ljust(widths[key]) for key, title in columns).rstrip()]
+    text.append("  ".join("-" * widths[key] for key, _ in columns))
     for each in rows:
-        lines.append("  ".join(each[key].ljust(widths[key]) for key, _ in COLUMNS).rstrip())
+        text.append("  ".join(each[key].ljust(widths[key]) for key, _ in columns).rstrip())
+    return "\n".join(text)
+
+
+def render(rows):
+    text = [lines(COLUMNS, rows)]
     for each in rows:
         for problem in each["problems"]:
-            lines.append(f"{each['cell']}: {problem}")
+            text.append(f"{each['cell']}: {problem}")
         if each["problems"] and each["record"].get("logs"):
-            lines.append(f"{each['cell']}: logs in {each['record']['logs']}")
-    return "\n".join(lines)
+            text.append(f"{each['cell']}: logs in {each['record']['logs']}")
+    return "\n".join(text)
 
 
 def write_json(path, rows, seconds):
     path.parent.mkdir(parents=True, exist_ok=True)
-    passed = sum(row["verdict"] == "PASS" for row in rows)
-    text = {"seconds": round(seconds, 1), "passed": passed, "failed": len(rows) - passed, "rows": rows}
+    passed, failed = (sum(row["verdict"] == verdict for row in rows) for verdict in ("PASS", "FAIL"))
+    text = {"seconds": round(seconds, 1), "passed": passed, "failed": failed, "rows": rows}
     path.write_text(json.dumps(text, indent=2, ensure_ascii=False) + "\n")

@@ -11,9 +11,11 @@ import tempfile
 import time
 import traceback
 
-from . import calls
+from . import attacks, calls, cells, recoveries
 from .process import LabError, adopt_orphans, die_with_parent, reap
 from .scene import Scene
+
+PLAYS = {cells.ATTACK: attacks.play, cells.REMAP: recoveries.play, cells.READDRESS: recoveries.play}
 
 
 def run(cell, label, options, result_file, logs):
@@ -51,7 +53,7 @@ def run(cell, label, options, result_file, logs):
 def _judge(scene, record):
     scene.open()
     before = scene.siplatch.ports_taken() if scene.siplatch else None
-    record["calls"] = calls.play(scene)
+    record["calls"] = PLAYS.get(scene.cell.kind, calls.play)(scene)
     for call in record["calls"]:
         record["problems"] += call["problems"]
     if scene.siplatch:

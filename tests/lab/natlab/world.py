@@ -2,7 +2,7 @@
 
     public 203.0.113.0/24 ─┬─ provider .5      ─┬─ border .30 ── inner 10.0.0.0/24 ── core .5
                            ├─ stun .10 .11      ├─ announcer .60
-                           ├─ public .50, public2 .51
+                           ├─ public .50, public2 .51, attacker .66
                            ├─ office-nat .20 ── office 192.168.1.0/24: siplatch .2, office .11, office2 .12
                            └─ branch-nat .21 ── branch 192.168.2.0/24: branch .11
 
@@ -21,6 +21,7 @@ HOSTS = {
     "public": ("public", ["203.0.113.50"]),
     "public2": ("public", ["203.0.113.51"]),
     "announcer": ("public", ["203.0.113.60"]),
+    "attacker": ("public", ["203.0.113.66"]),
     "border": ("public", ["203.0.113.30"]),
     "core": ("inner", ["10.0.0.5"]),
     "siplatch": ("office", ["192.168.1.2"]),
@@ -124,6 +125,14 @@ class World:
             yield
         finally:
             netns.ip_batch(switch, [f"link set {port} master {SEGMENTS[segment][2]}"])
+
+    def readdress(self, host, old, new):
+        """A NAT box gets another public address, and has forgotten every mapping of the old one."""
+        name = self.namespace(host)
+        # The new one is there before the old one goes, and takes its place: the box is never without a route.
+        netns.sysctl(name, {"net.ipv4.conf.wan.promote_secondaries": 1})
+        netns.ip_batch(name, [f"addr add {new}/24 dev wan", f"addr del {old}/24 dev wan"])
+        nat.forget(name)
 
     def add(self, host):
         """Makes the host, if it is not there yet, and returns its namespace."""

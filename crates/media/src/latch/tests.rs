@@ -124,7 +124,8 @@ fn what_may_latch() {
         (&Sources::default(), Component::Rtp, PHONE, Refused),
     ] {
         let mut scene = Scene { component, ..Scene::new(sources.clone(), None) };
-        assert_eq!(scene.packet(0, from, &rtp(1, 1)), said, "{sources:?} {component:?} {from}");
+        let packet = if component == Component::Rtcp { rtcp(1) } else { rtp(1, 1) };
+        assert_eq!(scene.packet(0, from, &packet), said, "{sources:?} {component:?} {from}");
     }
 }
 
@@ -396,6 +397,24 @@ fn rtcp_on_its_own_socket() {
     scene.roamed = None;
     scene.rearm(20_000, Some("192.168.1.9:4000"));
     scene.play([(20_001, STRANGER, rtcp(1), Refused), (20_002, PHONE, rtcp(8), Moves)]);
+}
+
+#[test]
+fn rtp_takes_and_moves_nothing_on_the_socket_of_rtcp() {
+    let mut scene = Scene { component: Component::Rtcp, ssrc: Some(1), ..Scene::phone() };
+    scene.play([
+        (0, PHONE_OTHER, rtp(7, 1), NotLatched),
+        (20, PHONE, rtcp(1), Takes),
+        (40, PHONE_OTHER, rtp(7, 2), NotLatched),
+    ]);
+    scene.rearm(50, Some("192.168.1.9:4000"));
+    scene.play([
+        (1_000, PHONE_OTHER, rtp(7, 3), NotLatched),
+        (1_001, STRANGER, rtp(7, 4), Refused),
+        (1_002, PHONE_OTHER, rtcp(1), Moves),
+    ]);
+    scene.rearm(2_000, Some("192.168.1.9:4100"));
+    scene.play([(2_010, PHONE_THIRD, rtp(1, 5), NotLatched), (2_020, PHONE_THIRD, rtcp(1), Moves)]);
 }
 
 #[test]

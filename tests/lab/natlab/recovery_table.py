@@ -1,0 +1,52 @@
+"""The table of `--recover`: a line for each kind of event, over all its repetitions."""
+
+import statistics
+
+from . import cells, recoveries, settings, table
+
+COLUMNS = [
+    ("cell", "cell"), ("event", "what happens in mid-call"), ("good", "within limits"),
+    ("near", "gap at the phone behind the NAT"), ("far", "gap at the far end"), ("bye", "BYE, worst"), ("verdict", "verdict"),
+]
+EVENTS = {
+    cells.REMAP: "the NAT box forgets all, other ports", cells.READDRESS: "the office gets another public address",
+    cells.HOLD: f"{settings.HOLD_S:g} s of hold, every mapping times out",
+}
+FOOT = f"""gap: the longest time without audio after the event, median and worst; at most {settings.GAP_LIMIT_S:g} s. BYE: from the phone behind the NAT;
+the far end's call must end within {settings.BYE_AFTER_EVENT_S:g} s. Not claimed: where a provider goes on sending to the office's old address,
+the far end is heard again only after a re-INVITE. Of the hold, the share of the audio after it stands in place of the gaps."""
+
+
+def rows(cell, record):
+    calls = record["calls"]
+    wanted = 1 if cell.kind == cells.HOLD else settings.REPETITIONS
+    good = sum(not call["problems"] for call in calls)
+    problems = list(record["problems"])
+    if good < wanted and not problems:
+        problems.append("nothing was measured")
+    figures = _after_hold(calls) if cell.kind == cells.HOLD else _gaps(cell, calls)
+    return [{
+        "cell": cell.name, "event": EVENTS[cell.kind], "good": f"{good} of {wanted}", **figures,
+        "verdict": "FAIL" if problems else "PASS", "problems": problems, "record": record,
+    }]
+
+
+def _gaps(cell, calls):
+    def told(user):
+        gaps = [call["gaps_s"][user] for call in calls if "gaps_s" in call]
+        if user not in recoveries.judged_ears(cell):
+            before = sum(call["heard_before"][user] for call in calls if "gaps_s" in call)
+            again = sum(gap <= settings.GAP_LIMIT_S for gap in gaps)
+            return f"heard in {before} before, in {again} after (not claimed)"
+        return f"{statistics.median(gaps):.2f} / {max(gaps):.2f} s" if gaps else "-"
+    byes = [call["bye_s"] for call in calls if call.get("bye_s") is not None]
+    return {"near": told(cell.caller), "far": told(cell.callee), "bye": f"{max(byes):.2f} s" if byes else "-"}
+
+
+def _after_hold(calls):
+    call = calls[0] if calls else {"a_to_b": 0.0, "b_to_a": 0.0}
+    return {"near": f"heard {call['b_to_a']:.3f}", "far": f"heard {call['a_to_b']:.3f}", "bye": "ok" if call.get("bye_ok") else "FAILS"}
+
+
+def render(made):
+    return table.lines(COLUMNS, made) + "\n" + FOOT
