@@ -14,6 +14,7 @@ use std::net::SocketAddr;
 use std::time::Instant;
 
 use wire::demux::{self, Media};
+use wire::rtp;
 
 use crate::latch::{Judgement, Kind};
 use crate::leg::Aim;
@@ -124,7 +125,11 @@ impl Relay {
             return self.meet(now, on, from, kind, packet);
         }
         match kind {
-            Media::Rtp => lane.latch.heard_rtp(now, packet),
+            Media::Rtp => {
+                if let Some(header) = lane.latch.heard_rtp(now, packet) {
+                    lane.quality.heard(self.clock.nanos, header);
+                }
+            }
             Media::Rtcp | Media::Stun | Media::Dtls | Media::Channel | Media::Zrtp | Media::Unknown => {
                 let Some(kind) = Kind::of(kind, lane.opaque) else { return self.drop(Drop::NotMedia) };
                 lane.latch.heard(now, kind, packet);
@@ -132,10 +137,12 @@ impl Relay {
         }
         let bytes = packet.len() as u64;
         lane.count_in(&mut self.totals, bytes);
+        let via = lane.peer;
         if kind == Media::Stun {
             return Verdict::Consumed;
+        } else if kind == Media::Rtcp {
+            self.overhear(now, on, packet);
         }
-        let via = lane.peer;
         self.send(now, via, bytes)
     }
 
@@ -187,6 +194,7 @@ impl Relay {
             Judgement::Refuse(why) => {
                 if let Some(Some(lane)) = self.lanes.get_mut(on.0 as usize) {
                     lane.counts.refused += 1;
+                    lane.quality.refused(now, from);
                 }
                 return self.drop(why);
             }
@@ -194,10 +202,17 @@ impl Relay {
         let bytes = packet.len() as u64;
         let Some(Some(lane)) = self.lanes.get_mut(on.0 as usize) else { return self.drop(Drop::NoStream) };
         lane.count_in(&mut self.totals, bytes);
-        if kind == Kind::Stun {
-            return Verdict::Consumed;
-        }
         let via = lane.peer;
+        match kind {
+            Kind::Stun => return Verdict::Consumed,
+            Kind::Rtp => {
+                if let Some(header) = rtp::Header::parse(packet) {
+                    lane.quality.heard(self.clock.nanos, header);
+                }
+            }
+            Kind::Rtcp => self.overhear(now, on, packet),
+            Kind::Dtls | Kind::Opaque => {}
+        }
         self.send(now, via, bytes)
     }
 

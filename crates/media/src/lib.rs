@@ -20,6 +20,7 @@ mod leg;
 pub mod offer;
 mod opening;
 pub mod ports;
+pub mod quality;
 pub mod relay;
 pub mod stats;
 

@@ -11,6 +11,7 @@
 //! sockets, or write an address of one side into a body for the other.
 
 mod body;
+mod formats;
 mod session;
 #[cfg(test)]
 mod tests;
@@ -506,6 +507,7 @@ impl Offers {
                 stream.proto = proto;
                 self.out.push_back(Command::Carry { stream: stream.id, proto });
             }
+            self.tell_formats(session, line, offered, &answered);
         }
     }
 

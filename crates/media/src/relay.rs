@@ -12,6 +12,7 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, BinaryHeap, VecDeque};
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use nat::Source;
@@ -22,6 +23,7 @@ use crate::command::Proto;
 use crate::latch::{Judgement, Kind, Rules};
 use crate::leg::{self, Aim, Allowance, Lane};
 use crate::opening::{self, Opening};
+use crate::quality::{Clock, Formats};
 use crate::stats::{LegCounts, Totals};
 use crate::{Command, Component, Drop, End, Fact, LegPlan, Slot, StreamId};
 
@@ -99,6 +101,8 @@ pub struct Relay {
     /// When to look at which stream. Entries of streams that are gone, or
     /// whose deadline has changed, are skipped as they come up.
     pub(crate) timers: BinaryHeap<Reverse<(Instant, StreamId)>>,
+    /// Arrivals of packets as numbers.
+    pub(crate) clock: Clock,
     pub(crate) totals_due: Option<Instant>,
     pub(crate) totals: Totals,
     pub(crate) outputs: VecDeque<Output>,
@@ -141,6 +145,7 @@ impl Relay {
             own: BTreeSet::new(),
             live: 0,
             timers: BinaryHeap::new(),
+            clock: Clock::default(),
             totals_due: None,
             totals: Totals::default(),
             outputs: VecDeque::new(),
@@ -155,6 +160,7 @@ impl Relay {
                 self.update(now, stream, epoch, legs, timeout, rearm);
             }
             Command::Carry { stream, proto } => self.carry(stream, proto),
+            Command::Formats { stream, formats } => self.formats(stream, &formats),
             Command::Join { a, b } => self.join(now, a, b),
             Command::Part { stream } => self.part(now, stream),
             Command::Close { stream, told: _ } => self.close(now, stream),
@@ -241,6 +247,16 @@ impl Relay {
             for (end, component) in SOCKETS {
                 if let Some(lane) = self.lane_mut(Slot::of(id.slot, end, component)) {
                     lane.opaque = proto == Proto::Udptl;
+                }
+            }
+        }
+    }
+
+    fn formats(&mut self, id: StreamId, formats: &Arc<Formats>) {
+        if self.stream_mut(id).is_some() {
+            for end in [End::A, End::B] {
+                if let Some(lane) = self.lane_mut(Slot::of(id.slot, end, Component::Rtp)) {
+                    lane.quality.tell(Arc::clone(formats));
                 }
             }
         }
@@ -364,7 +380,8 @@ impl Relay {
         Box::new([End::A, End::B].map(|end| {
             let of =
                 |component| self.lane(Slot::of(slot, end, component)).map_or_else(LegCounts::default, |l| l.counts);
-            of(Component::Rtp).plus(of(Component::Rtcp))
+            let quality = self.lane(Slot::of(slot, end, Component::Rtp)).map(|lane| lane.quality.figures(&self.clock));
+            LegCounts { quality: quality.unwrap_or_default(), ..of(Component::Rtp).plus(of(Component::Rtcp)) }
         }))
     }
 

@@ -1,11 +1,15 @@
 //! One session: its streams, and the offers that await an answer.
 
+use std::sync::Arc;
+
 use wire::sdp::Body;
 
 use super::EndPlan;
 use super::body::{on_hold, signalled};
+use super::formats;
 use crate::command::Proto;
 use crate::ports::Ready;
+use crate::quality::Formats;
 use crate::{Early, End, LegPlan, Sources, StreamId, Target};
 
 /// Streams and pending offers of one branch of a call.
@@ -69,6 +73,8 @@ pub(super) struct Stream {
     pub(super) joined: [Option<(StreamId, End)>; 2],
     /// What the worker takes it for.
     pub(super) proto: Proto,
+    /// What the worker knows of its payload types.
+    pub(super) formats: Option<Arc<Formats>>,
     /// The worker reported silence, and nothing since.
     pub(super) silent: bool,
     /// Packets heard when last counted.
@@ -85,6 +91,7 @@ impl Stream {
             told: [false; 2],
             joined: [None; 2],
             proto: Proto::Rtp,
+            formats: None,
             silent: false,
             heard: 0,
         }
@@ -127,6 +134,8 @@ impl Stream {
 #[derive(Debug, Clone, Default)]
 pub(super) struct Pending {
     pub(super) media: Vec<Line>,
+    /// What its payload types mean.
+    pub(super) formats: Vec<Formats>,
     /// Some section asks for less than both directions.
     pub(super) held: bool,
     /// m-lines whose streams this offer opened.
@@ -165,6 +174,7 @@ impl Pending {
                 target: signalled(sdp, m),
             })
             .collect();
+        self.formats = sdp.media.iter().map(formats::read).collect();
         self.held = sdp.media.iter().any(|m| m.port != 0 && on_hold(sdp, m));
     }
 }

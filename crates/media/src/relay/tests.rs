@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::fixture::*;
+use crate::quality::{Codec, Figures};
 use crate::{Early, Sources, Target, Verdict};
 
 fn seconds(n: u64) -> Duration {
@@ -316,10 +317,12 @@ fn figures_come_every_five_seconds_and_at_close() {
     world.packet(B_RTP, SERVER, &rtp(2, 1));
     world.packet(A_RTP, "192.0.2.66:6", &rtp(2, 1));
     world.pass(10_000);
-    let legs = Box::new([
-        LegCounts { packets_in: 1, bytes_in: 172, packets_out: 1, bytes_out: 172, refused: 1 },
-        LegCounts { packets_in: 1, bytes_in: 172, packets_out: 1, bytes_out: 172, refused: 0 },
-    ]);
+    let codec = Some(Codec::Pcmu);
+    let heard = Some(world.start);
+    let packet = Duration::from_millis(20);
+    let quality = Figures { received: 1, expected: 1, codec, packet, first: heard, last: heard, ..Figures::default() };
+    let leg = LegCounts { packets_in: 1, bytes_in: 172, packets_out: 1, bytes_out: 172, refused: 0, quality };
+    let legs = Box::new([LegCounts { refused: 1, ..leg }, leg]);
     let counted = Fact::Counted { stream: stream(0), legs: legs.clone() };
     assert_eq!(world.facts.iter().filter(|fact| **fact == counted).count(), 2);
     // Totals only where something changed.
