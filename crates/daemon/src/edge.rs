@@ -36,6 +36,7 @@ use crate::admin::Shared;
 use crate::config::Settings;
 use crate::metrics::label::{Datagram, Finding, Label as _, Lookup};
 use crate::metrics::table::Name;
+use crate::record::Records;
 use crate::store::Store;
 use budget::Budget;
 use journal::Journal;
@@ -76,6 +77,8 @@ pub(crate) struct Begin {
     pub(crate) token_key: [u8; 32],
     /// Where bindings and calls are kept.
     pub(crate) store: Store,
+    /// What is written down of calls.
+    pub(crate) records: Records,
     /// What an earlier process left.
     pub(crate) restored: Vec<Record>,
     /// How many descriptors there may be.
@@ -108,6 +111,7 @@ struct Edge<B> {
     stun: Stun,
     relay: Relay,
     store: Store,
+    records: Records,
     alarm: Alarm,
     orders: UnboundedReceiver<Order>,
     lookups: Lookups,
@@ -155,6 +159,7 @@ pub(crate) async fn run(shared: Arc<Shared>, begin: Begin, begun: impl FnOnce())
         stun: Stun::new(now, settings, entropy::seed)?,
         relay: Relay::start(settings, begin.descriptors, &shared.view)?,
         store: begin.store,
+        records: begin.records,
         alarm: Alarm::new()?,
         orders: begin.orders,
         lookups: Lookups::new(),
@@ -177,6 +182,7 @@ pub(crate) async fn run(shared: Arc<Shared>, begin: Begin, begun: impl FnOnce())
     edge.drain(now);
     edge.turn().await?;
     edge.relay.stop();
+    edge.records.finish(clock::now());
     edge.store.finish(edge.proxy.registry(), edge.proxy.listeners()).await;
     Ok(())
 }
@@ -211,6 +217,7 @@ impl<B: FnOnce()> Edge<B> {
         }
         self.stun.handle_timeout(now);
         self.relay.handle_timeout(now);
+        self.records.handle_timeout(now);
         self.store.handle_timeout(now, self.proxy.registry(), self.proxy.listeners());
         if self.proxy.poll_timeout().is_some_and(|at| at <= now) {
             self.proxy.handle_timeout(now);
@@ -222,6 +229,7 @@ impl<B: FnOnce()> Edge<B> {
         let ours = [
             self.sockets.poll_timeout(),
             self.store.poll_timeout(),
+            self.records.poll_timeout(),
             self.begun.as_ref().map(|_| self.patience),
             self.stop,
         ];
@@ -390,6 +398,7 @@ impl<B: FnOnce()> Edge<B> {
             Report::Fact { worker: _, fact } => {
                 self.shared.metrics.fact(&fact);
                 self.shared.view.fact(&fact);
+                self.records.fact(now, &fact);
                 self.journal.fact(now, &self.shared.metrics, &fact);
                 self.proxy.handle_input(now, Input::Fact(fact));
                 self.drain(now);
@@ -478,12 +487,14 @@ impl<B: FnOnce()> Edge<B> {
             Output::Resolve(question) => self.lookups.resolve(question),
             Output::Changed(change) => {
                 self.shared.view.change(&change);
+                self.records.change(&change);
                 self.store.change(now, change);
             }
             Output::Traced(traced) => self.watchers.tell(clock::unix_time(), *traced),
             Output::Observed(event) => {
                 self.shared.metrics.observe(&event);
                 self.shared.view.observe(&event);
+                self.records.observe(now, &event);
                 self.journal.observe(now, &self.shared.metrics, &event);
                 if self.stop.is_some() {
                     self.farewell.observe(&event);

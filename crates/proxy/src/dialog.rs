@@ -6,11 +6,12 @@ use std::time::{Duration, Instant};
 use media::offer::Key as MediaKey;
 use registry::{Call, CallKind, CallState, Party, PassId};
 use wire::Flow;
-use wire::sip::{Contact, Message, Method, Name, SessionId};
+use wire::sip::{Contact, Message, Method, Name, SessionId, Status};
 
 use crate::ours::header;
 use crate::request::target::party;
 use crate::request::{Reject, Target};
+use crate::transaction::Context;
 use crate::{Cause, Observed, Proxy, probe};
 
 /// A call that was challenged keeps its ports this long for the next try.
@@ -106,6 +107,9 @@ impl Proxy {
 
     /// A request within a dialog: what it says about its sender.
     pub(crate) fn note_request(&mut self, now: Instant, flow: Flow, pass: PassId, from: u8, message: Message<'_>) {
+        if message.method() == Method::Bye {
+            self.note_reason(pass, message);
+        }
         let number = message.cseq().map_or(0, |c| c.number);
         let contact = contact_of(message);
         let binding = self.registry.on_flow(flow).next().map(|b| b.id);
@@ -340,6 +344,22 @@ impl Proxy {
         }
     }
 
+    /// A BYE or CANCEL says why (RFC 3326).
+    pub(crate) fn note_reason(&mut self, pass: PassId, message: Message<'_>) {
+        if let Some(reason) = message.value(Name::Reason) {
+            let reason = Some(shown(reason));
+            self.observe(Observed::CallEnding { call: pass, status: None, reason, own: false });
+        }
+    }
+
+    /// The final response that ends a call before an answer; it came on a branch, or is ours.
+    pub(crate) fn note_status(&mut self, pass: PassId, context: &Context, status: Status) {
+        let came = context.branches.iter().filter(|branch| branch.result == Some(status));
+        let response = came.filter_map(|branch| branch.response.as_ref()).next();
+        let reason = response.and_then(|response| response.message().value(Name::Reason)).map(shown);
+        self.observe(Observed::CallEnding { call: pass, status: Some(status), reason, own: response.is_none() });
+    }
+
     /// Forgets a call and releases its media.
     pub(crate) fn finish(&mut self, pass: PassId, cause: Cause) {
         self.offers.close_pass(pass.0);
@@ -357,6 +377,7 @@ impl Proxy {
     /// CANCEL and a final response while it is not answered.
     pub(crate) fn end_call(&mut self, now: Instant, pass: PassId, cause: Cause, reason: &'static str) {
         let Some(call) = self.registry.call(pass).cloned() else { return };
+        self.observe(Observed::CallEnding { call: pass, status: None, reason: Some(reason.to_owned()), own: true });
         let header = header(reason);
         if call.state == CallState::Early {
             self.abort(now, pass, reason);

@@ -127,6 +127,7 @@ impl Journal {
             }
             Observed::Oversize { outcome: Oversize::Tcp | Oversize::Untried }
             | Observed::Dropped { .. }
+            | Observed::CallEnding { .. }
             | Observed::Forgotten { .. }
             | Observed::Refresh { .. }
             | Observed::RequestIn { .. }

@@ -168,6 +168,18 @@ pub(crate) enum FoundBy {
 }
 label!(FoundBy { Stun => "stun", Upstream => "upstream", Lost => "lost" });
 
+/// What became of the record of a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Recorded {
+    /// It stands in the file.
+    Written,
+    /// It could not be written.
+    Failed,
+    /// Too many waited.
+    Dropped,
+}
+label!(Recorded { Written => "written", Failed => "failed", Dropped => "dropped" });
+
 /// Yes or no.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Truth {
