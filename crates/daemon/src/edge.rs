@@ -7,6 +7,7 @@
 mod budget;
 mod journal;
 mod lookup;
+mod pressure;
 mod relay;
 mod reload;
 mod sockets;
@@ -41,6 +42,7 @@ use crate::store::Store;
 use budget::Budget;
 use journal::Journal;
 use lookup::{Answer, Lookups};
+use pressure::Pressure;
 use relay::Relay;
 pub(crate) use reload::Prepared;
 use sockets::Sockets;
@@ -126,6 +128,7 @@ struct Edge<B> {
     farewell: Farewell,
     watchers: Watchers,
     lag: Lag,
+    pressure: Pressure,
 }
 
 /// How long a message may have waited: since the loop last had nothing to do.
@@ -172,6 +175,7 @@ pub(crate) async fn run(shared: Arc<Shared>, begin: Begin, begun: impl FnOnce())
         farewell: Farewell::default(),
         watchers: Watchers::default(),
         lag: Lag::default(),
+        pressure: Pressure::default(),
         shared: Arc::clone(&shared),
         settings: Arc::clone(settings),
     };
@@ -218,6 +222,9 @@ impl<B: FnOnce()> Edge<B> {
         self.stun.handle_timeout(now);
         self.relay.handle_timeout(now);
         self.records.handle_timeout(now);
+        if self.pressure.audit(now) {
+            self.audit();
+        }
         self.store.handle_timeout(now, self.proxy.registry(), self.proxy.listeners());
         if self.proxy.poll_timeout().is_some_and(|at| at <= now) {
             self.proxy.handle_timeout(now);
@@ -230,6 +237,7 @@ impl<B: FnOnce()> Edge<B> {
             self.sockets.poll_timeout(),
             self.store.poll_timeout(),
             self.records.poll_timeout(),
+            self.pressure.poll_timeout(),
             self.begun.as_ref().map(|_| self.patience),
             self.stop,
         ];
@@ -400,6 +408,9 @@ impl<B: FnOnce()> Edge<B> {
                 self.shared.view.fact(&fact);
                 self.records.fact(now, &fact);
                 self.journal.fact(now, &self.shared.metrics, &fact);
+                if let Some(unheard) = self.records.unheard(&fact) {
+                    self.journal.unheard(now, &self.shared.metrics, &unheard);
+                }
                 self.proxy.handle_input(now, Input::Fact(fact));
                 self.drain(now);
             }
@@ -429,7 +440,20 @@ impl<B: FnOnce()> Edge<B> {
         self.census();
         for (ip, range, counts) in self.proxy.ports() {
             self.shared.view.ports(ip, range, counts);
+            if self.pressure.note(ip, range, counts)
+                && let Some(ports) = self.settings.proxy.media.ranges.get(usize::from(range.0))
+            {
+                let (used, total) = (counts.live + counts.resting, counts.total);
+                let ports = format!("{}-{}", ports.first, ports.last);
+                tracing::warn!(%ip, ports, used, total, "media ports run short; at the end calls are refused: widen the range");
+            }
         }
+    }
+
+    /// Ports that are lent, against the calls that there are.
+    fn audit(&mut self) {
+        let orphaned = u32::try_from(self.proxy.audit_ports()).unwrap_or(u32::MAX);
+        self.shared.metrics.set(Name::PortsOrphaned, &[], orphaned.into());
     }
 
     fn unsent(&mut self, flow: Flow) {

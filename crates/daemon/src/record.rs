@@ -10,6 +10,7 @@
 mod line;
 #[cfg(test)]
 mod tests;
+mod unheard;
 mod writer;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -17,6 +18,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use media::silence::Reason;
 use media::stats::LegCounts;
 use media::{Component, End, Fact, StreamId};
 use nat::{Side, Source};
@@ -28,6 +30,7 @@ use crate::admin::Shared;
 use crate::metrics::Metrics;
 use crate::metrics::label::Label as _;
 use crate::metrics::table::Name;
+pub(crate) use unheard::Unheard;
 use writer::Writer;
 
 /// How long streams may take to come back.
@@ -85,6 +88,9 @@ struct Leg {
     jitter: Duration,
     source: Option<Source>,
     moves: u32,
+    silences: u32,
+    /// Of the last silence.
+    reason: Option<Reason>,
 }
 
 impl Records {
@@ -173,7 +179,17 @@ impl Records {
                 self.close(now, *stream);
             }
             Fact::Failed { stream } => self.close(now, *stream),
-            Fact::Latched { component: Component::Rtcp, .. } | Fact::Silent { .. } | Fact::Totals(_) => {}
+            Fact::Unheard { stream, epoch: _, end, silence } => {
+                if let Some((_, stream)) = self.stream(*stream) {
+                    let leg = &mut stream.legs[end.index()];
+                    leg.silences += 1;
+                    leg.reason = Some(silence.reason);
+                }
+            }
+            Fact::Latched { component: Component::Rtcp, .. }
+            | Fact::Silent { .. }
+            | Fact::Heard { .. }
+            | Fact::Totals(_) => {}
         }
     }
 
@@ -182,9 +198,12 @@ impl Records {
         Some((&row.sides, row.streams.get_mut(&stream)?))
     }
 
-    fn count(&mut self, stream: StreamId, counts: &[LegCounts; 2]) {
-        if let Some((_, stream)) = self.stream(stream) {
-            for (leg, counts) in stream.legs.iter_mut().zip(counts) {
+    fn count(&mut self, id: StreamId, counts: &[LegCounts; 2]) {
+        if let Some((_, stream)) = self.stream(id) {
+            for ((leg, counts), end) in stream.legs.iter_mut().zip(counts).zip([End::A, End::B]) {
+                if counts.quality.bye && !leg.counts.quality.bye {
+                    tracing::debug!(stream = ?id, ?end, "its RTCP says BYE");
+                }
                 leg.counts = *counts;
                 leg.jitter = leg.jitter.max(counts.quality.jitter);
             }

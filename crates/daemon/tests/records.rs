@@ -3,10 +3,11 @@
 #![allow(clippy::unwrap_used, reason = "a test that unwraps in vain has failed")]
 #![allow(clippy::disallowed_methods, reason = "the test is the world around the program: its sockets and its clock")]
 
+use std::net::SocketAddr;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use peer::World;
+use peer::{Agent, Daemon, Loopback, World, accept, accept_registrations, silent};
 use serde_json::Value;
 
 /// Longer than a busy machine takes to write a line.
@@ -53,4 +54,70 @@ fn a_call_with_audio_is_written_down() {
     std::fs::rename(&path, path.with_extension("old")).unwrap();
     world.call().hang_up();
     assert_eq!(lines(&path, 1).len(), 1);
+}
+
+/// The phone names a private address and says nothing: the other end hears nothing, and the log says why.
+#[test]
+fn one_way_audio_is_told_with_its_reason() {
+    let net = Loopback::new();
+    let (sip, upstream) = (net.at(1, 5060), net.at(2, 5060));
+    let core = Agent::new("core", net.at(10, 5060), accept_registrations());
+    let daemon = Daemon::start(net, &border(sip, upstream, &core, ""), "info");
+    let alice = Agent::new("alice", net.at(20, 5060), silent());
+    assert_eq!(alice.register(sip, "example.net", "secret"), 200);
+    let sdp = alice.sdp();
+    let port = sdp.split("m=audio ").nth(1).and_then(|rest| rest.split(' ').next()).unwrap();
+    let invite = alice.draft("INVITE", "sip:bob@example.net").add("Contact", &alice.contact());
+    let answered = alice.ask(sip, &invite.sdp(&sdp.replace(&alice.address.ip().to_string(), "10.9.9.9"))).unwrap();
+    assert_eq!(answered.status(), Some(200), "{answered:?} ({port})");
+    let deadline = Instant::now() + PATIENCE;
+    let told = r#"no audio from the caller "alice": nothing ever came; its SDP names the private address 10.9.9.9"#;
+    // The log quotes what it is given.
+    let log = loop {
+        let log = String::from_utf8(daemon.log()).unwrap();
+        if log.contains(told) || Instant::now() > deadline {
+            break log;
+        }
+        std::thread::yield_now();
+    };
+    assert_eq!(log.matches(told).count(), 1, "{log}");
+    assert_eq!(daemon.figure("siplatch_media_unheard_total", "reason=\"private\""), 1.0);
+    assert_eq!(daemon.figure("siplatch_ports_orphaned", ""), 0.0);
+}
+
+/// Ports for one call: the log warns while it is up, and the next one hears 503 at once, with when to try again.
+#[test]
+fn exhausted_ports_are_told_before_and_refused_at_once() {
+    let net = Loopback::new();
+    let (sip, upstream) = (net.at(1, 5060), net.at(2, 5060));
+    let core = Agent::new("core", net.at(10, 5060), accept_registrations());
+    let config = border(sip, upstream, &core, "[media]\nports = \"30000-30001\"\n");
+    let daemon = Daemon::start(net, &config, "info");
+    let alice = Agent::new("alice", net.at(20, 5060), accept());
+    assert_eq!(alice.register(sip, "example.net", "secret"), 200);
+    let invite = || alice.draft("INVITE", "sip:bob@example.net").add("Contact", &alice.contact()).sdp(&alice.sdp());
+    assert_eq!(alice.ask(sip, &invite()).unwrap().status(), Some(200));
+    let once = || {
+        let began = Instant::now();
+        let refused = alice.ask(sip, &invite()).unwrap();
+        (began.elapsed(), refused)
+    };
+    // The quickest of three: the machine has other things to do as well.
+    let (took, refused) = (0..3).map(|_| once()).min_by_key(|(took, _)| *took).unwrap();
+    assert_eq!(refused.status(), Some(503), "{refused:?}");
+    assert!(took < Duration::from_millis(100), "{took:?}");
+    assert!(refused.value("Retry-After").is_some() && refused.value("Reason").is_some(), "{refused:?}");
+    let log = String::from_utf8(daemon.log()).unwrap();
+    assert!(log.contains("media ports run short"), "{log}");
+    assert_eq!(daemon.figure("siplatch_ports_used_ratio", "30000-30001"), 1.0);
+    assert_eq!(daemon.figure("siplatch_ports_orphaned", ""), 0.0);
+}
+
+/// Phones outside, the core inside.
+fn border(sip: SocketAddr, upstream: SocketAddr, core: &Agent, more: &str) -> String {
+    format!(
+        "role = \"border\"\n[outer]\nlisten = [\"udp:{sip}\"]\nadvertise = \"listen\"\n[inner]\nlisten = \
+         [\"udp:{upstream}\"]\nadvertise = \"listen\"\n[[upstream]]\nuri = \"sip:{}\"\n{more}",
+        core.address
+    )
 }

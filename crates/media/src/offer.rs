@@ -10,13 +10,14 @@
 //! Must not: decide which message carries an offer (the proxy knows), touch
 //! sockets, or write an address of one side into a body for the other.
 
+mod audit;
 mod body;
 mod formats;
 mod session;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -118,6 +119,8 @@ pub struct Offers {
     by_stream: BTreeMap<StreamId, Key>,
     /// Pairs whose worker has not let go yet, and which of them a peer was told.
     closing: BTreeMap<StreamId, [(PortPair, bool); 2]>,
+    /// Those that were closing at the last audit.
+    closed_late: BTreeSet<StreamId>,
     /// Advertised addresses of live legs: what a spiral's SDP names.
     live: BTreeMap<SocketAddr, (StreamId, End)>,
     out: VecDeque<Command>,
@@ -141,6 +144,7 @@ impl Offers {
             sessions: BTreeMap::new(),
             by_stream: BTreeMap::new(),
             closing: BTreeMap::new(),
+            closed_late: BTreeSet::new(),
             live: BTreeMap::new(),
             out: VecDeque::new(),
         }
@@ -358,7 +362,7 @@ impl Offers {
                 }
                 None
             }
-            Fact::Latched { .. } | Fact::Totals(_) => None,
+            Fact::Latched { .. } | Fact::Unheard { .. } | Fact::Heard { .. } | Fact::Totals(_) => None,
         }
     }
 

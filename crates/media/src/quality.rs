@@ -256,7 +256,17 @@ impl Meter {
         paced.max(self.aside)
     }
 
-    /// A source that may not speak here did, at last.
+    /// SDP says that this is audio.
+    pub(crate) fn audio(&self) -> bool {
+        self.formats.as_ref().is_some_and(|formats| formats.audio)
+    }
+
+    /// The last source that may not speak here and did, and when.
+    pub(crate) fn stranger(&self) -> Option<(Instant, SocketAddr)> {
+        self.stranger
+    }
+
+    /// A source that may not speak here did.
     pub(crate) fn refused(&mut self, now: Instant, from: SocketAddr) {
         self.stranger = Some((now, from));
     }

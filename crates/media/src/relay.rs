@@ -24,6 +24,7 @@ use crate::latch::{Judgement, Kind, Rules};
 use crate::leg::{self, Aim, Allowance, Lane};
 use crate::opening::{self, Opening};
 use crate::quality::{Clock, Formats};
+use crate::silence::Watch;
 use crate::stats::{LegCounts, Totals};
 use crate::{Command, Component, Drop, End, Fact, LegPlan, Slot, StreamId};
 
@@ -122,6 +123,8 @@ pub(crate) struct Stream {
     pub(crate) since: Instant,
     /// The last packet before the silence that was reported.
     pub(crate) reported: Option<Instant>,
+    /// What is known of the silence of either leg.
+    pub(crate) watches: [Watch; 2],
     pub(crate) counted_due: Option<Instant>,
     /// The timer that counts.
     pub(crate) due: Option<Instant>,
@@ -199,6 +202,7 @@ impl Relay {
             timeout,
             since: now,
             reported: None,
+            watches: [Watch::default(); 2],
             counted_due: now.checked_add(COUNTED),
             due: None,
         }));
@@ -224,6 +228,9 @@ impl Relay {
         }
         stream.epoch = epoch;
         stream.timeout = timeout;
+        if timeout.is_none() {
+            stream.watches = [Watch::default(); 2];
+        }
         stream.legs = legs;
         stream.legs[0].pair = pairs[0];
         stream.legs[1].pair = pairs[1];
@@ -259,6 +266,7 @@ impl Relay {
                     lane.quality.tell(Arc::clone(formats));
                 }
             }
+            self.schedule(id);
         }
     }
 

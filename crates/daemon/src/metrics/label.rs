@@ -72,6 +72,10 @@ label!(media::Drop {
     NotMedia => "not_media", NoTarget => "no_target", EarlyCap => "early_cap", Loop => "loop",
 });
 
+label!(media::silence::Reason {
+    Refused => "refused", Family => "family", Private => "private", Never => "never", Stopped => "stopped",
+});
+
 /// Whether something came or went.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Direction {

@@ -196,6 +196,10 @@ impl Metrics {
             Fact::Silent { stream: _, epoch: _ } => self.count(Name::MediaSilences, &[]),
             // Counted again in the worker's totals.
             Fact::Counted { stream: _, legs: _ } | Fact::Closed { stream: _, legs: _ } => {}
+            Fact::Unheard { stream: _, epoch: _, end: _, silence } => {
+                self.count(Name::MediaUnheard, &[silence.side.label(), silence.reason.label()]);
+            }
+            Fact::Heard { stream: _, epoch: _, end: _, side } => self.count(Name::MediaHeard, &[side.label()]),
             Fact::Failed { stream: _ } => self.count(Name::MediaFailures, &[]),
             Fact::Totals(totals) => self.totals(totals),
         }

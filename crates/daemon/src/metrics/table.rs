@@ -66,6 +66,8 @@ pub(crate) enum Name {
     MediaNeighbours,
     Latches,
     MediaSilences,
+    MediaUnheard,
+    MediaHeard,
     MediaFailures,
     MediaLoss,
     MediaJitter,
@@ -77,6 +79,8 @@ pub(crate) enum Name {
     PortsLive,
     PortsResting,
     PortsTotal,
+    PortsUsed,
+    PortsOrphaned,
     PortsExhausted,
     Restored,
     RestoreLost,
@@ -533,6 +537,25 @@ pub(crate) const TABLE: &[Series] = &[
         "Streams in which neither end sent anything for `media.timeout_s`.",
     ),
     series(
+        Name::MediaUnheard,
+        "siplatch_media_unheard_total",
+        Kind::Counter,
+        "legs",
+        &[SIDE, ("reason", Values::Of(<media::silence::Reason as Label>::VALUES))],
+        "Legs of answered calls, not on hold, from which no audio came for 2 s, once per silence. `private`: nothing ever \
+         came, and SDP names a private address; `refused`: it comes from where it may not; `family`: SDP names an IPv4 \
+         address to an IPv6 socket or the reverse; `stopped`: it had come before, which phones that send nothing while \
+         nobody speaks do as well.",
+    ),
+    series(
+        Name::MediaHeard,
+        "siplatch_media_heard_again_total",
+        Kind::Counter,
+        "legs",
+        &[SIDE],
+        "Of these, those from which audio came in the end.",
+    ),
+    series(
         Name::MediaFailures,
         "siplatch_media_failures_total",
         Kind::Counter,
@@ -608,6 +631,23 @@ pub(crate) const TABLE: &[Series] = &[
         "pairs",
         &[RANGE],
         "Port pairs of the range, per local address in use.",
+    ),
+    series(
+        Name::PortsUsed,
+        "siplatch_ports_used_ratio",
+        Kind::Gauge,
+        "share of pairs",
+        &[RANGE],
+        "Port pairs in calls or resting. From 0.8 on the log warns; at 1, calls are refused with 503.",
+    ),
+    series(
+        Name::PortsOrphaned,
+        "siplatch_ports_orphaned",
+        Kind::Gauge,
+        "pairs",
+        &[],
+        "Port pairs that are in use and belong to no call, looked for every 5 s. Should be 0: anything else is a fault of \
+         siplatch.",
     ),
     series(
         Name::PortsExhausted,

@@ -64,6 +64,9 @@ struct LegLine {
     last_media: Option<String>,
     source: Option<String>,
     latch_moves: u32,
+    /// Times that no audio came for two seconds, and why the last time.
+    silences: u32,
+    silence: Option<&'static str>,
     rtcp_bye: bool,
 }
 
@@ -104,7 +107,7 @@ fn by(cause: Cause, row: &Row) -> &'static str {
 fn stream_line(stream: &Stream, sides: [Side; 2], wall: &Wall) -> StreamLine {
     let qualities = [&stream.legs[0].counts.quality, &stream.legs[1].counts.quality];
     let leg = |end: End| {
-        let Leg { counts, jitter, source, moves } = stream.legs[end.index()];
+        let Leg { counts, jitter, source, moves, silences, reason } = stream.legs[end.index()];
         let figures = counts.quality;
         LegLine {
             side: sides[end.index()].label(),
@@ -126,6 +129,8 @@ fn stream_line(stream: &Stream, sides: [Side; 2], wall: &Wall) -> StreamLine {
             last_media: figures.last.map(|at| wall.date(at)),
             source: source.map(|source| source.to_string()),
             latch_moves: moves,
+            silences,
+            silence: reason.map(|reason| reason.label()),
             rtcp_bye: figures.bye,
         }
     };

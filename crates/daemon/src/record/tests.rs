@@ -144,6 +144,10 @@ fn a_call_leaves_one_line_with_all_that_is_known_of_it() {
         let (stream, side, component) = (STREAM, Side::Outer, Component::Rtp);
         desk.fact(Fact::Latched { stream, epoch: 1, end: End::A, component, side, source, moved });
     }
+    let silence = media::Silence { side: Side::Outer, reason: Reason::Private, target: None, refused: None };
+    let unheard = Fact::Unheard { stream: STREAM, epoch: 1, end: End::B, silence };
+    assert_eq!(desk.records.unheard(&unheard).map(|unheard| unheard.who).as_deref(), Some("bob"));
+    desk.fact(unheard);
     desk.pass(60_000);
     let mut worst = legs(desk.now);
     worst[0].quality.jitter = Duration::from_millis(40);
@@ -199,6 +203,7 @@ fn a_call_leaves_one_line_with_all_that_is_known_of_it() {
     assert_eq!((&caller["source"], &caller["rtcp_bye"]), (&Value::from("198.51.100.7:4000"), &Value::from(true)));
     assert!(caller["first_media"].is_string() && caller["last_media"].is_string());
     let callee = &line["streams"][0]["callee"];
+    assert_eq!((&callee["silences"], &callee["silence"]), (&Value::from(1), &Value::from("private")));
     assert_eq!((&callee["side"], &callee["mos"]), (&Value::from("inner"), &Value::Null));
 }
 

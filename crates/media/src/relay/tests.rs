@@ -340,11 +340,9 @@ fn a_leg_without_a_packet_has_an_unused_pair() {
     let mut world = World::call();
     world.packet(A_RTP, "192.0.2.66:6", &rtp(2, 1));
     world.command(closed(stream(0)));
-    let used = world.facts.iter().find_map(|fact| match fact {
-        Fact::Closed { legs, .. } => Some(legs.map(|leg| leg.used())),
-        Fact::Latched { .. } | Fact::Silent { .. } | Fact::Counted { .. } | Fact::Failed { .. } | Fact::Totals(_) => {
-            None
-        }
+    let used = world.facts.iter().find_map(|fact| {
+        let Fact::Closed { legs, .. } = fact else { return None };
+        Some(legs.map(|leg| leg.used()))
     });
     assert_eq!(used, Some([false, false]));
 }
