@@ -186,7 +186,7 @@ pub(crate) async fn run(shared: Arc<Shared>, begin: Begin, begun: impl FnOnce())
     edge.drain(now);
     edge.turn().await?;
     edge.relay.stop();
-    edge.records.finish(clock::now());
+    edge.records.finish(clock::now()).await;
     edge.store.finish(edge.proxy.registry(), edge.proxy.listeners()).await;
     Ok(())
 }

@@ -157,7 +157,7 @@ impl Records {
                 row.ended = Some((now, *cause));
                 self.ending.push_back((now, *call));
             }
-            self.settle(*call, now);
+            self.settle(*call, now, false);
         }
     }
 
@@ -218,16 +218,13 @@ impl Records {
             measure(&self.shared.metrics, sides, &legs);
         }
         if let Some(call) = self.by_stream.remove(&stream) {
-            self.settle(call, now);
+            self.settle(call, now, false);
         }
     }
 
     /// Writes a call down, if all is known or there is no more to wait for.
-    fn settle(&mut self, call: PassId, now: Instant) {
-        let done = |row: &Row| {
-            let late = row.ended.is_some_and(|(at, _)| now.saturating_duration_since(at) >= LAST);
-            row.ended.is_some() && (late || row.streams.values().all(|stream| stream.closed))
-        };
+    fn settle(&mut self, call: PassId, now: Instant, late: bool) {
+        let done = |row: &Row| row.ended.is_some() && (late || row.streams.values().all(|stream| stream.closed));
         if !self.calls.get(&call).is_some_and(done) {
             return;
         }
@@ -248,15 +245,17 @@ impl Records {
     /// Writes down what has waited for long enough.
     pub(crate) fn handle_timeout(&mut self, now: Instant) {
         while let Some((_, call)) = self.ending.pop_front_if(|(at, _)| *at + LAST <= now) {
-            self.settle(call, now);
+            self.settle(call, now, true);
         }
     }
 
     /// Writes down all that has ended, and waits for the disk, but not for ever.
-    pub(crate) fn finish(mut self, now: Instant) {
-        self.handle_timeout(now + LAST);
+    pub(crate) async fn finish(mut self, now: Instant) {
+        for (_, call) in std::mem::take(&mut self.ending) {
+            self.settle(call, now, true);
+        }
         if let Some(writer) = self.writer.take() {
-            writer.finish();
+            writer.finish().await;
         }
     }
 }

@@ -114,6 +114,8 @@ pub(crate) struct Meter {
     /// The last packet whose time does not count.
     aside: Option<u64>,
     formats: Option<Arc<Formats>>,
+    /// What comes is no RTP, whatever it looks like.
+    mute: bool,
     trips: Trips,
     stranger: Option<(Instant, SocketAddr)>,
 }
@@ -138,6 +140,7 @@ impl Meter {
             past: Figures::default(),
             aside: None,
             formats: None,
+            mute: false,
             trips: Trips::default(),
             stranger: None,
         }
@@ -146,6 +149,12 @@ impl Meter {
     /// What SDP says of the payload types from now on.
     pub(crate) fn tell(&mut self, formats: Arc<Formats>) {
         self.formats = Some(formats);
+        self.payload_type = UNKNOWN;
+    }
+
+    /// The stream carries something else than RTP, or RTP again.
+    pub(crate) fn mute(&mut self, mute: bool) {
+        self.mute = mute;
         self.payload_type = UNKNOWN;
     }
 
@@ -179,6 +188,9 @@ impl Meter {
     #[cold]
     #[inline(never)]
     fn unusual(&mut self, now: u64, header: Header) {
+        if self.mute {
+            return;
+        }
         if self.first.is_none() || header.ssrc != self.ssrc {
             return self.begin(now, header);
         }

@@ -254,6 +254,7 @@ impl Relay {
             for (end, component) in SOCKETS {
                 if let Some(lane) = self.lane_mut(Slot::of(id.slot, end, component)) {
                     lane.opaque = proto == Proto::Udptl;
+                    lane.quality.mute(lane.opaque);
                 }
             }
         }

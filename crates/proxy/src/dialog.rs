@@ -6,12 +6,11 @@ use std::time::{Duration, Instant};
 use media::offer::Key as MediaKey;
 use registry::{Call, CallKind, CallState, Party, PassId};
 use wire::Flow;
-use wire::sip::{Contact, Message, Method, Name, SessionId, Status};
+use wire::sip::{Contact, Message, Method, Name, SessionId};
 
 use crate::ours::header;
 use crate::request::target::party;
 use crate::request::{Reject, Target};
-use crate::transaction::Context;
 use crate::{Cause, Observed, Proxy, probe};
 
 /// A call that was challenged keeps its ports this long for the next try.
@@ -344,22 +343,6 @@ impl Proxy {
         }
     }
 
-    /// A BYE or CANCEL says why (RFC 3326).
-    pub(crate) fn note_reason(&mut self, pass: PassId, message: Message<'_>) {
-        if let Some(reason) = message.value(Name::Reason) {
-            let reason = Some(shown(reason));
-            self.observe(Observed::CallEnding { call: pass, status: None, reason, own: false });
-        }
-    }
-
-    /// The final response that ends a call before an answer; it came on a branch, or is ours.
-    pub(crate) fn note_status(&mut self, pass: PassId, context: &Context, status: Status) {
-        let came = context.branches.iter().filter(|branch| branch.result == Some(status));
-        let response = came.filter_map(|branch| branch.response.as_ref()).next();
-        let reason = response.and_then(|response| response.message().value(Name::Reason)).map(shown);
-        self.observe(Observed::CallEnding { call: pass, status: Some(status), reason, own: response.is_none() });
-    }
-
     /// Forgets a call and releases its media.
     pub(crate) fn finish(&mut self, pass: PassId, cause: Cause) {
         self.offers.close_pass(pass.0);
@@ -490,7 +473,7 @@ fn lasts(timer: Option<Duration>) -> Duration {
 }
 
 /// What logs show of a text from outside.
-fn shown(value: &[u8]) -> String {
+pub(crate) fn shown(value: &[u8]) -> String {
     String::from_utf8_lossy(&value[..value.len().min(256)]).into_owned()
 }
 

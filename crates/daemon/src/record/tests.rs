@@ -68,7 +68,8 @@ impl Desk {
 
     /// What stands in the file at the end.
     fn lines(self) -> Vec<Value> {
-        self.records.finish(self.now);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        runtime.block_on(self.records.finish(self.now));
         let text = std::fs::read_to_string(self.dir.join("calls.jsonl")).unwrap_or_default();
         std::fs::remove_dir_all(&self.dir).unwrap();
         text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()

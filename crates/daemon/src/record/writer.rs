@@ -7,9 +7,10 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread;
 use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot};
 
 use crate::admin::Shared;
 use crate::metrics::Metrics;
@@ -26,20 +27,20 @@ const LAST: Duration = Duration::from_secs(1);
 /// Hands lines to the thread.
 #[derive(Debug)]
 pub(super) struct Writer {
-    lines: SyncSender<String>,
-    ended: Receiver<()>,
+    lines: mpsc::Sender<String>,
+    ended: oneshot::Receiver<()>,
 }
 
 impl Writer {
     /// Starts the thread. The file is made with the first line.
     pub(super) fn start(dir: &Path, shared: &Arc<Shared>) -> io::Result<Self> {
-        let (lines, waiting) = sync_channel::<String>(QUEUE);
-        let (end, ended) = sync_channel::<()>(0);
+        let (lines, mut waiting) = mpsc::channel::<String>(QUEUE);
+        let (end, ended) = oneshot::channel::<()>();
         let (mut journal, shared) = (Journal::new(dir, FULL), Arc::clone(shared));
         thread::Builder::new().name("records".to_owned()).spawn(move || {
             let _end = end;
             let mut failing = false;
-            for line in waiting {
+            while let Some(line) = waiting.blocking_recv() {
                 let result = journal.append(&line);
                 let recorded = if result.is_ok() { Recorded::Written } else { Recorded::Failed };
                 shared.metrics.count(Name::CallRecords, &[recorded.label()]);
@@ -62,9 +63,10 @@ impl Writer {
     }
 
     /// Waits for the last lines.
-    pub(super) fn finish(self) {
+    pub(super) async fn finish(self) {
         drop(self.lines);
-        if self.ended.recv_timeout(LAST) == Err(RecvTimeoutError::Timeout) {
+        // Its end is what we wait for; it says nothing.
+        if tokio::time::timeout(LAST, self.ended).await.is_err() {
             tracing::warn!("the disk is held up; the last records of calls may be missing");
         }
     }
@@ -77,11 +79,13 @@ struct Journal {
     full: u64,
     /// What is open, and which file that is.
     open: Option<(File, u64)>,
+    /// The last line may be half a line.
+    torn: bool,
 }
 
 impl Journal {
     fn new(dir: &Path, full: u64) -> Self {
-        Self { path: dir.join("calls.jsonl"), full, open: None }
+        Self { path: dir.join("calls.jsonl"), full, open: None, torn: false }
     }
 
     fn append(&mut self, line: &str) -> io::Result<()> {
@@ -98,7 +102,12 @@ impl Journal {
             self.open = Some((file, number));
         }
         match &mut self.open {
-            Some((file, _)) => file.write_all(line.as_bytes()),
+            Some((file, _)) => {
+                let end = if self.torn { "\n" } else { "" };
+                let written = file.write_all(format!("{end}{line}").as_bytes());
+                self.torn = written.is_err();
+                written
+            }
             None => Err(io::ErrorKind::NotFound.into()),
         }
     }

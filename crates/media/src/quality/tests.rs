@@ -251,3 +251,17 @@ fn the_score_falls_with_loss_and_with_delay() {
     assert_eq!(super::score([&Figures::default(), &good], End::A), None);
     assert_eq!(super::score([&Figures { codec: Some(Codec::Other), ..good }, &good], End::A), None);
 }
+
+/// A fax counts its packets up to 65535, and half of these look like RTP.
+#[test]
+fn a_fax_is_not_measured() {
+    let mut world = World::call();
+    world.packet(A_RTP, PHONE, &rtp(1, 1));
+    world.command(Command::Carry { stream: stream(0), proto: crate::command::Proto::Udptl });
+    for n in 2..100 {
+        world.packet(A_RTP, PHONE, &rtp(n.into(), n * 300));
+    }
+    world.command(Command::Carry { stream: stream(0), proto: crate::command::Proto::Rtp });
+    world.packet(A_RTP, PHONE, &rtp(1, 2));
+    assert_eq!(counts(told(&mut world)[0]), [2, 2, 0, 0, 0]);
+}
