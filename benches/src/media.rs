@@ -13,7 +13,18 @@ use crate::{Bench, measured};
 pub(crate) const BENCHES: &[Bench] = &[
     Bench { name: "media_forward", make: || forward(1) },
     Bench { name: "media_forward_1000", make: || forward(1000) },
+    Bench { name: "media_arrive", make: arrive },
 ];
+
+/// What a batch costs once, however many packets it has.
+fn arrive() -> Box<dyn FnMut()> {
+    let mut relay = Relay::new(Config::default(), [7; 32]);
+    let mut now = Instant::now();
+    Box::new(move || {
+        now += Duration::from_micros(700);
+        measured(|| relay.arrive(black_box(now)));
+    })
+}
 
 /// The phone's or the core's socket of a stream.
 fn peer(slot: u32, end: End) -> SocketAddr {
@@ -60,6 +71,7 @@ fn forward(streams: u32) -> Box<dyn FnMut()> {
         packet[2..4].copy_from_slice(&sequence.to_be_bytes());
         packet[4..8].copy_from_slice(&(u32::from(sequence) * 160).to_be_bytes());
         let (on, from) = (Slot::of(slot, end, Component::Rtp), peer(slot, end));
+        relay.arrive(now);
         let verdict = measured(|| relay.forward(now, on, from, black_box(&packet)));
         assert!(matches!(verdict, Verdict::Forward { .. }), "latched and aimed");
         while relay.poll_output().is_some() {}

@@ -7,6 +7,7 @@
 mod budget;
 mod journal;
 mod lookup;
+mod pressure;
 mod relay;
 mod reload;
 mod sockets;
@@ -36,10 +37,12 @@ use crate::admin::Shared;
 use crate::config::Settings;
 use crate::metrics::label::{Datagram, Finding, Label as _, Lookup};
 use crate::metrics::table::Name;
+use crate::record::Records;
 use crate::store::Store;
 use budget::Budget;
 use journal::Journal;
 use lookup::{Answer, Lookups};
+use pressure::Pressure;
 use relay::Relay;
 pub(crate) use reload::Prepared;
 use sockets::Sockets;
@@ -76,6 +79,8 @@ pub(crate) struct Begin {
     pub(crate) token_key: [u8; 32],
     /// Where bindings and calls are kept.
     pub(crate) store: Store,
+    /// What is written down of calls.
+    pub(crate) records: Records,
     /// What an earlier process left.
     pub(crate) restored: Vec<Record>,
     /// How many descriptors there may be.
@@ -108,6 +113,7 @@ struct Edge<B> {
     stun: Stun,
     relay: Relay,
     store: Store,
+    records: Records,
     alarm: Alarm,
     orders: UnboundedReceiver<Order>,
     lookups: Lookups,
@@ -122,6 +128,7 @@ struct Edge<B> {
     farewell: Farewell,
     watchers: Watchers,
     lag: Lag,
+    pressure: Pressure,
 }
 
 /// How long a message may have waited: since the loop last had nothing to do.
@@ -155,6 +162,7 @@ pub(crate) async fn run(shared: Arc<Shared>, begin: Begin, begun: impl FnOnce())
         stun: Stun::new(now, settings, entropy::seed)?,
         relay: Relay::start(settings, begin.descriptors, &shared.view)?,
         store: begin.store,
+        records: begin.records,
         alarm: Alarm::new()?,
         orders: begin.orders,
         lookups: Lookups::new(),
@@ -167,6 +175,7 @@ pub(crate) async fn run(shared: Arc<Shared>, begin: Begin, begun: impl FnOnce())
         farewell: Farewell::default(),
         watchers: Watchers::default(),
         lag: Lag::default(),
+        pressure: Pressure::default(),
         shared: Arc::clone(&shared),
         settings: Arc::clone(settings),
     };
@@ -177,6 +186,7 @@ pub(crate) async fn run(shared: Arc<Shared>, begin: Begin, begun: impl FnOnce())
     edge.drain(now);
     edge.turn().await?;
     edge.relay.stop();
+    edge.records.finish(clock::now()).await;
     edge.store.finish(edge.proxy.registry(), edge.proxy.listeners()).await;
     Ok(())
 }
@@ -211,6 +221,10 @@ impl<B: FnOnce()> Edge<B> {
         }
         self.stun.handle_timeout(now);
         self.relay.handle_timeout(now);
+        self.records.handle_timeout(now);
+        if self.pressure.audit(now) {
+            self.audit();
+        }
         self.store.handle_timeout(now, self.proxy.registry(), self.proxy.listeners());
         if self.proxy.poll_timeout().is_some_and(|at| at <= now) {
             self.proxy.handle_timeout(now);
@@ -222,6 +236,8 @@ impl<B: FnOnce()> Edge<B> {
         let ours = [
             self.sockets.poll_timeout(),
             self.store.poll_timeout(),
+            self.records.poll_timeout(),
+            self.pressure.poll_timeout(),
             self.begun.as_ref().map(|_| self.patience),
             self.stop,
         ];
@@ -390,7 +406,11 @@ impl<B: FnOnce()> Edge<B> {
             Report::Fact { worker: _, fact } => {
                 self.shared.metrics.fact(&fact);
                 self.shared.view.fact(&fact);
+                self.records.fact(now, &fact);
                 self.journal.fact(now, &self.shared.metrics, &fact);
+                if let Some(unheard) = self.records.unheard(&fact) {
+                    self.journal.unheard(now, &self.shared.metrics, &unheard);
+                }
                 self.proxy.handle_input(now, Input::Fact(fact));
                 self.drain(now);
             }
@@ -420,7 +440,20 @@ impl<B: FnOnce()> Edge<B> {
         self.census();
         for (ip, range, counts) in self.proxy.ports() {
             self.shared.view.ports(ip, range, counts);
+            if self.pressure.note(ip, range, counts)
+                && let Some(ports) = self.settings.proxy.media.ranges.get(usize::from(range.0))
+            {
+                let (used, total) = (counts.live + counts.resting, counts.total);
+                let ports = format!("{}-{}", ports.first, ports.last);
+                tracing::warn!(%ip, ports, used, total, "media ports run short; at the end calls are refused: widen the range");
+            }
         }
+    }
+
+    /// Ports that are lent, against the calls that there are.
+    fn audit(&mut self) {
+        let orphaned = u32::try_from(self.proxy.audit_ports()).unwrap_or(u32::MAX);
+        self.shared.metrics.set(Name::PortsOrphaned, &[], orphaned.into());
     }
 
     fn unsent(&mut self, flow: Flow) {
@@ -478,12 +511,14 @@ impl<B: FnOnce()> Edge<B> {
             Output::Resolve(question) => self.lookups.resolve(question),
             Output::Changed(change) => {
                 self.shared.view.change(&change);
+                self.records.change(&change);
                 self.store.change(now, change);
             }
             Output::Traced(traced) => self.watchers.tell(clock::unix_time(), *traced),
             Output::Observed(event) => {
                 self.shared.metrics.observe(&event);
                 self.shared.view.observe(&event);
+                self.records.observe(now, &event);
                 self.journal.observe(now, &self.shared.metrics, &event);
                 if self.stop.is_some() {
                     self.farewell.observe(&event);

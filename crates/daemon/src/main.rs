@@ -10,6 +10,7 @@ mod config;
 mod edge;
 mod log;
 mod metrics;
+mod record;
 mod reload;
 mod run;
 mod state;

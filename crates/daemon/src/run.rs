@@ -25,6 +25,7 @@ use crate::edge::{self, Begin, Order};
 use crate::metrics::Metrics;
 use crate::metrics::label::{Kept, Label as _};
 use crate::metrics::table::Name;
+use crate::record::Records;
 use crate::reload::{self, Asked};
 use crate::store::{Restored, Store};
 use crate::{complain, log, print, state};
@@ -75,7 +76,8 @@ async fn serve(settings: crate::config::Settings, flags: &Run) -> io::Result<()>
     let (ended, mut end) = oneshot::channel();
     let (store, restored) = open_store(state_dir.as_deref(), &shared);
     let summary = restored.summary();
-    let begin = Begin { token_key, store, restored: restored.records, descriptors, orders: receiver };
+    let records = Records::new(&shared, state_dir.as_deref());
+    let begin = Begin { token_key, store, records, restored: restored.records, descriptors, orders: receiver };
     let announce = {
         let shared = Arc::clone(&shared);
         move || {

@@ -92,7 +92,11 @@ impl View {
             Fact::Closed { stream, legs: _ } | Fact::Failed { stream } => {
                 self.streams.remove(stream);
             }
-            Fact::Latched { component: Component::Rtcp, .. } | Fact::Silent { .. } | Fact::Totals(_) => {}
+            Fact::Latched { component: Component::Rtcp, .. }
+            | Fact::Silent { .. }
+            | Fact::Unheard { .. }
+            | Fact::Heard { .. }
+            | Fact::Totals(_) => {}
         }
     }
 

@@ -8,6 +8,7 @@ use nat::ice_lite::Agent;
 use nat::{Prefix, Side};
 use serde::{Deserialize, Serialize};
 
+use crate::quality::Formats;
 use crate::{End, PortPair};
 
 /// Names one stream of one worker; a slot that is used again has the next generation.
@@ -126,6 +127,13 @@ pub enum Command {
         stream: StreamId,
         /// Its payload.
         proto: Proto,
+    },
+    /// What SDP says of the payload types, for the figures. Follows the `Open` or `Update` whose SDP says so.
+    Formats {
+        /// The stream.
+        stream: StreamId,
+        /// Codecs and clocks.
+        formats: Arc<Formats>,
     },
     /// Two streams of a spiral: the named legs face each other, so the legs
     /// behind them are tied directly and nothing is sent to ourselves.

@@ -50,6 +50,7 @@ impl Relay {
             self.keep_alive(now, Slot::of(id.slot, end, component));
             self.consent(now, Slot::of(id.slot, end, component));
         }
+        self.listen(now, id);
         let last = self.last_heard(id.slot);
         let Some(stream) = self.stream_mut(id) else { return };
         let epoch = stream.epoch;
@@ -79,8 +80,10 @@ impl Relay {
             let own = self.lane(on).and_then(|lane| lane.opening).map(|opening| opening.due);
             own.or_else(|| self.keepalive_due(on)).into_iter().chain(self.consent_ends(on)).min()
         });
+        let unheard = [End::A, End::B].map(|end| self.silence_due(id, end));
         let Some(stream) = self.stream_mut(id) else { return };
-        let due = sockets.into_iter().chain([stream.counted_due, stream.silent_at(last)]).flatten().min();
+        let due =
+            sockets.into_iter().chain(unheard).chain([stream.counted_due, stream.silent_at(last)]).flatten().min();
         if let Some(due) = due
             && stream.due.is_none_or(|known| due < known)
         {

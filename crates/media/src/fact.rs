@@ -4,7 +4,7 @@
 use nat::{Side, Source};
 
 use crate::stats::{LegCounts, Totals};
-use crate::{Component, End, StreamId};
+use crate::{Component, End, Silence, StreamId};
 
 /// One event of a stream, or a worker's totals.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,6 +32,29 @@ pub enum Fact {
         stream: StreamId,
         /// Epoch of the last command.
         epoch: u32,
+    },
+    /// Two seconds without audio from one end of an answered call that is not
+    /// on hold. Reported once per silence.
+    Unheard {
+        /// The stream.
+        stream: StreamId,
+        /// Epoch of the last command.
+        epoch: u32,
+        /// Which leg.
+        end: End,
+        /// What is known of the reason.
+        silence: Silence,
+    },
+    /// That silence is over.
+    Heard {
+        /// The stream.
+        stream: StreamId,
+        /// Epoch of the last command.
+        epoch: u32,
+        /// Which leg.
+        end: End,
+        /// Its side.
+        side: Side,
     },
     /// Figures of a running stream, every 5 s and at close.
     Counted {

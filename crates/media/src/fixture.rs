@@ -167,6 +167,7 @@ impl World {
     }
 
     pub(crate) fn packet(&mut self, on: Slot, from: &str, packet: &[u8]) -> Verdict {
+        self.relay.arrive(self.now);
         let verdict = self.relay.forward(self.now, on, at(from), packet);
         self.drain();
         verdict

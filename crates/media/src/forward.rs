@@ -14,6 +14,7 @@ use std::net::SocketAddr;
 use std::time::Instant;
 
 use wire::demux::{self, Media};
+use wire::rtp;
 
 use crate::latch::{Judgement, Kind};
 use crate::leg::Aim;
@@ -129,7 +130,9 @@ impl Relay {
         }
         let via = match kind {
             Media::Rtp => {
-                lane.latch.heard_rtp(now, packet);
+                if let Some(header) = lane.latch.heard_rtp(now, packet) {
+                    lane.quality.heard(self.clock.nanos, header);
+                }
                 lane.peer
             }
             Media::Stun => return self.meet(now, on, from, kind, packet),
@@ -141,6 +144,9 @@ impl Relay {
         };
         let bytes = packet.len() as u64;
         lane.count_in(&mut self.totals, bytes);
+        if kind == Media::Rtcp {
+            self.overhear(now, on, packet);
+        }
         self.send(now, via, bytes)
     }
 
@@ -197,6 +203,7 @@ impl Relay {
             Judgement::Refuse(why) => {
                 if let Some(Some(lane)) = self.lanes.get_mut(on.0 as usize) {
                     lane.counts.refused += 1;
+                    lane.quality.refused(now, from);
                 }
                 return self.drop(why);
             }
@@ -204,10 +211,17 @@ impl Relay {
         let bytes = packet.len() as u64;
         let Some(Some(lane)) = self.lanes.get_mut(on.0 as usize) else { return self.drop(Drop::NoStream) };
         lane.count_in(&mut self.totals, bytes);
-        if kind == Kind::Stun {
-            return Verdict::Consumed;
-        }
         let via = lane.to(kind);
+        match kind {
+            Kind::Stun => return Verdict::Consumed,
+            Kind::Rtp => {
+                if let Some(header) = rtp::Header::parse(packet) {
+                    lane.quality.heard(self.clock.nanos, header);
+                }
+            }
+            Kind::Rtcp => self.overhear(now, on, packet),
+            Kind::Dtls | Kind::Opaque => {}
+        }
         self.send(now, via, bytes)
     }
 

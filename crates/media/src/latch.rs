@@ -294,18 +294,18 @@ impl Latch {
 
     /// An RTP packet from the held source.
     #[inline]
-    pub(crate) fn heard_rtp(&mut self, now: Instant, packet: &[u8]) {
+    pub(crate) fn heard_rtp(&mut self, now: Instant, packet: &[u8]) -> Option<rtp::Header> {
         self.heard = now;
-        if let Some(header) = rtp::Header::parse(packet) {
-            self.trail = Some(Trail::of(now, header));
-        }
+        let header = rtp::Header::parse(packet)?;
+        self.trail = Some(Trail::of(now, header));
+        Some(header)
     }
 
     /// Any packet from the held source.
     pub(crate) fn heard(&mut self, now: Instant, kind: Kind, packet: &[u8]) {
         self.heard = now;
         match kind {
-            Kind::Rtp => self.heard_rtp(now, packet),
+            Kind::Rtp => drop(self.heard_rtp(now, packet)),
             Kind::Rtcp => self.reporter = rtp::rtcp_ssrc(packet),
             Kind::Dtls | Kind::Stun | Kind::Opaque => {}
         }

@@ -28,6 +28,7 @@ use nat::Side;
 
 use crate::latch::{Kind, Latch};
 use crate::opening::Opening;
+use crate::quality::Meter;
 use crate::stats::{LegCounts, Totals};
 use crate::{Component, Early, LegPlan, Slot, Target};
 
@@ -68,6 +69,8 @@ pub(crate) struct Lane {
     pub(crate) counts: LegCounts,
     /// Binding indications under way.
     pub(crate) opening: Option<Opening>,
+    /// How well RTP arrives here.
+    pub(crate) quality: Meter,
     /// RTP keep-alives sent: their sequence number.
     pub(crate) kept: u16,
 }
@@ -88,6 +91,7 @@ impl Lane {
             sent: now,
             counts: LegCounts::default(),
             opening: None,
+            quality: Meter::new(),
             kept: 0,
         }
     }

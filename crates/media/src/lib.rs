@@ -21,7 +21,9 @@ mod leg;
 pub mod offer;
 mod opening;
 pub mod ports;
+pub mod quality;
 pub mod relay;
+pub mod silence;
 pub mod stats;
 
 pub use command::{Command, Early, LegPlan, Proto, Sources, StreamId, Target};
@@ -29,6 +31,7 @@ pub use fact::Fact;
 pub use forward::{Drop, Slot, Verdict};
 pub use ports::{PortPair, PortRange, RangeId};
 pub use relay::Relay;
+pub use silence::Silence;
 
 use serde::{Deserialize, Serialize};
 

@@ -10,7 +10,9 @@
 //! Must not: decide which message carries an offer (the proxy knows), touch
 //! sockets, or write an address of one side into a body for the other.
 
+mod audit;
 mod body;
+mod formats;
 mod ice;
 #[cfg(test)]
 mod ice_tests;
@@ -18,7 +20,7 @@ mod session;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -131,6 +133,8 @@ pub struct Offers {
     by_stream: BTreeMap<StreamId, Key>,
     /// Pairs whose worker has not let go yet, and which of them a peer was told.
     closing: BTreeMap<StreamId, [(PortPair, bool); 2]>,
+    /// Those that were closing at the last audit.
+    closed_late: BTreeSet<StreamId>,
     /// Advertised addresses of live legs: what a spiral's SDP names.
     live: BTreeMap<SocketAddr, (StreamId, End)>,
     out: VecDeque<Command>,
@@ -159,6 +163,7 @@ impl Offers {
             sessions: BTreeMap::new(),
             by_stream: BTreeMap::new(),
             closing: BTreeMap::new(),
+            closed_late: BTreeSet::new(),
             live: BTreeMap::new(),
             out: VecDeque::new(),
             rng,
@@ -386,7 +391,7 @@ impl Offers {
                 }
                 None
             }
-            Fact::Latched { .. } | Fact::Totals(_) => None,
+            Fact::Latched { .. } | Fact::Unheard { .. } | Fact::Heard { .. } | Fact::Totals(_) => None,
         }
     }
 
@@ -567,6 +572,7 @@ impl Offers {
                 stream.proto = proto;
                 self.out.push_back(Command::Carry { stream: stream.id, proto });
             }
+            self.tell_formats(session, line, offered, answered);
         }
     }
 

@@ -299,6 +299,12 @@ impl Pools {
         self.pools.iter().map(|(&(ip, range), pool)| (ip, range, pool.counts()))
     }
 
+    /// Pairs in calls.
+    pub(crate) fn live(&self) -> impl Iterator<Item = PortPair> {
+        let held = self.pools.iter().flat_map(|(&(ip, _), pool)| pool.held().map(move |held| (ip, held)));
+        held.filter(|(_, (_, _, state))| matches!(state, State::Live(_))).map(|(ip, (rtp, ..))| PortPair { ip, rtp })
+    }
+
     /// Is this one of the ports that we hold, by its local or its mapped address?
     pub fn owns(&self, address: SocketAddr) -> bool {
         let (ip, rtp) = (address.ip().to_canonical(), address.port() & !1);

@@ -12,6 +12,7 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, BinaryHeap, VecDeque};
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use nat::Source;
@@ -23,6 +24,8 @@ use crate::command::Proto;
 use crate::latch::{Judgement, Kind, Rules};
 use crate::leg::{self, Aim, Allowance, Lane};
 use crate::opening::{self, Opening};
+use crate::quality::{Clock, Formats};
+use crate::silence::Watch;
 use crate::stats::{LegCounts, Totals};
 use crate::{Command, Component, Drop, End, Fact, LegPlan, Slot, StreamId};
 
@@ -101,6 +104,8 @@ pub struct Relay {
     /// When to look at which stream. Entries of streams that are gone, or
     /// whose deadline has changed, are skipped as they come up.
     pub(crate) timers: BinaryHeap<Reverse<(Instant, StreamId)>>,
+    /// Arrivals of packets as numbers.
+    pub(crate) clock: Clock,
     pub(crate) totals_due: Option<Instant>,
     pub(crate) totals: Totals,
     pub(crate) outputs: VecDeque<Output>,
@@ -120,6 +125,8 @@ pub(crate) struct Stream {
     pub(crate) since: Instant,
     /// The last packet before the silence that was reported.
     pub(crate) reported: Option<Instant>,
+    /// What is known of the silence of either leg.
+    pub(crate) watches: [Watch; 2],
     pub(crate) counted_due: Option<Instant>,
     /// The timer that counts.
     pub(crate) due: Option<Instant>,
@@ -143,6 +150,7 @@ impl Relay {
             own: BTreeSet::new(),
             live: 0,
             timers: BinaryHeap::new(),
+            clock: Clock::default(),
             totals_due: None,
             totals: Totals::default(),
             outputs: VecDeque::new(),
@@ -157,6 +165,7 @@ impl Relay {
                 self.update(now, stream, epoch, legs, timeout, rearm);
             }
             Command::Carry { stream, proto } => self.carry(stream, proto),
+            Command::Formats { stream, formats } => self.formats(stream, &formats),
             Command::Join { a, b } => self.join(now, a, b),
             Command::Part { stream } => self.part(now, stream),
             Command::Close { stream, told: _ } => self.close(now, stream),
@@ -195,6 +204,7 @@ impl Relay {
             timeout,
             since: now,
             reported: None,
+            watches: [Watch::default(); 2],
             counted_due: now.checked_add(COUNTED),
             due: None,
         }));
@@ -220,6 +230,9 @@ impl Relay {
         }
         stream.epoch = epoch;
         stream.timeout = timeout;
+        if timeout.is_none() {
+            stream.watches = [Watch::default(); 2];
+        }
         let spoke = std::mem::replace(&mut stream.legs, legs).map(|plan| credentials(&plan));
         let speaks = [credentials(&stream.legs[0]), credentials(&stream.legs[1])];
         stream.legs[0].pair = pairs[0];
@@ -248,8 +261,20 @@ impl Relay {
             for (end, component) in SOCKETS {
                 if let Some(lane) = self.lane_mut(Slot::of(id.slot, end, component)) {
                     lane.opaque = proto == Proto::Udptl;
+                    lane.quality.mute(lane.opaque);
                 }
             }
+        }
+    }
+
+    fn formats(&mut self, id: StreamId, formats: &Arc<Formats>) {
+        if self.stream_mut(id).is_some() {
+            for end in [End::A, End::B] {
+                if let Some(lane) = self.lane_mut(Slot::of(id.slot, end, Component::Rtp)) {
+                    lane.quality.tell(Arc::clone(formats));
+                }
+            }
+            self.schedule(id);
         }
     }
 
@@ -382,7 +407,8 @@ impl Relay {
         Box::new([End::A, End::B].map(|end| {
             let of =
                 |component| self.lane(Slot::of(slot, end, component)).map_or_else(LegCounts::default, |l| l.counts);
-            of(Component::Rtp).plus(of(Component::Rtcp))
+            let quality = self.lane(Slot::of(slot, end, Component::Rtp)).map(|lane| lane.quality.figures(&self.clock));
+            LegCounts { quality: quality.unwrap_or_default(), ..of(Component::Rtp).plus(of(Component::Rtcp)) }
         }))
     }
 

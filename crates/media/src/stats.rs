@@ -4,6 +4,7 @@
 use nat::Side;
 
 use crate::forward::{DROPS, Drop};
+use crate::quality::Figures;
 
 /// One leg.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -18,10 +19,12 @@ pub struct LegCounts {
     pub bytes_out: u64,
     /// Packets from sources that the latch refused.
     pub refused: u64,
+    /// How well its RTP arrives.
+    pub quality: Figures,
 }
 
 impl LegCounts {
-    /// The sum of two components of a leg.
+    /// The sum of two components of a leg; only one of them knows of quality: `self`.
     pub fn plus(self, other: Self) -> Self {
         Self {
             packets_in: self.packets_in + other.packets_in,
@@ -29,6 +32,7 @@ impl LegCounts {
             packets_out: self.packets_out + other.packets_out,
             bytes_out: self.bytes_out + other.bytes_out,
             refused: self.refused + other.refused,
+            quality: self.quality,
         }
     }
 

@@ -7,7 +7,7 @@ use wire::sip::{Message, Method, Name, Stored, Via, compose};
 
 use crate::request::Reject;
 use crate::transaction::client::State;
-use crate::transaction::{Branch, Client, Context, Key};
+use crate::transaction::{Branch, Client, Context, Key, Purpose};
 use crate::{Observed, Proxy};
 
 impl Proxy {
@@ -27,6 +27,9 @@ impl Proxy {
         let Some(mut context) = self.contexts.take(id) else { return Ok(()) };
         if context.invite && context.open() {
             context.cancelled = true;
+            if let Purpose::Create(pass) = context.purpose {
+                self.note_reason(pass, message);
+            }
             let reason: Vec<u8> = message
                 .fields()
                 .iter()

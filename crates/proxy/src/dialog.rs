@@ -106,6 +106,9 @@ impl Proxy {
 
     /// A request within a dialog: what it says about its sender.
     pub(crate) fn note_request(&mut self, now: Instant, flow: Flow, pass: PassId, from: u8, message: Message<'_>) {
+        if message.method() == Method::Bye {
+            self.note_reason(pass, message);
+        }
         let number = message.cseq().map_or(0, |c| c.number);
         let contact = contact_of(message);
         let binding = self.registry.on_flow(flow).next().map(|b| b.id);
@@ -357,6 +360,7 @@ impl Proxy {
     /// CANCEL and a final response while it is not answered.
     pub(crate) fn end_call(&mut self, now: Instant, pass: PassId, cause: Cause, reason: &'static str) {
         let Some(call) = self.registry.call(pass).cloned() else { return };
+        self.observe(Observed::CallEnding { call: pass, status: None, reason: Some(reason.to_owned()), own: true });
         let header = header(reason);
         if call.state == CallState::Early {
             self.abort(now, pass, reason);
@@ -469,7 +473,7 @@ fn lasts(timer: Option<Duration>) -> Duration {
 }
 
 /// What logs show of a text from outside.
-fn shown(value: &[u8]) -> String {
+pub(crate) fn shown(value: &[u8]) -> String {
     String::from_utf8_lossy(&value[..value.len().min(256)]).into_owned()
 }
 

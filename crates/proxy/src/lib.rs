@@ -26,6 +26,7 @@ mod connection;
 mod credentials;
 mod dialog;
 mod digest;
+mod ending;
 mod given;
 mod gruu;
 mod held;

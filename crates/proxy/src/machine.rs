@@ -239,6 +239,13 @@ impl Proxy {
         self.offers.ports()
     }
 
+    /// Port pairs in use that belong to no call. Should be 0, always. Looks at
+    /// every call: not to be asked all the time.
+    pub fn audit_ports(&mut self) -> usize {
+        let registry = &self.registry;
+        self.offers.audit(|pass| registry.call(registry::PassId(pass)).is_some())
+    }
+
     /// The truth that all published changes add up to. Readers outside fold
     /// [`Output::Changed`]; this is what their fold is checked against.
     pub fn registry(&self) -> &Registry {

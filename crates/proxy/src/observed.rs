@@ -280,6 +280,17 @@ pub enum Observed {
         /// Session-ID as the callee wrote it (RFC 7989), for the log.
         session: Option<String>,
     },
+    /// Why it is about to end, as far as somebody said so.
+    CallEnding {
+        /// Its id in logs.
+        call: PassId,
+        /// The final response to its INVITE.
+        status: Option<Status>,
+        /// A Reason field (RFC 3326), or our own words, for the log.
+        reason: Option<String>,
+        /// The status, if there is one, is ours.
+        own: bool,
+    },
     /// It ended.
     CallEnded {
         /// Its id in logs.

@@ -411,6 +411,7 @@ impl Proxy {
                     let until = Some(now + crate::dialog::RETRY);
                     self.registry.update_call(pass, |call| call.expires = until);
                 } else {
+                    self.note_status(pass, context, status);
                     self.finish(pass, if context.cancelled { Cause::Cancelled } else { Cause::Failed });
                 }
             }

@@ -121,7 +121,12 @@ impl Play {
                     self.open.retain(|open| *open != stream);
                     self.offers.handle_fact(&Fact::Closed { stream, legs: Box::default() });
                 }
-                Some(Command::Update { stream, .. } | Command::Carry { stream, .. } | Command::Part { stream }) => {
+                Some(
+                    Command::Update { stream, .. }
+                    | Command::Carry { stream, .. }
+                    | Command::Formats { stream, .. }
+                    | Command::Part { stream },
+                ) => {
                     assert!(self.open.contains(&stream), "an order to a stream that is not open");
                 }
                 Some(Command::Join { .. }) | None => {}

@@ -65,6 +65,7 @@ impl Edge {
             Command::Join { a: (stream, _), .. }
             | Command::Update { stream, .. }
             | Command::Carry { stream, .. }
+            | Command::Formats { stream, .. }
             | Command::Part { stream } => stream.worker,
             Command::Close { stream, told } => {
                 self.sockets.told.insert(*stream, *told);
@@ -87,7 +88,9 @@ impl Edge {
             }
             return;
         };
-        let verdict = self.workers[usize::from(worker)].forward(self.base + now, slot, from, bytes);
+        let relay = &mut self.workers[usize::from(worker)];
+        relay.arrive(self.base + now);
+        let verdict = relay.forward(self.base + now, slot, from, bytes);
         let verdict = self.sabotaged_verdict(packet, verdict, (worker, slot));
         let sent = match verdict {
             Verdict::Forward { via, to } => self.sockets.by_slot.get(&(worker, via)).map(|via| (*via, to)),

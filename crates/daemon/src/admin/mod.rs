@@ -61,7 +61,14 @@ impl Shared {
         let before = self.settings.send_replace(Arc::clone(&settings));
         let (was, is) = (&before.proxy, &settings.proxy);
         for range in was.media.ranges.iter().filter(|range| !is.media.ranges.contains(range)) {
-            for name in [Name::PortsFree, Name::PortsIdle, Name::PortsLive, Name::PortsResting, Name::PortsTotal] {
+            for name in [
+                Name::PortsFree,
+                Name::PortsIdle,
+                Name::PortsLive,
+                Name::PortsResting,
+                Name::PortsTotal,
+                Name::PortsUsed,
+            ] {
                 self.metrics.end(name, &[&format!("{}-{}", range.first, range.last)]);
             }
         }
@@ -116,6 +123,8 @@ impl Shared {
             metrics.set(Name::PortsLive, &[&label], counts.live as f64);
             metrics.set(Name::PortsResting, &[&label], counts.resting as f64);
             metrics.set(Name::PortsTotal, &[&label], counts.total as f64);
+            let used = (counts.live + counts.resting) as f64 / counts.total.max(1) as f64;
+            metrics.set(Name::PortsUsed, &[&label], used);
         }
         process::refresh(metrics);
         metrics.page()

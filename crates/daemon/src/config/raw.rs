@@ -356,6 +356,10 @@ section! {
         /// they register again, and running calls cannot be hung up.
         /// Default: "/var/lib/siplatch", or ~/.local/state/siplatch where that is not writable.
         dir: String = r#""/var/lib/siplatch""#,
+        /// One line of JSON for each call that has ended, in calls.jsonl of that directory: who, when,
+        /// why it ended, how its media was. A file of 64 MiB takes the place of calls.1.jsonl, and may
+        /// be moved away at any time before. Default: true.
+        call_records: bool = "true",
     }
 }
 

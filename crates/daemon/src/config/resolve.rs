@@ -55,6 +55,8 @@ pub(crate) struct Settings {
     pub(crate) metrics: SocketAddr,
     /// Where state is kept: the first that can be used.
     pub(crate) state_dirs: Vec<PathBuf>,
+    /// A line is written for each call that has ended.
+    pub(crate) call_records: bool,
     /// The files of certificates.
     pub(crate) tls: Files,
     /// What handshakes use, once the files are read; `None` where nobody speaks TLS.
@@ -154,6 +156,7 @@ impl Resolver<'_> {
         };
         let metrics = self.metrics();
         let state_dirs = self.state_dirs();
+        let call_records = self.raw.state.call_records.unwrap_or(true);
         let names = self.names();
         let proxy = proxy::Config {
             role: self.role,
@@ -168,7 +171,17 @@ impl Resolver<'_> {
             limits,
         };
         let access = Arc::new(Access::new(&doors.0, &doors.1));
-        Settings { proxy: Arc::new(proxy), access, doors, stun, metrics, state_dirs, tls, certificates: None }
+        Settings {
+            proxy: Arc::new(proxy),
+            access,
+            doors,
+            stun,
+            metrics,
+            state_dirs,
+            call_records,
+            tls,
+            certificates: None,
+        }
     }
 
     /// Sections and keys whose feature comes later.

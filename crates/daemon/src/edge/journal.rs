@@ -5,6 +5,7 @@
 use std::time::Instant;
 
 use media::Fact;
+use media::silence::Reason;
 use nat::discovery::Finding;
 use net::transport::Event;
 use proxy::{Observed, Oversize, UpstreamState};
@@ -14,6 +15,7 @@ use crate::log::{Pass, Throttle};
 use crate::metrics::Metrics;
 use crate::metrics::label::Label as _;
 use crate::metrics::table::Name;
+use crate::record::Unheard;
 
 /// Lines per window for what phones do.
 const CALLS: u32 = 500;
@@ -127,6 +129,7 @@ impl Journal {
             }
             Observed::Oversize { outcome: Oversize::Tcp | Oversize::Untried }
             | Observed::Dropped { .. }
+            | Observed::CallEnding { .. }
             | Observed::Forgotten { .. }
             | Observed::Refresh { .. }
             | Observed::RequestIn { .. }
@@ -175,7 +178,22 @@ impl Journal {
             Fact::Latched { stream, end, component, source, moved, .. } => {
                 tracing::debug!(?stream, ?end, ?component, %source, moved, "media latched");
             }
-            Fact::Counted { .. } | Fact::Closed { .. } | Fact::Totals(_) => {}
+            Fact::Heard { stream, epoch: _, end, side: _ } => tracing::debug!(?stream, ?end, "audio is heard again"),
+            // Told with the names of those who are in the call.
+            Fact::Unheard { .. } | Fact::Counted { .. } | Fact::Closed { .. } | Fact::Totals(_) => {}
+        }
+    }
+
+    /// One end of a call is not heard.
+    pub(super) fn unheard(&mut self, now: Instant, metrics: &Metrics, unheard: &Unheard) {
+        let Unheard { call, silence, .. } = unheard;
+        let (side, reason) = (silence.side.as_str(), silence.reason.label());
+        match silence.reason {
+            // Phones that say nothing while nobody speaks do this, too.
+            Reason::Stopped => line!(self, metrics, now, reason, CALLS, info, %call, side, reason, "{unheard}"),
+            Reason::Refused | Reason::Family | Reason::Private | Reason::Never => {
+                line!(self, metrics, now, reason, CALLS, warn, %call, side, reason, "{unheard}");
+            }
         }
     }
 

@@ -61,6 +61,7 @@ impl<B: FnOnce()> Edge<B> {
         }
         removed.iter().for_each(|id| view.listener_gone(*id));
         view.forget_places();
+        self.pressure.forget();
         self.stun.reconfigure(now, &settings, seeds);
         for (listener, id) in settings.proxy.listeners.iter().zip(0..) {
             let id = wire::ListenerId(id);

@@ -73,6 +73,10 @@ label!(media::Drop {
     BadCheck => "bad_check",
 });
 
+label!(media::silence::Reason {
+    Refused => "refused", Family => "family", Private => "private", Never => "never", Stopped => "stopped",
+});
+
 /// Whether something came or went.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Direction {
@@ -168,6 +172,18 @@ pub(crate) enum FoundBy {
     Lost,
 }
 label!(FoundBy { Stun => "stun", Upstream => "upstream", Lost => "lost" });
+
+/// What became of the record of a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Recorded {
+    /// It stands in the file.
+    Written,
+    /// It could not be written.
+    Failed,
+    /// Too many waited.
+    Dropped,
+}
+label!(Recorded { Written => "written", Failed => "failed", Dropped => "dropped" });
 
 /// Yes or no.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

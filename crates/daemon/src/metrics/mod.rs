@@ -9,7 +9,7 @@ pub(crate) mod table;
 use media::Fact;
 use media::stats::Totals;
 use nat::Side;
-use prometheus::{CounterVec, GaugeVec, Opts, Registry, TextEncoder};
+use prometheus::{CounterVec, GaugeVec, HistogramOpts, HistogramVec, Opts, Registry, TextEncoder};
 use proxy::{Observed, UpstreamState, config::Role};
 
 use label::{BindingEvent, Direction, FailoverTo, FoundBy, Label, Latch, Truth, class, refusal};
@@ -26,6 +26,7 @@ pub(crate) struct Metrics {
 enum Family {
     Counter(CounterVec),
     Gauge(GaugeVec),
+    Histogram(HistogramVec),
 }
 
 impl Metrics {
@@ -50,9 +51,14 @@ impl Metrics {
                     registry.register(Box::new(family.clone()))?;
                     Family::Gauge(family)
                 }
+                Kind::Histogram(buckets) => {
+                    let family = HistogramVec::new(HistogramOpts::from(opts).buckets(buckets.to_vec()), &names)?;
+                    registry.register(Box::new(family.clone()))?;
+                    Family::Histogram(family)
+                }
             };
             for values in combinations(series.labels) {
-                family.add(&values, 0.0);
+                family.begin(&values);
             }
             families.push(family);
         }
@@ -79,6 +85,15 @@ impl Metrics {
             && let Ok(gauge) = family.get_metric_with_label_values(labels)
         {
             gauge.set(value);
+        }
+    }
+
+    /// Adds a value to a histogram.
+    pub(crate) fn measure(&self, name: Name, labels: &[&str], value: f64) {
+        if let Some(Family::Histogram(family)) = self.families.get(name as usize)
+            && let Ok(histogram) = family.get_metric_with_label_values(labels)
+        {
+            histogram.observe(value);
         }
     }
 
@@ -150,6 +165,7 @@ impl Metrics {
             Observed::CallEnded { call: _, cause, answered } => {
                 self.count(Name::CallsTotal, &[cause.label(), Truth::from(*answered).label()]);
             }
+            Observed::CallEnding { call: _, status: _, reason: _, own: _ } => {}
             Observed::PortsExhausted { side } => self.count(Name::PortsExhausted, &[side.label()]),
             Observed::Upstream { upstream, state } => {
                 let up = matches!(state, UpstreamState::Up | UpstreamState::Returning);
@@ -180,6 +196,10 @@ impl Metrics {
             Fact::Silent { stream: _, epoch: _ } => self.count(Name::MediaSilences, &[]),
             // Counted again in the worker's totals.
             Fact::Counted { stream: _, legs: _ } | Fact::Closed { stream: _, legs: _ } => {}
+            Fact::Unheard { stream: _, epoch: _, end: _, silence } => {
+                self.count(Name::MediaUnheard, &[silence.side.label(), silence.reason.label()]);
+            }
+            Fact::Heard { stream: _, epoch: _, end: _, side } => self.count(Name::MediaHeard, &[side.label()]),
             Fact::Failed { stream: _ } => self.count(Name::MediaFailures, &[]),
             Fact::Totals(totals) => self.totals(totals),
         }
@@ -203,6 +223,15 @@ impl Metrics {
 }
 
 impl Family {
+    /// A series that is there before anything happened.
+    fn begin(&self, labels: &[&str]) {
+        match self {
+            Self::Counter(_) | Self::Gauge(_) => self.add(labels, 0.0),
+            // Asking for it makes it.
+            Self::Histogram(family) => drop(family.get_metric_with_label_values(labels)),
+        }
+    }
+
     fn add(&self, labels: &[&str], by: f64) {
         // The labels of every call stand beside their series in one page; a
         // wrong number of them counts nothing and fails the test below.
@@ -217,6 +246,8 @@ impl Family {
                     gauge.add(by);
                 }
             }
+            // Values are measured, not added.
+            Self::Histogram(_) => {}
         }
     }
 }
@@ -273,6 +304,22 @@ mod tests {
             r#"siplatch_upstream_up{upstream="1"} 0"#,
             r#"siplatch_failovers_total{cause="silent",to="upstream"} 1"#,
             r#"siplatch_ports_exhausted_total{side="inner"} 0"#,
+        ] {
+            assert_eq!(line(&metrics, expected), expected);
+        }
+    }
+
+    #[test]
+    fn values_fall_into_their_buckets() {
+        let metrics = Metrics::new(Role::Border).unwrap();
+        for value in [0.0, 0.004, 0.9] {
+            metrics.measure(Name::MediaLoss, &[Side::Outer.label()], value);
+        }
+        for expected in [
+            r#"siplatch_media_loss_ratio_bucket{side="outer",le="0"} 1"#,
+            r#"siplatch_media_loss_ratio_bucket{side="outer",le="0.005"} 2"#,
+            r#"siplatch_media_loss_ratio_count{side="outer"} 3"#,
+            r#"siplatch_media_loss_ratio_count{side="inner"} 0"#,
         ] {
             assert_eq!(line(&metrics, expected), expected);
         }

@@ -13,7 +13,7 @@ use net::transport::Why;
 
 use super::label::{
     BindingEvent, CLASSES, Datagram, Direction, FailoverTo, Finding, FoundBy, Kept, Label, Latch, Lookup, REFUSALS,
-    Reloaded, STREAMS, StreamInput, Truth,
+    Recorded, Reloaded, STREAMS, StreamInput, Truth,
 };
 
 /// Names a series in code; its place in [`TABLE`].
@@ -66,13 +66,21 @@ pub(crate) enum Name {
     MediaNeighbours,
     Latches,
     MediaSilences,
+    MediaUnheard,
+    MediaHeard,
     MediaFailures,
+    MediaLoss,
+    MediaJitter,
+    MediaRoundTrip,
+    MediaScore,
     WorkersAlive,
     PortsFree,
     PortsIdle,
     PortsLive,
     PortsResting,
     PortsTotal,
+    PortsUsed,
+    PortsOrphaned,
     PortsExhausted,
     Restored,
     RestoreLost,
@@ -81,6 +89,7 @@ pub(crate) enum Name {
     SnapshotWritten,
     SnapshotEntries,
     SnapshotBytes,
+    CallRecords,
     LogSuppressed,
     Reloads,
     ReloadRefused,
@@ -92,12 +101,14 @@ pub(crate) enum Name {
 }
 
 /// Prometheus types.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum Kind {
     /// Only grows.
     Counter,
     /// Goes up and down.
     Gauge,
+    /// How often which values came; the upper bounds of its buckets.
+    Histogram(&'static [f64]),
 }
 
 /// The values that a label can have.
@@ -526,12 +537,66 @@ pub(crate) const TABLE: &[Series] = &[
         "Streams in which neither end sent anything for `media.timeout_s`.",
     ),
     series(
+        Name::MediaUnheard,
+        "siplatch_media_unheard_total",
+        Kind::Counter,
+        "legs",
+        &[SIDE, ("reason", Values::Of(<media::silence::Reason as Label>::VALUES))],
+        "Legs of answered calls, not on hold, from which no audio came for 2 s, once per silence. `private`: nothing ever \
+         came, and SDP names a private address; `refused`: it comes from where it may not; `family`: SDP names an IPv4 \
+         address to an IPv6 socket or the reverse; `stopped`: it had come before, which phones that send nothing while \
+         nobody speaks do as well.",
+    ),
+    series(
+        Name::MediaHeard,
+        "siplatch_media_heard_again_total",
+        Kind::Counter,
+        "legs",
+        &[SIDE],
+        "Of these, those from which audio came in the end.",
+    ),
+    series(
         Name::MediaFailures,
         "siplatch_media_failures_total",
         Kind::Counter,
         "streams",
         &[],
         "Streams that a worker could not take or keep. Should be 0.",
+    ),
+    series(
+        Name::MediaLoss,
+        "siplatch_media_loss_ratio",
+        Kind::Histogram(&[0.0, 0.001, 0.0025, 0.005, 0.01, 0.02, 0.03, 0.05, 0.1, 0.2, 0.5, 1.0]),
+        "share of packets",
+        &[SIDE],
+        "RTP packets that were sent to us and did not arrive, one value per leg of a stream that has ended. From 0.03 on \
+         people notice.",
+    ),
+    series(
+        Name::MediaJitter,
+        "siplatch_media_jitter_seconds",
+        Kind::Histogram(&[0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.03, 0.05, 0.1, 0.2, 0.5]),
+        "seconds",
+        &[SIDE],
+        "Interarrival jitter of RTP (RFC 3550) at the end of a stream, one value per leg. What exceeds a phone's jitter \
+         buffer, often 0.06, is lost to its ear.",
+    ),
+    series(
+        Name::MediaRoundTrip,
+        "siplatch_media_round_trip_seconds",
+        Kind::Histogram(&[0.001, 0.005, 0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5, 1.0, 2.0]),
+        "seconds",
+        &[SIDE],
+        "The way from here to the peer and back, by the last RTCP report of a stream, one value per leg that sent one.",
+    ),
+    series(
+        Name::MediaScore,
+        "siplatch_media_mos",
+        Kind::Histogram(&[1.5, 2.0, 2.5, 2.6, 3.1, 3.6, 4.0, 4.3, 4.5]),
+        "score",
+        &[SIDE],
+        "Estimated mean opinion score (E-model of ITU-T G.107) of what came from a leg, 1 to 4.5, at the end of a stream; \
+         only for codecs that G.113 has figures for. Below 3.6 many users are dissatisfied.",
     ),
     series(Name::WorkersAlive, "siplatch_workers_alive", Kind::Gauge, "threads", &[], "Media workers that run."),
     series(
@@ -566,6 +631,23 @@ pub(crate) const TABLE: &[Series] = &[
         "pairs",
         &[RANGE],
         "Port pairs of the range, per local address in use.",
+    ),
+    series(
+        Name::PortsUsed,
+        "siplatch_ports_used_ratio",
+        Kind::Gauge,
+        "share of pairs",
+        &[RANGE],
+        "Port pairs in calls or resting. From 0.8 on the log warns; at 1, calls are refused with 503.",
+    ),
+    series(
+        Name::PortsOrphaned,
+        "siplatch_ports_orphaned",
+        Kind::Gauge,
+        "pairs",
+        &[],
+        "Port pairs that are in use and belong to no call, looked for every 5 s. Should be 0: anything else is a fault of \
+         siplatch.",
     ),
     series(
         Name::PortsExhausted,
@@ -626,6 +708,15 @@ pub(crate) const TABLE: &[Series] = &[
     ),
     series(Name::SnapshotBytes, "siplatch_snapshot_bytes", Kind::Gauge, "octets", &[], "Size of that file."),
     series(
+        Name::CallRecords,
+        "siplatch_call_records_total",
+        Kind::Counter,
+        "lines",
+        &[("result", Values::Of(<Recorded as Label>::VALUES))],
+        "Records of calls for `calls.jsonl` in `[state] dir`. `failed`: the disk refused; `dropped`: the disk was so slow \
+         that too many waited.",
+    ),
+    series(
         Name::LogSuppressed,
         "siplatch_log_suppressed_total",
         Kind::Counter,
@@ -673,6 +764,7 @@ pub(crate) fn page() -> String {
         let kind = match series.kind {
             Kind::Counter => "counter",
             Kind::Gauge => "gauge",
+            Kind::Histogram(_) => "histogram",
         };
         let unit = if series.unit.is_empty() { String::new() } else { format!(", in {}", series.unit) };
         page.push_str(&format!("\n## `{}`\n\n{kind}{unit}. {}\n", series.id, series.help));

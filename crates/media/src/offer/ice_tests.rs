@@ -49,7 +49,11 @@ impl Call {
         let commands = std::iter::from_fn(|| self.offers.poll_command());
         let plans = commands.filter_map(|command| match command {
             Command::Open { legs, .. } | Command::Update { legs, .. } => Some(*legs),
-            Command::Carry { .. } | Command::Join { .. } | Command::Part { .. } | Command::Close { .. } => None,
+            Command::Carry { .. }
+            | Command::Formats { .. }
+            | Command::Join { .. }
+            | Command::Part { .. }
+            | Command::Close { .. } => None,
         });
         plans.last().expect("a plan")
     }

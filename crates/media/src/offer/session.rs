@@ -1,13 +1,17 @@
 //! One session: its streams, and the offers that await an answer.
 
+use std::sync::Arc;
+
 use nat::ice_lite::Agent;
 use wire::sdp::Body;
 
 use super::EndPlan;
 use super::body::{on_hold, signalled};
+use super::formats;
 use super::ice::{Ours, Said};
 use crate::command::Proto;
 use crate::ports::Ready;
+use crate::quality::Formats;
 use crate::{Early, End, LegPlan, Sources, StreamId, Target};
 
 /// Streams and pending offers of one branch of a call.
@@ -96,6 +100,8 @@ pub(super) struct Stream {
     pub(super) ice: [Option<Box<Agent>>; 2],
     /// What the worker takes it for.
     pub(super) proto: Proto,
+    /// What the worker knows of its payload types.
+    pub(super) formats: Option<Arc<Formats>>,
     /// The worker reported silence, and nothing since.
     pub(super) silent: bool,
     /// Packets heard when last counted.
@@ -115,6 +121,7 @@ impl Stream {
             muxed: [false; 2],
             ice: [None, None],
             proto: Proto::Rtp,
+            formats: None,
             silent: false,
             heard: 0,
         }
@@ -172,6 +179,8 @@ impl Stream {
 #[derive(Debug, Clone, Default)]
 pub(super) struct Pending {
     pub(super) media: Vec<Line>,
+    /// What its payload types mean.
+    pub(super) formats: Vec<Formats>,
     /// Some section asks for less than both directions.
     pub(super) held: bool,
     /// m-lines whose streams this offer opened.
@@ -213,5 +222,6 @@ impl Pending {
         let held =
             |(m, line): (&wire::sdp::Media<'_>, &Line)| m.port != 0 && on_hold(sdp, m, line.ice != Said::Nothing);
         self.held = sdp.media.iter().zip(&self.media).any(held);
+        self.formats = sdp.media.iter().map(formats::read).collect();
     }
 }

@@ -61,6 +61,34 @@ fn an_offer_of_many_streams_is_written_the_same_when_it_comes_again() {
 }
 
 #[test]
+fn ports_that_belong_to_no_call_are_found() {
+    let pools = Pools::new(vec![PortRange { first: 30_000, last: 30_099 }], 4, [1; 32]);
+    let mut offers = Offers::new(pools, 1, Duration::from_secs(60), [2; 32]);
+    let ends = [end(Side::Inner, [10, 0, 0, 2]), end(Side::Outer, [192, 0, 2, 1])];
+    ends.iter().for_each(|end| offers.want(end));
+    bind(&mut offers);
+    let sdp = "v=0\nc=IN IP4 10.0.0.9\nm=audio 4000 RTP/AVP 0\n";
+    let text = Text { whole: sdp.as_bytes(), body: sdp.as_bytes() };
+    assert_eq!(offers.offer(KEY, 0, End::A, ends.clone(), text, &mut Edit::new()), Ok(()));
+    bind(&mut offers);
+    assert_eq!(offers.audit(|pass| pass == KEY.pass), 0);
+    // One that was taken and that nobody has.
+    let lost = offers.pools.take(ends[0].local, RangeId(0), false).expect("a pair");
+    assert_eq!(offers.audit(|pass| pass == KEY.pass), 1);
+    offers.pools.give_back(lost.pair, ports::Past::Untold);
+    assert_eq!(offers.audit(|pass| pass == KEY.pass), 0);
+    // A call that is gone, and whose session is not.
+    assert_eq!(offers.audit(|_| false), 2);
+    // A worker that does not let go: it may take its time once.
+    offers.close(KEY);
+    assert_eq!((offers.audit(|_| false), offers.audit(|_| false)), (0, 2));
+    let close = std::iter::from_fn(|| offers.poll_command()).last();
+    let Some(Command::Close { stream, .. }) = close else { panic!("the stream is closed last") };
+    offers.handle_fact(&Fact::Closed { stream, legs: Box::default() });
+    assert_eq!(offers.audit(|_| false), 0);
+}
+
+#[test]
 fn a_pair_that_stood_in_sdp_rests_although_nothing_came() {
     let pools = Pools::new(vec![PortRange { first: 30_000, last: 30_099 }], 4, [1; 32]);
     let mut offers = Offers::new(pools, 1, Duration::from_secs(60), [2; 32]);
@@ -154,7 +182,7 @@ fn no_leg_is_aimed_at_this_machine_its_link_or_a_network_of_the_other_side() {
     ] {
         let mut offers = offers();
         let mut ends = [end(Side::Inner, [10, 0, 0, 2]), end(Side::Outer, [192, 0, 2, 1])];
-        ends.iter_mut().for_each(|end| end.networks = networks.clone().into());
+        ends.iter_mut().for_each(|end| end.networks = networks.into());
         ends.iter().for_each(|end| offers.want(end));
         let kind = if host.contains(':') { "IP6" } else { "IP4" };
         write(&mut offers, &ends, &SDP.replace("IP4 10.0.0.9", &format!("{kind} {host}"))).expect("taken");

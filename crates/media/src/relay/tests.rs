@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::fixture::*;
+use crate::quality::{Codec, Figures};
 use crate::{Early, Sources, Target, Verdict};
 
 fn seconds(n: u64) -> Duration {
@@ -316,10 +317,12 @@ fn figures_come_every_five_seconds_and_at_close() {
     world.packet(B_RTP, SERVER, &rtp(2, 1));
     world.packet(A_RTP, "192.0.2.66:6", &rtp(2, 1));
     world.pass(10_000);
-    let legs = Box::new([
-        LegCounts { packets_in: 1, bytes_in: 172, packets_out: 1, bytes_out: 172, refused: 1 },
-        LegCounts { packets_in: 1, bytes_in: 172, packets_out: 1, bytes_out: 172, refused: 0 },
-    ]);
+    let codec = Some(Codec::Pcmu);
+    let heard = Some(world.start);
+    let packet = Duration::from_millis(20);
+    let quality = Figures { received: 1, expected: 1, codec, packet, first: heard, last: heard, ..Figures::default() };
+    let leg = LegCounts { packets_in: 1, bytes_in: 172, packets_out: 1, bytes_out: 172, refused: 0, quality };
+    let legs = Box::new([LegCounts { refused: 1, ..leg }, leg]);
     let counted = Fact::Counted { stream: stream(0), legs: legs.clone() };
     assert_eq!(world.facts.iter().filter(|fact| **fact == counted).count(), 2);
     // Totals only where something changed.
@@ -337,11 +340,9 @@ fn a_leg_without_a_packet_has_an_unused_pair() {
     let mut world = World::call();
     world.packet(A_RTP, "192.0.2.66:6", &rtp(2, 1));
     world.command(closed(stream(0)));
-    let used = world.facts.iter().find_map(|fact| match fact {
-        Fact::Closed { legs, .. } => Some(legs.map(|leg| leg.used())),
-        Fact::Latched { .. } | Fact::Silent { .. } | Fact::Counted { .. } | Fact::Failed { .. } | Fact::Totals(_) => {
-            None
-        }
+    let used = world.facts.iter().find_map(|fact| {
+        let Fact::Closed { legs, .. } = fact else { return None };
+        Some(legs.map(|leg| leg.used()))
     });
     assert_eq!(used, Some([false, false]));
 }

@@ -53,6 +53,7 @@ impl Worker {
                 break;
             }
             let relay = &mut self.relay;
+            relay.arrive(now);
             self.backend.judge(|on, from, packet| relay.forward(now, on, from, packet));
             self.carry_out();
             if self.relay.poll_timeout().is_some_and(|at| at <= now) {

@@ -1,5 +1,7 @@
 //! RTP and RTCP headers (RFC 3550 §5.1, §6), as far as a relay reads them.
 
+pub mod rtcp;
+
 /// The fixed RTP header's fields that a latch needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Header {
