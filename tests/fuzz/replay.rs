@@ -115,6 +115,11 @@ fn stun() {
 }
 
 #[test]
+fn latch() {
+    replay("latch", 200);
+}
+
+#[test]
 fn stream() {
     replay("stream", 40);
 }

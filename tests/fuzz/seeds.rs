@@ -23,6 +23,7 @@ pub(crate) fn of(target: &str) -> Seeds {
         "uri" => uris(),
         "sdp" => bodies(),
         "stun" => packets(),
+        "latch" => calls(),
         "stream" => streams(),
         "websocket" => websockets(),
         "transactions" => plays(),
@@ -136,6 +137,24 @@ fn packets() -> Seeds {
     named
         .map(|(n, packet)| (format!("packet-{n}"), [&[n as u8, 192, 0, 2, 1, 0, 0, 0, 9], &packet[..]].concat()))
         .collect()
+}
+
+/// Plans, friends and strangers in turn.
+fn calls() -> Seeds {
+    let talk = [3, 24, 5, 24, 0, 20].repeat(8);
+    let strangers =
+        [8, 0x50, 0, 1, 2, 3, 4, 8, 0x40, 1, 9, 9, 9, 9, 8, 0x01, 2, 5, 5, 5, 5, 0, 3, 0x80, 0, 1].repeat(4);
+    let moves = [1, 10, 3, 0x98, 3, 0x98, 3, 0x98, 3, 0x98, 3, 0x98, 3, 0x98];
+    let checks = [7, 2, 7, 6, 0, 30, 7, 4, 3, 24, 2, 0x28, 7, 3];
+    let settled = [2, 0x23, 1, 10, 3, 26, 2, 0x20];
+    let rows: [&[&[u8]]; 5] = [
+        &[&[0], &talk, &strangers, &settled, &talk],
+        &[&[0], &talk, &moves, &strangers, &talk],
+        &[&[1], &checks, &talk, &strangers, &checks, &talk],
+        &[&[3], &talk, &checks, &settled, &strangers],
+        &[&[2], &strangers, &talk, &settled, &moves, &strangers],
+    ];
+    rows.iter().enumerate().map(|(n, row)| (format!("call-{n}"), row.concat())).collect()
 }
 
 /// Three messages in a row, cut at odd places, with keep-alives between them.

@@ -26,6 +26,11 @@ impl Credentials {
     pub fn draw(rng: &mut impl Rng) -> Self {
         let mut random = [0; 32];
         rng.fill_bytes(&mut random);
+        Self::of(random)
+    }
+
+    /// Of octets that nobody can guess.
+    pub fn of(random: [u8; 32]) -> Self {
         let text = random.map(|byte| CHARACTERS[usize::from(byte & 63)]);
         let (mut ufrag, mut password) = ([0; 8], [0; 24]);
         ufrag.copy_from_slice(&text[..8]);

@@ -10,6 +10,7 @@ mod edge;
 #[allow(dead_code, reason = "the transcripts' notes are for their own test")]
 pub(crate) mod inputs;
 mod invariants;
+mod latch;
 mod message;
 #[path = "../../golden/names.rs"]
 mod names;
@@ -35,11 +36,12 @@ pub(crate) struct Target {
 }
 
 /// All of them, the quick ones first.
-pub(crate) const TARGETS: [Target; 8] = [
+pub(crate) const TARGETS: [Target; 9] = [
     Target { name: "message", run: message::run },
     Target { name: "uri", run: uri::run },
     Target { name: "sdp", run: sdp::run },
     Target { name: "stun", run: stun::run },
+    Target { name: "latch", run: latch::run },
     Target { name: "stream", run: stream::run },
     Target { name: "websocket", run: websocket::run },
     Target { name: "transactions", run: transactions::run },

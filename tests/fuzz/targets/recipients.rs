@@ -101,7 +101,10 @@ impl Recipients {
         if message.is_request() {
             let ours = message.value(Name::From).is_some_and(|from| from.starts_with(b"<sip:siplatch@"));
             assert!(self.may_be_asked(flow.remote), "an unlisted address, {}: {}", flow.remote, bytes.escape_ascii());
-            assert!(message.top_via().is_ok(), "our Via cannot be read: {}", bytes.escape_ascii());
+            let via = message.top_via();
+            assert!(via.is_ok(), "our Via cannot be read: {}", bytes.escape_ascii());
+            // Whoever answers with a branch of ours was asked by us, or by somebody who was.
+            self.tokens.extend(via.ok().and_then(|via| via.branch().map(<[u8]>::to_vec)));
             assert!(!ours || views(message).is_ok(), "of our own, and not whole: {}", bytes.escape_ascii());
         } else {
             let passed = self.passed.contains(message.call_id());
@@ -144,7 +147,7 @@ fn holds(bytes: &[u8], part: &[u8]) -> bool {
     bytes.windows(part.len()).any(|window| window == part)
 }
 
-/// Runs of letters and digits.
+/// Runs of letters and digits as long as a token or a branch.
 fn words(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
-    bytes.split(|b| !b.is_ascii_alphanumeric()).filter(|word| word.len() == 32)
+    bytes.split(|b| !b.is_ascii_alphanumeric()).filter(|word| matches!(word.len(), 32 | 33))
 }

@@ -11,7 +11,7 @@ use media::ports::{self, Pools};
 use media::{Command, End, Fact, PortRange, RangeId};
 use nat::{Advertise, Mapped, Side};
 use wire::Edit;
-use wire::sdp::Body;
+use wire::sdp::{self, Body};
 
 use super::choices::Choices;
 use super::invariants::grew_little;
@@ -148,14 +148,16 @@ fn written(body: &[u8], edit: &Edit, end: &EndPlan) -> Vec<u8> {
     let mut out = Vec::new();
     edit.apply(body, &mut out);
     let before = Body::parse(body).expect("it was taken");
-    // Each m-line may get a `c=` and an `a=rtcp` of its own.
+    // Each m-line may get a `c=` and an `a=rtcp` of its own; some, ICE.
     grew_little(body.len() + before.media.len() * 80, out.len());
     let after = Body::parse(&out).expect("we wrote what we cannot read");
     assert_eq!(after.media.len(), before.media.len(), "m-lines came or went");
     for line in out.split(|b| *b == b'\n') {
         let address = line.starts_with(b"c=") || line.starts_with(b"o=");
         assert!(!address || is_ours(line, end), "not our address: {}", line.escape_ascii());
-        assert!(!line.starts_with(b"a=candidate:"), "a candidate of the other side");
+        let candidate = line.strip_prefix(b"a=candidate:").and_then(sdp::Candidate::parse);
+        let ours = candidate.is_none_or(|c| c.address.is_ok_and(|address| address.ip() == end.own));
+        assert!(ours, "a candidate of the other side: {}", line.escape_ascii());
     }
     for (was, media) in before.media.iter().zip(&after.media) {
         // A CR alone at the end of the body becomes a whole line end.
