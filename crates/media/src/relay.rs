@@ -19,7 +19,7 @@ use rand_chacha::ChaCha20Rng;
 use rand_core::{Rng, SeedableRng};
 
 use crate::command::Proto;
-use crate::latch::{Judgement, Kind, Rules};
+use crate::latch::{Judgement, Kind, Latch, Rules};
 use crate::leg::{self, Aim, Allowance, Lane};
 use crate::opening::{self, Opening};
 use crate::stats::{LegCounts, Totals};
@@ -154,6 +154,7 @@ impl Relay {
             Command::Update { stream, epoch, legs, timeout, rearm } => {
                 self.update(now, stream, epoch, legs, timeout, rearm);
             }
+            Command::Replace { stream, end } => self.replace(now, stream, end),
             Command::Carry { stream, proto } => self.carry(stream, proto),
             Command::Join { a, b } => self.join(now, a, b),
             Command::Part { stream } => self.part(now, stream),
@@ -231,6 +232,22 @@ impl Relay {
                 if let Some(lane) = self.lane_mut(on) {
                     lane.latch.rearm(now, target);
                 }
+            }
+        }
+        self.refresh(now, id.slot);
+    }
+
+    fn replace(&mut self, now: Instant, id: StreamId, end: End) {
+        if self.stream_mut(id).is_none() {
+            return;
+        }
+        for component in [Component::Rtp, Component::Rtcp] {
+            let on = Slot::of(id.slot, end, component);
+            let target = self.target(on);
+            if let Some(lane) = self.lane_mut(on)
+                && lane.latch.source() != target
+            {
+                lane.latch = Latch::new(now);
             }
         }
         self.refresh(now, id.slot);

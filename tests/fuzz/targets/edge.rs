@@ -313,7 +313,7 @@ impl Edge {
                     self.closing.push_back(*stream);
                 }
             }
-            Command::Join { .. } | Command::Carry { .. } | Command::Part { .. } => {}
+            Command::Join { .. } | Command::Carry { .. } | Command::Part { .. } | Command::Replace { .. } => {}
         }
     }
 

@@ -65,6 +65,7 @@ impl Edge {
             Command::Join { a: (stream, _), .. }
             | Command::Update { stream, .. }
             | Command::Carry { stream, .. }
+            | Command::Replace { stream, .. }
             | Command::Part { stream } => stream.worker,
             Command::Close { stream, told } => {
                 self.sockets.told.insert(*stream, *told);

@@ -92,7 +92,7 @@ impl MediaPaths {
                 self.legs.retain(|_, leg| leg.stream != *stream);
                 None
             }
-            Command::Join { .. } | Command::Part { .. } | Command::Carry { .. } => None,
+            Command::Join { .. } | Command::Part { .. } | Command::Carry { .. } | Command::Replace { .. } => None,
         }
     }
 

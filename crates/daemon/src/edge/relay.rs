@@ -109,6 +109,7 @@ impl Relay {
             }
             Command::Update { stream, .. }
             | Command::Carry { stream, proto: _ }
+            | Command::Replace { stream, end: _ }
             | Command::Part { stream }
             | Command::Join { a: (stream, _), b: _ } => self.tell(*stream, command),
             Command::Close { stream, told } => {
