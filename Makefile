@@ -1,6 +1,6 @@
 # The one task runner; continuous integration calls the same verbs. `make help` lists them.
 
-.PHONY: help run demo build attack connections reinvite forks test lint rfc mutants sim interop lab fuzz bench doc image deny
+.PHONY: help run demo build attack connections reinvite forks churn test lint rfc mutants sim interop lab fuzz bench doc image deny
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 22
@@ -26,6 +26,9 @@ reinvite: ## every way to change a call's media, measured after each step, for e
 
 forks: ## calls that ring at two ends with early media of both: the one that answers has the stream
 	cargo test --release --locked -p siplatch-tests --test forks -- --nocapture
+
+churn: ## 10,000 calls (SIPLATCH_CHURN) that end in every way: ports, transactions and memory come back
+	cargo test --release --locked -p siplatch-tests --test churn -- --nocapture
 
 test: ## all that fits into fifteen minutes; says first what it installs
 	tests/run
