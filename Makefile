@@ -1,6 +1,6 @@
 # The one task runner; continuous integration calls the same verbs. `make help` lists them.
 
-.PHONY: help run demo build attack recover connections test lint rfc mutants sim interop lab fuzz bench doc image deny
+.PHONY: help run demo build attack recover connections reinvite forks churn test lint rfc mutants sim interop lab fuzz bench doc image deny
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 22
@@ -26,6 +26,15 @@ recover: build ## calls whose NAT forgets or moves, 20 times each: how long noth
 
 connections: ## 2,000 phones on TLS, all reachable beside 1,000 slow or half-open connections
 	cargo test --release --locked -p siplatch-tests --test connections -- --nocapture
+
+reinvite: ## every way to change a call's media, measured after each step, for each role over UDP and TLS
+	cargo test --release --locked -p siplatch-tests --test reinvite -- --nocapture
+
+forks: ## calls that ring at two ends with early media of both: the one that answers has the stream
+	cargo test --release --locked -p siplatch-tests --test forks -- --nocapture
+
+churn: ## 10,000 calls (SIPLATCH_CHURN) that end in every way: ports, transactions and memory come back
+	cargo test --release --locked -p siplatch-tests --test churn -- --nocapture
 
 test: ## all that fits into fifteen minutes; says first what it installs
 	tests/run

@@ -518,7 +518,7 @@ impl World {
     }
 
     fn media(&mut self, command: &media::Command, out: &mut Vec<String>) {
-        use media::Command::{Carry, Close, Formats, Join, Open, Part, Update};
+        use media::Command::{Carry, Close, Formats, Join, Open, Part, Replace, Update};
         let target = |plan: &media::LegPlan| match plan.target {
             Some(target) => format!("{} to {}", plan.pair.rtp(), target.rtp),
             None => format!("{} to nowhere yet", plan.pair.rtp()),
@@ -545,6 +545,7 @@ impl World {
             Carry { stream, proto } => out.push(format!("*** stream {} carries {proto:?}", stream.slot)),
             // For figures only; nothing is sent because of it.
             Formats { .. } => {}
+            Replace { stream, end } => out.push(format!("*** stream {} has another peer at end {end:?}", stream.slot)),
             Part { stream } => out.push(format!("*** part stream {}", stream.slot)),
             Close { stream, told: _ } => {
                 self.streams.retain(|(s, _)| s != stream);

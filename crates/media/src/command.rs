@@ -120,6 +120,15 @@ pub enum Command {
         /// sources change, held latches stay.
         rearm: bool,
     },
+    /// At this end another peer than before has the call, of a fork that has
+    /// answered: after the `Update` that names it, no source but its own
+    /// address stays latched.
+    Replace {
+        /// The stream.
+        stream: StreamId,
+        /// The end.
+        end: End,
+    },
     /// What the stream carries from here on: RTP until told otherwise. Follows
     /// the `Open` or `Update` whose SDP says so.
     Carry {

@@ -314,10 +314,10 @@ impl Latch {
     /// A completed offer/answer; `target` is what SDP says from now on. The held
     /// source stays accepted, even where the plan no longer allows it, until
     /// the new one flows (RFC 3264 §8.3.1). A target that only now becomes
-    /// known, or none (hold by `c=0.0.0.0`), is not a change.
+    /// known, none (hold by `c=0.0.0.0`), or the held source itself is not a change.
     pub(crate) fn rearm(&mut self, now: Instant, target: Option<SocketAddr>) {
         if self.held.is_some() {
-            self.base = self.base.or(target);
+            self.base = if target == self.held { target } else { self.base.or(target) };
             self.armed = Some(Armed { at: now, changed: target.is_some() && target != self.base });
         }
     }

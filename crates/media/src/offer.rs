@@ -3,7 +3,9 @@
 //!
 //! A *session* belongs to one branch of one pass of a call: every m-line that
 //! is relayed has a stream with a port pair facing each end, kept over
-//! re-INVITEs. An offer that is refused leaves the former path untouched; a
+//! re-INVITEs. Where the branch is forked behind us, each callee has offers
+//! and answers of its own, told apart by its leg (0 is the INVITE itself,
+//! which all of them answer); the one whose 2xx comes first owns the streams. An offer that is refused leaves the former path untouched; a
 //! completed offer/answer re-arms the latches. SDP that names a live port of
 //! our own is a spiral, and the two streams are joined inside.
 //!
@@ -29,7 +31,7 @@ use body::{As, relayed, signalled, write};
 use nat::{Advertise, Advertised, Network, Prefix, Side};
 use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng as _;
-use session::{Line, Pairs, Pending, Session, Stream};
+use session::{Agreed, Line, Pairs, Pending, Session, Stream};
 use wire::sdp::Body;
 use wire::{Edit, Malformed};
 
@@ -185,9 +187,11 @@ impl Offers {
     ///
     /// An offer seen again (a retransmission that reached us as a new
     /// message, an INVITE again after 401) changes nothing and gives the same edits.
+    #[expect(clippy::too_many_arguments, reason = "a step takes what it needs by name, not through a blackboard")]
     pub fn offer(
         &mut self,
         key: Key,
+        leg: u8,
         worker_hint: u64,
         from: End,
         ends: [EndPlan; 2],
@@ -202,7 +206,7 @@ impl Offers {
         let mut session = self.sessions.remove(&key).unwrap_or_else(|| Session::new(ends.clone()));
         session.ends = ends;
         // What the same offer opened when it came first counts, or a line refused then would be opened now.
-        let before = session.pending[from.index()].as_ref().map_or(0, |pending| pending.opened.len());
+        let before = session.opened(leg, from);
         let mut opened = Vec::new();
         for (line, media) in sdp.media.iter().enumerate() {
             session.reach(line);
@@ -221,29 +225,31 @@ impl Offers {
                 return Err(refusal);
             }
         };
-        let pending = session.pending[from.index()].get_or_insert_with(Pending::default);
-        pending.read(&sdp, &session.ends[from.index()]);
-        pending.opened.extend(&opened);
-        let lines = pending.media.clone();
+        let mut read = Pending::default();
+        read.read(&sdp, &session.ends[from.index()]);
+        let lines = read.media.clone();
         if let Some(mark) = lines.iter().find_map(|line| line.ice.mark()) {
             session.ice[from.index()].offered(mark, &mut self.rng);
             session.ice[from.other().index()].ready(&mut self.rng);
         }
-        for (line, pairs) in opened.into_iter().zip(taken) {
-            self.open(&mut session, key, worker_hint, line, from, lines[line], pairs);
+        for (line, pairs) in opened.iter().zip(taken) {
+            self.open(&mut session, key, worker_hint, *line, from, lines[*line], pairs);
         }
         session.said(from, &lines);
         write(&session, from.other(), As::Offer, text.whole, &sdp, edit);
         session.told(from.other());
+        session.offered(leg, from, read, opened);
         self.sessions.insert(key, session);
         Ok(())
     }
 
     /// Takes an answer from `from`. Without a pending offer (a retransmitted
     /// 2xx or ACK, a 2xx after a reliable 18x) only the edits are made again.
+    #[expect(clippy::too_many_arguments, reason = "a step takes what it needs by name, not through a blackboard")]
     pub fn answer(
         &mut self,
         key: Key,
+        leg: u8,
         from: End,
         ends: [EndPlan; 2],
         text: Text<'_>,
@@ -261,22 +267,36 @@ impl Offers {
         };
         let mut answered = Pending::default();
         answered.read(&sdp, &ends[from.index()]);
-        session.said(from, &answered.media);
+        if session.owner.is_none_or(|owner| owner == leg) {
+            session.said(from, &answered.media);
+        }
         write(&session, from.other(), As::Answer, text.whole, &sdp, edit);
         session.told(from.other());
-        let offerer = from.other().index();
+        let offerer = from.other();
         let offered = match settles {
             // Of a call that is up a preview must not touch the path: the offer may still fail.
             Settles::Nothing if session.established => None,
-            Settles::Nothing => session.pending[offerer].clone(),
-            Settles::Offer | Settles::Call => session.pending[offerer].take(),
+            Settles::Nothing => session.asked(leg, offerer).cloned(),
+            Settles::Offer | Settles::Call => session.take_asked(leg, offerer),
         };
+        let exchanged = offered.is_some();
+        if let Some(offer) = offered {
+            session.agree(leg, Agreed { by: from, offer, answer: answered });
+        }
         let answers = settles == Settles::Call && !std::mem::replace(&mut session.established, true);
-        if let Some(offered) = offered {
-            session.ends = ends;
-            self.complete(&mut session, from, &offered, &answered, settles != Settles::Nothing);
-        } else if answers {
-            self.refresh(&mut session, false);
+        if answers {
+            session.owner = Some(leg);
+        }
+        if session.owner.is_none_or(|owner| owner == leg) {
+            if exchanged {
+                session.ends = ends;
+                self.follow(&mut session, leg, settles != Settles::Nothing);
+            } else if answers {
+                self.follow_again(&mut session, leg, false);
+            }
+            if answers && session.has_rivals(leg) {
+                self.replace(&session);
+            }
         }
         self.sessions.insert(key, session);
         Ok(())
@@ -284,23 +304,42 @@ impl Offers {
 
     /// A 2xx to the INVITE that answers no offer of `offerer`: what was
     /// previewed or settled before stands, and from here on silence ends the call.
-    pub fn confirm(&mut self, key: Key, offerer: End) {
+    pub fn confirm(&mut self, key: Key, leg: u8, offerer: End) {
         let Some(mut session) = self.sessions.remove(&key) else { return };
         let answers = !std::mem::replace(&mut session.established, true);
-        if session.epoch > 0 {
-            let previewed = session.pending[offerer.index()].take().is_some();
+        if answers {
+            session.owner = Some(leg);
+        }
+        if session.epoch > 0 && session.owner == Some(leg) {
+            let previewed = session.take_asked(leg, offerer).is_some();
             if previewed || answers {
-                self.refresh(&mut session, previewed);
+                self.follow_again(&mut session, leg, previewed);
+            }
+            if answers && session.has_rivals(leg) {
+                self.replace(&session);
+            }
+        }
+        self.sessions.insert(key, session);
+    }
+
+    /// The dialog with `left` is over; if it owned the streams, they are now those of `leg`, which was answered, too.
+    pub fn hand_over(&mut self, key: Key, left: u8, leg: u8) {
+        let Some(mut session) = self.sessions.remove(&key) else { return };
+        if session.owner == Some(left) {
+            session.owner = Some(leg);
+            if session.agreed(leg).is_some() {
+                self.follow(&mut session, leg, true);
+                self.replace(&session);
             }
         }
         self.sessions.insert(key, session);
     }
 
     /// The offer of `by` was refused: what it opened goes, the rest stays.
-    pub fn fail(&mut self, key: Key, by: End) {
+    pub fn fail(&mut self, key: Key, leg: u8, by: End) {
         let Some(mut session) = self.sessions.remove(&key) else { return };
         session.ice[by.index()].fail();
-        if let Some(pending) = session.pending[by.index()].take() {
+        if let Some(pending) = session.take_refused(leg, by) {
             for line in pending.opened {
                 self.close_stream(&mut session, line);
             }
@@ -310,9 +349,9 @@ impl Offers {
         }
     }
 
-    /// True while `by` has an offer without an answer.
-    pub fn pending(&self, key: Key, by: End) -> bool {
-        self.sessions.get(&key).is_some_and(|s| s.pending[by.index()].is_some())
+    /// True while `by` has an offer without an answer of this callee, or to it.
+    pub fn pending(&self, key: Key, leg: u8, by: End) -> bool {
+        self.sessions.get(&key).is_some_and(|session| session.asked(leg, by).is_some())
     }
 
     /// Ends one session.
@@ -529,11 +568,13 @@ impl Offers {
         })
     }
 
-    /// Both halves are known: new targets for every stream, refused m-lines closed.
-    fn complete(&mut self, session: &mut Session, from: End, offered: &Pending, answered: &Pending, commit: bool) {
-        let offerer = from.other();
+    /// Both halves are known: new targets for every stream. Refused m-lines are
+    /// closed once it is known whose answer counts.
+    fn follow(&mut self, session: &mut Session, leg: u8, commit: bool) {
+        let Some(Agreed { by, offer: offered, answer: answered }) = session.agreed(leg).cloned() else { return };
         session.epoch += 1;
-        for (end, lines) in [(offerer, offered), (from, answered)] {
+        session.shown = Some(leg);
+        for (end, lines) in [(by.other(), &offered), (by, &answered)] {
             if let Some(mark) = lines.media.iter().find_map(|line| line.ice.mark()).filter(|_| commit) {
                 session.ice[end.index()].settle(mark);
             }
@@ -546,21 +587,21 @@ impl Offers {
                 continue;
             }
             let refused = offer.refused || answer.refused;
-            if refused && commit {
+            if refused && commit && session.owner.is_some() {
                 self.close_stream(session, line);
                 continue;
             }
             if !refused {
                 // rtcp-mux is accepted from whoever offers it; the other leg has its own (RFC 5761 §5.1.1).
                 let muxed = offer.muxed && answer.muxed;
-                self.aim(session, line, offerer, offer.target(offer.muxed));
-                self.aim(session, line, from, answer.target(muxed));
+                self.aim(session, line, by.other(), offer.target(offer.muxed));
+                self.aim(session, line, by, answer.target(muxed));
                 let agents = [&session.ice[0], &session.ice[1]].map(|ours| ours.agent());
                 if let Some(stream) = &mut session.streams[line] {
-                    stream.muxed[offerer.index()] = offer.muxed;
-                    stream.muxed[from.index()] = muxed;
+                    stream.muxed[by.other().index()] = offer.muxed;
+                    stream.muxed[by.index()] = muxed;
                     for (ice, (agent, end)) in stream.ice.iter_mut().zip(agents.into_iter().zip([End::A, End::B])) {
-                        let said = if end == from { answer.ice } else { offer.ice };
+                        let said = if end == by { answer.ice } else { offer.ice };
                         *ice = agent.filter(|_| said.speaks());
                     }
                 }
@@ -572,26 +613,40 @@ impl Offers {
                 stream.proto = proto;
                 self.out.push_back(Command::Carry { stream: stream.id, proto });
             }
-            self.tell_formats(session, line, offered, answered);
+            self.tell_formats(session, line, &offered, &answered);
         }
     }
 
-    /// What the worker was told of a session before holds now for good.
-    fn refresh(&mut self, session: &mut Session, rearm: bool) {
+    /// A 2xx says nothing new: what its sender said before holds now for good.
+    fn follow_again(&mut self, session: &mut Session, leg: u8, rearm: bool) {
+        if session.agreed(leg).is_some() && session.shown != Some(leg) {
+            return self.follow(session, leg, true);
+        }
         session.epoch += 1;
         for line in 0..session.streams.len() {
+            if session.agreed(leg).is_some_and(|agreed| agreed.refuses(line)) {
+                self.close_stream(session, line);
+            }
             self.update(session, line, rearm);
         }
+    }
+
+    /// Whoever else was heard at the callee's end while it rang is not the peer.
+    fn replace(&mut self, session: &Session) {
+        let streams = session.streams.iter().flatten();
+        self.out.extend(streams.map(|stream| Command::Replace { stream: stream.id, end: End::B }));
     }
 
     fn update(&mut self, session: &mut Session, line: usize, rearm: bool) {
         let timeout = (session.established && !session.held).then_some(self.timeout);
         if let Some(stream) = &mut session.streams[line] {
             stream.silent = false;
+        }
+        if let Some(stream) = &session.streams[line] {
             self.out.push_back(Command::Update {
                 stream: stream.id,
                 epoch: session.epoch,
-                legs: stream.plans(&session.ends),
+                legs: session.plans(line, stream),
                 timeout,
                 rearm,
             });

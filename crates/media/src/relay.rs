@@ -21,7 +21,7 @@ use rand_chacha::ChaCha20Rng;
 use rand_core::{Rng, SeedableRng};
 
 use crate::command::Proto;
-use crate::latch::{Judgement, Kind, Rules};
+use crate::latch::{Judgement, Kind, Latch, Rules};
 use crate::leg::{self, Aim, Allowance, Lane};
 use crate::opening::{self, Opening};
 use crate::quality::{Clock, Formats};
@@ -164,6 +164,7 @@ impl Relay {
             Command::Update { stream, epoch, legs, timeout, rearm } => {
                 self.update(now, stream, epoch, legs, timeout, rearm);
             }
+            Command::Replace { stream, end } => self.replace(now, stream, end),
             Command::Carry { stream, proto } => self.carry(stream, proto),
             Command::Formats { stream, formats } => self.formats(stream, &formats),
             Command::Join { a, b } => self.join(now, a, b),
@@ -254,6 +255,22 @@ impl Relay {
             }
         }
         self.relink(now, id.slot);
+    }
+
+    fn replace(&mut self, now: Instant, id: StreamId, end: End) {
+        if self.stream_mut(id).is_none() {
+            return;
+        }
+        for component in [Component::Rtp, Component::Rtcp] {
+            let on = Slot::of(id.slot, end, component);
+            let target = self.target(on);
+            if let Some(lane) = self.lane_mut(on)
+                && lane.latch.source() != target
+            {
+                lane.latch = Latch::new(now);
+            }
+        }
+        self.refresh(now, id.slot);
     }
 
     fn carry(&mut self, id: StreamId, proto: Proto) {

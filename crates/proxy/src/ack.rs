@@ -104,9 +104,10 @@ impl Proxy {
         let token = self.key.seal(Token::Leg(pass, from));
         contact::to_ours(message, &mut edit, self.reach(out), Some(&token));
         if message.field(Name::ContentType).is_some() {
-            let media = self.media_key(pass, callee(from, to));
+            let leg = callee(from, to);
+            let media = self.media_key(pass, leg);
             let ends = self.ends_within(pass, from, to, flow, out);
-            if let Err(refusal) = self.body_of_request(media, body::end_of(from), ends, message, &mut edit) {
+            if let Err(refusal) = self.body_of_request(media, leg, body::end_of(from), ends, message, &mut edit) {
                 let reject = self.refusal(refusal);
                 self.end_call(now, pass, Cause::MediaFailed, reject.reason);
                 return Some(());

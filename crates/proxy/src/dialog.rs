@@ -326,7 +326,7 @@ impl Proxy {
             if let Some(party) = party_mut(call, leg) {
                 party.state = CallState::Ending;
             }
-            let shared = standing(call).any(|(_, p)| p.branch == key.branch);
+            let shared = standing(call).find(|(_, p)| p.branch == key.branch).map(|(leg, _)| leg);
             (call.state, standing(call).next().is_some(), shared)
         });
         match left {
@@ -334,10 +334,11 @@ impl Proxy {
             None | Some((CallState::Early, ..)) => {}
             Some((_, true, shared)) => {
                 self.stay(pass);
-                if !shared {
-                    self.offers.close(key);
-                    self.note_streams(pass);
+                match shared {
+                    Some(other) => self.offers.hand_over(key, leg, other),
+                    None => self.offers.close(key),
                 }
+                self.note_streams(pass);
             }
             Some((_, false, _)) => self.finish(pass, if from == 0 { Cause::CallerBye } else { Cause::CalleeBye }),
         }

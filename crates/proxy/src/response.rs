@@ -194,7 +194,8 @@ impl Proxy {
                 if context.invite {
                     let key = MediaKey { pass: pass.0, branch: index as u16 };
                     let ends = self.ends_of_create(context, index, flow);
-                    let fits = self.body_of_response(key, End::B, context.offered, ends, message, &mut edit);
+                    let fits =
+                        self.body_of_response(key, leg.unwrap_or(0), End::B, context.offered, ends, message, &mut edit);
                     if let Err(refusal) = fits {
                         if refusal == Refusal::NotReady {
                             self.hold(context, index, flow, message);
@@ -226,11 +227,12 @@ impl Proxy {
                     let token = self.key.seal(Token::Leg(pass, to));
                     contact::to_ours(message, &mut edit, own, Some(&token));
                     session_timer::answer(context.request.message(), message, &mut edit);
-                    let key = self.media_key(pass, callee(from, to));
+                    let leg = callee(from, to);
+                    let key = self.media_key(pass, leg);
                     let ends = self.ends_within(pass, to, from, flow, context.flow);
                     // Of a call that has ended no new media is opened.
                     let offered = context.offered || self.registry.call(pass).is_none();
-                    let fits = self.body_of_response(key, body::end_of(to), offered, ends, message, &mut edit);
+                    let fits = self.body_of_response(key, leg, body::end_of(to), offered, ends, message, &mut edit);
                     if let Err(refusal) = fits {
                         if refusal == Refusal::NotReady {
                             self.hold(context, index, flow, message);
@@ -326,8 +328,8 @@ impl Proxy {
                 self.note_streams(pass);
             }
             Purpose::Within { pass, from, to } if context.offered => {
-                let key = self.media_key(pass, callee(from, to));
-                self.offers.fail(key, body::end_of(from));
+                let leg = callee(from, to);
+                self.offers.fail(self.media_key(pass, leg), leg, body::end_of(from));
                 self.note_streams(pass);
             }
             Purpose::Create(_) | Purpose::Within { .. } | Purpose::Pass | Purpose::Register(_) | Purpose::Ours(_) => {}

@@ -313,7 +313,11 @@ impl Edge {
                     self.closing.push_back(*stream);
                 }
             }
-            Command::Join { .. } | Command::Carry { .. } | Command::Formats { .. } | Command::Part { .. } => {}
+            Command::Join { .. }
+            | Command::Carry { .. }
+            | Command::Formats { .. }
+            | Command::Part { .. }
+            | Command::Replace { .. } => {}
         }
     }
 

@@ -60,7 +60,6 @@ fn drawn(seed: u8) -> Credentials {
 
 impl Play {
     fn new(kind: u8) -> Self {
-        #[expect(clippy::disallowed_methods, reason = "one read; all that follows is virtual time")]
         let now = Instant::now();
         let target = |rtp: &str, rtcp: &str| Target { rtp: at(rtp), rtcp: at(rtcp) };
         let plan = |side, rtp, local: &str, signalled: &str, target| LegPlan {

@@ -46,7 +46,7 @@ pub(super) fn run(bytes: &[u8]) {
         *[Settles::Nothing, Settles::Offer, Settles::Call].get(usize::from(kind >> 4 & 3)).unwrap_or(&Settles::Call);
     let mut edit = Edit::new();
     let text = Text { whole: answer, body: answer };
-    if play.offers.answer(KEY, End::B, ends.clone(), text, settles, &mut edit).is_ok() {
+    if play.offers.answer(KEY, 1, End::B, ends.clone(), text, settles, &mut edit).is_ok() {
         written(answer, &edit, &ends[0]);
     }
     play.settle();
@@ -86,7 +86,7 @@ impl Play {
         // Ports that are on their way come with the next settling.
         for _ in 0..4 {
             edit.clear();
-            let taken = self.offers.offer(KEY, 1, End::A, ends.clone(), text, &mut edit);
+            let taken = self.offers.offer(KEY, 0, 1, End::A, ends.clone(), text, &mut edit);
             self.settle();
             if taken.is_ok() {
                 return Some(written(body, &edit, &ends[1]));
@@ -125,7 +125,8 @@ impl Play {
                     Command::Update { stream, .. }
                     | Command::Carry { stream, .. }
                     | Command::Formats { stream, .. }
-                    | Command::Part { stream },
+                    | Command::Part { stream }
+                    | Command::Replace { stream, .. },
                 ) => {
                     assert!(self.open.contains(&stream), "an order to a stream that is not open");
                 }

@@ -19,10 +19,13 @@ mod authority;
 mod binary;
 mod call;
 mod daemon;
+mod dialog;
 mod digest;
+mod line;
 mod loopback;
 mod message;
 mod rtp;
+mod sockets;
 mod stream;
 mod world;
 
@@ -33,10 +36,13 @@ pub use authority::{Authority, Identity, secured};
 pub use binary::binary;
 pub use call::Call;
 pub use daemon::Daemon;
+pub use dialog::Dialog;
 pub use digest::credentials;
+pub use line::Line;
 pub use loopback::Loopback;
 pub use message::{Draft, Message};
 pub use rtp::{Audio, Heard};
+pub use sockets::{Kind, Sockets, Ways, exchange};
 pub use stream::{StreamPhone, Wire, connect_from, connect_secure, reset};
 pub use world::World;
 

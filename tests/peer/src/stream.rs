@@ -177,7 +177,7 @@ fn talk(mut wire: impl Wire, from: SocketAddr, orders: &Receiver<Vec<u8>>, news:
 }
 
 /// Takes a whole message off the front; keep-alives are left out.
-fn whole(read: &mut Vec<u8>) -> Option<Vec<u8>> {
+pub(super) fn whole(read: &mut Vec<u8>) -> Option<Vec<u8>> {
     let blank = read.iter().take_while(|octet| matches!(octet, b'\r' | b'\n')).count();
     read.drain(..blank);
     let head = read.windows(4).position(|four| four == b"\r\n\r\n")? + 4;

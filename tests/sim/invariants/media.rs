@@ -92,7 +92,11 @@ impl MediaPaths {
                 self.legs.retain(|_, leg| leg.stream != *stream);
                 None
             }
-            Command::Join { .. } | Command::Part { .. } | Command::Carry { .. } | Command::Formats { .. } => None,
+            Command::Join { .. }
+            | Command::Part { .. }
+            | Command::Carry { .. }
+            | Command::Formats { .. }
+            | Command::Replace { .. } => None,
         }
     }
 

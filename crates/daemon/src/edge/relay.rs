@@ -110,6 +110,7 @@ impl Relay {
             Command::Update { stream, .. }
             | Command::Carry { stream, proto: _ }
             | Command::Formats { stream, formats: _ }
+            | Command::Replace { stream, end: _ }
             | Command::Part { stream }
             | Command::Join { a: (stream, _), b: _ } => self.tell(*stream, command),
             Command::Close { stream, told } => {

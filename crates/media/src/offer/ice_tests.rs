@@ -30,7 +30,7 @@ impl Call {
         bind(&mut self.offers);
         let (mut edit, mut out) = (Edit::new(), Vec::new());
         let text = Text { whole: body.as_bytes(), body: body.as_bytes() };
-        assert_eq!(self.offers.offer(KEY, 0, from, self.ends.clone(), text, &mut edit), Ok(()));
+        assert_eq!(self.offers.offer(KEY, 0, 0, from, self.ends.clone(), text, &mut edit), Ok(()));
         edit.apply(body.as_bytes(), &mut out);
         String::from_utf8(out).expect("text")
     }
@@ -39,7 +39,7 @@ impl Call {
         let (mut edit, mut out) = (Edit::new(), Vec::new());
         let text = Text { whole: body.as_bytes(), body: body.as_bytes() };
         let settles = Settles::Call;
-        assert_eq!(self.offers.answer(KEY, from, self.ends.clone(), text, settles, &mut edit), Ok(()));
+        assert_eq!(self.offers.answer(KEY, 0, from, self.ends.clone(), text, settles, &mut edit), Ok(()));
         edit.apply(body.as_bytes(), &mut out);
         String::from_utf8(out).expect("text")
     }
@@ -51,6 +51,7 @@ impl Call {
             Command::Open { legs, .. } | Command::Update { legs, .. } => Some(*legs),
             Command::Carry { .. }
             | Command::Formats { .. }
+            | Command::Replace { .. }
             | Command::Join { .. }
             | Command::Part { .. }
             | Command::Close { .. } => None,
@@ -145,7 +146,7 @@ fn a_restart_is_answered_with_new_credentials_and_undone_when_it_fails() {
     call.offer(End::A, &body("10.0.0.9", ICE));
     let first = ours(&call.answer(End::B, &body("192.0.2.77", "")));
     call.offer(End::A, &body("10.0.0.9", RESTARTED));
-    call.offers.fail(KEY, End::A);
+    call.offers.fail(KEY, 0, End::A);
     call.offer(End::A, &body("10.0.0.9", ICE));
     assert_eq!(ours(&call.answer(End::B, &body("192.0.2.77", ""))), first);
     let restarting = call.offer(End::A, &body("10.0.0.9", RESTARTED));

@@ -21,8 +21,12 @@ pub(super) struct Session {
     pub(super) ends: [EndPlan; 2],
     /// One place per m-line.
     pub(super) streams: Vec<Option<Stream>>,
-    /// Unanswered offers by end A and B (both at once is glare, which the ends settle by 491).
-    pub(super) pending: [Option<Pending>; 2],
+    /// The dialogs of this branch: the INVITE's own offer first, then the callees by their legs.
+    forks: Vec<Fork>,
+    /// Whose 2xx came first: its exchanges alone move the streams while its dialog stands (RFC 3960).
+    pub(super) owner: Option<u8>,
+    /// Whose exchange the streams follow.
+    pub(super) shown: Option<u8>,
     /// Counts completed offer/answers.
     pub(super) epoch: u32,
     /// An answer was final.
@@ -38,12 +42,108 @@ impl Session {
         Self {
             ends,
             streams: Vec::new(),
-            pending: [None, None],
+            forks: Vec::new(),
+            owner: None,
+            shown: None,
             epoch: 0,
             established: false,
             held: false,
             ice: Default::default(),
         }
+    }
+
+    fn fork(&self, leg: u8) -> Option<&Fork> {
+        self.forks.iter().find(|fork| fork.leg == leg)
+    }
+
+    /// The dialog with this callee, which may be new. Of too many the oldest that does not own the streams is forgotten.
+    fn fork_mut(&mut self, leg: u8) -> &mut Fork {
+        let at = self.forks.iter().position(|fork| fork.leg == leg).unwrap_or_else(|| {
+            if self.forks.len() >= MOST_FORKS
+                && let Some(oldest) = self.forks.iter().position(|f| f.leg != INVITE && Some(f.leg) != self.owner)
+            {
+                self.forks.remove(oldest);
+            }
+            self.forks.push(Fork { leg, ..Fork::default() });
+            self.forks.len() - 1
+        });
+        &mut self.forks[at]
+    }
+
+    /// An offer of `by` in the dialog with this callee; that of the INVITE itself begins a new round of dialogs.
+    pub(super) fn offered(&mut self, leg: u8, by: End, read: Pending, opened: Vec<usize>) {
+        if leg == INVITE && !self.established {
+            self.forks.retain(|fork| fork.leg == INVITE);
+            self.shown = None;
+        }
+        let pending = &mut self.fork_mut(leg).pending[by.index()];
+        // What an earlier one opened is this one's, too.
+        let before = pending.take().map(|before| before.opened).unwrap_or_default();
+        *pending = Some(Pending { opened: [before, opened].concat(), ..read });
+    }
+
+    /// How many streams the offer of `by` that waits in this dialog has opened.
+    pub(super) fn opened(&self, leg: u8, by: End) -> usize {
+        self.fork(leg).and_then(|fork| fork.pending[by.index()].as_ref()).map_or(0, |pending| pending.opened.len())
+    }
+
+    /// The offer of `by` that this callee has not answered: its dialog's own, or else that of the INVITE, which each fork answers for itself.
+    pub(super) fn asked(&self, leg: u8, by: End) -> Option<&Pending> {
+        let fork = self.fork(leg);
+        fork.and_then(|fork| fork.pending[by.index()].as_ref()).or_else(|| {
+            let all = self.fork(INVITE).filter(|_| fork.is_none_or(|fork| !fork.settled))?;
+            all.pending[by.index()].as_ref()
+        })
+    }
+
+    /// The same, which is answered now.
+    pub(super) fn take_asked(&mut self, leg: u8, by: End) -> Option<Pending> {
+        let asked = self.asked(leg, by).cloned();
+        let fork = self.fork_mut(leg);
+        fork.settled = true;
+        fork.pending[by.index()] = None;
+        asked
+    }
+
+    /// The offer of `by` in this dialog was refused.
+    pub(super) fn take_refused(&mut self, leg: u8, by: End) -> Option<Pending> {
+        self.fork_mut(leg).pending[by.index()].take()
+    }
+
+    /// What was offered and answered last in this dialog.
+    pub(super) fn agree(&mut self, leg: u8, agreed: Agreed) {
+        self.fork_mut(leg).agreed = Some(agreed);
+    }
+
+    pub(super) fn agreed(&self, leg: u8) -> Option<&Agreed> {
+        self.fork(leg)?.agreed.as_ref()
+    }
+
+    /// Other callees than this one have said where their media is.
+    pub(super) fn has_rivals(&self, leg: u8) -> bool {
+        self.forks.iter().any(|fork| fork.leg != leg && fork.agreed.is_some())
+    }
+
+    /// On this line another callee has its media at the same address, and another port.
+    fn rivals(&self, line: usize) -> bool {
+        let at = |fork: &Fork| {
+            let agreed = fork.agreed.as_ref()?;
+            agreed.media(End::B).media.get(line)?.target.map(|target| target.rtp)
+        };
+        let shown = self.shown.and_then(|leg| self.fork(leg)).and_then(at);
+        let rival = |fork: &Fork| at(fork).zip(shown).is_some_and(|(a, b)| a != b && a.ip() == b.ip());
+        self.forks.iter().any(rival)
+    }
+
+    /// What the worker must know of a stream.
+    pub(super) fn plans(&self, line: usize, stream: &Stream) -> Box<[LegPlan; 2]> {
+        let mut plans = stream.plans(&self.ends);
+        let sources = &mut plans[End::B.index()].sources;
+        // Its port alone tells the callee that answered from one that goes on ringing there.
+        if sources.exact.is_some() && self.rivals(line) {
+            sources.ips = [None; 2];
+        }
+        plans
     }
 
     /// Makes room for an m-line.
@@ -69,6 +169,45 @@ impl Session {
 
     pub(super) fn stream_mut(&mut self, id: StreamId) -> Option<&mut Stream> {
         self.streams.iter_mut().flatten().find(|s| s.id == id)
+    }
+}
+
+/// The leg that stands for the INVITE itself, before anybody has said who answers it.
+pub(super) const INVITE: u8 = 0;
+/// Dialogs of one branch that are told apart; a core may fork without end.
+const MOST_FORKS: usize = 8;
+
+/// The offers and answers of one dialog.
+#[derive(Debug, Default)]
+struct Fork {
+    /// The callee's, or [`INVITE`].
+    leg: u8,
+    /// Unanswered offers by end A and B (both at once is glare, which the ends settle by 491).
+    pending: [Option<Pending>; 2],
+    /// It has answered the INVITE's offer for good.
+    settled: bool,
+    /// The last exchange, a preview included.
+    agreed: Option<Agreed>,
+}
+
+/// An offer and its answer.
+#[derive(Debug, Clone)]
+pub(super) struct Agreed {
+    /// Who answered.
+    pub(super) by: End,
+    pub(super) offer: Pending,
+    pub(super) answer: Pending,
+}
+
+impl Agreed {
+    /// What this end said.
+    fn media(&self, end: End) -> &Pending {
+        if self.by == end { &self.answer } else { &self.offer }
+    }
+
+    /// This line is refused by either end.
+    pub(super) fn refuses(&self, line: usize) -> bool {
+        [&self.offer, &self.answer].iter().any(|said| said.media.get(line).is_some_and(|line| line.refused))
     }
 }
 

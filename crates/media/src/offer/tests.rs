@@ -48,7 +48,7 @@ fn an_offer_of_many_streams_is_written_the_same_when_it_comes_again() {
     let mut write = || {
         let mut edit = Edit::new();
         let text = Text { whole: offer.as_bytes(), body: offer.as_bytes() };
-        assert_eq!(offers.offer(KEY, 0, End::A, ends.clone(), text, &mut edit), Ok(()));
+        assert_eq!(offers.offer(KEY, 0, 0, End::A, ends.clone(), text, &mut edit), Ok(()));
         let mut out = Vec::new();
         edit.apply(offer.as_bytes(), &mut out);
         bind(&mut offers);
@@ -69,7 +69,7 @@ fn ports_that_belong_to_no_call_are_found() {
     bind(&mut offers);
     let sdp = "v=0\nc=IN IP4 10.0.0.9\nm=audio 4000 RTP/AVP 0\n";
     let text = Text { whole: sdp.as_bytes(), body: sdp.as_bytes() };
-    assert_eq!(offers.offer(KEY, 0, End::A, ends.clone(), text, &mut Edit::new()), Ok(()));
+    assert_eq!(offers.offer(KEY, 0, 0, End::A, ends.clone(), text, &mut Edit::new()), Ok(()));
     bind(&mut offers);
     assert_eq!(offers.audit(|pass| pass == KEY.pass), 0);
     // One that was taken and that nobody has.
@@ -101,10 +101,10 @@ fn a_pair_that_stood_in_sdp_rests_although_nothing_came() {
     // The callee's connection ends while it rings: it has the offer, the caller never got an answer.
     // Then the same with an answer that was passed on.
     for (answered, told, at_rest) in [(false, [false, true], [0, 1]), (true, [true, true], [1, 2])] {
-        assert_eq!(offers.offer(KEY, 0, End::A, ends.clone(), text, &mut Edit::new()), Ok(()));
+        assert_eq!(offers.offer(KEY, 0, 0, End::A, ends.clone(), text, &mut Edit::new()), Ok(()));
         if answered {
             let settles = Settles::Nothing;
-            assert_eq!(offers.answer(KEY, End::B, ends.clone(), text, settles, &mut Edit::new()), Ok(()));
+            assert_eq!(offers.answer(KEY, 1, End::B, ends.clone(), text, settles, &mut Edit::new()), Ok(()));
         }
         bind(&mut offers);
         offers.close(KEY);
@@ -120,7 +120,7 @@ fn write(offers: &mut Offers, ends: &[EndPlan; 2], body: &str) -> Result<String,
     bind(offers);
     let (mut edit, mut out) = (Edit::new(), Vec::new());
     let text = Text { whole: body.as_bytes(), body: body.as_bytes() };
-    offers.offer(KEY, 0, End::A, ends.clone(), text, &mut edit)?;
+    offers.offer(KEY, 0, 0, End::A, ends.clone(), text, &mut edit)?;
     edit.apply(body.as_bytes(), &mut out);
     Ok(String::from_utf8(out).expect("text"))
 }
@@ -147,7 +147,7 @@ fn where_media_is_none_of_ours_not_an_octet_changes() {
         assert_eq!(write(&mut offers, &ends, SDP).as_deref(), Ok(SDP));
         let mut edit = Edit::new();
         let text = Text { whole: SDP.as_bytes(), body: SDP.as_bytes() };
-        assert_eq!(offers.answer(KEY, End::B, ends.clone(), text, Settles::Call, &mut edit), Ok(()));
+        assert_eq!(offers.answer(KEY, 0, End::B, ends.clone(), text, Settles::Call, &mut edit), Ok(()));
         assert!(edit.is_empty() && offers.open_streams() == 0 && offers.poll_command().is_none());
         // A call that was relayed before the setting changed is relayed to its end.
         ends[whose].signalling_only = false;
@@ -198,4 +198,64 @@ fn what_cannot_be_read_is_refused_with_its_line() {
     let refused = write(&mut offers, &ends, &SDP.replace("audio 4000", "audio many"));
     assert_eq!(refused, Err(Refusal::Malformed { line: 4, what: "unreadable port in SDP m= line" }));
     assert_eq!(offers.open_streams(), 0);
+}
+
+#[test]
+fn the_fork_that_answers_first_owns_the_stream_and_no_other_takes_it() {
+    let pools = Pools::new(vec![PortRange { first: 30_000, last: 30_099 }], 4, [1; 32]);
+    let mut offers = Offers::new(pools, 1, Duration::from_secs(60), [2; 32]);
+    let ends = [end(Side::Outer, [192, 0, 2, 1]), end(Side::Inner, [10, 0, 0, 2])];
+    ends.iter().for_each(|end| offers.want(end));
+    bind(&mut offers);
+    let sdp = |port: u16| format!("v=0\nc=IN IP4 10.0.0.9\nm=audio {port} RTP/AVP 0\n");
+    let offer = sdp(4000);
+    let text = Text { whole: offer.as_bytes(), body: offer.as_bytes() };
+    assert_eq!(offers.offer(KEY, 0, 0, End::A, ends.clone(), text, &mut Edit::new()), Ok(()));
+    // Where media goes to, which ports of the callee's address may latch, and whether others are forgotten.
+    let news = |offers: &mut Offers| {
+        let mut last = (0, true, false);
+        while let Some(command) = offers.poll_command() {
+            match command {
+                Command::Update { legs, .. } => {
+                    let plan = &legs[End::B.index()];
+                    last.0 = plan.target.map_or(0, |target| target.rtp.port());
+                    last.1 = plan.sources.ips != [None; 2];
+                }
+                Command::Replace { end: End::B, .. } => last.2 = true,
+                Command::Open { .. } | Command::Formats { .. } => {}
+                command @ (Command::Replace { .. }
+                | Command::Carry { .. }
+                | Command::Join { .. }
+                | Command::Part { .. }
+                | Command::Close { .. }) => panic!("{command:?}"),
+            }
+        }
+        last
+    };
+    assert_eq!(news(&mut offers), (0, true, false));
+    let answer = |offers: &mut Offers, leg, port, settles| {
+        let answer = sdp(port);
+        let text = Text { whole: answer.as_bytes(), body: answer.as_bytes() };
+        let mut edit = Edit::new();
+        assert_eq!(offers.answer(KEY, leg, End::B, ends.clone(), text, settles, &mut edit), Ok(()));
+        let mut told = Vec::new();
+        edit.apply(answer.as_bytes(), &mut told);
+        let told = Body::parse(&told).expect("we can read what we write").media[0].port;
+        (told, news(offers))
+    };
+    // Both ring reliably at one address: each answers the INVITE's offer, and the caller is told one port.
+    let (told, first) = answer(&mut offers, 1, 5000, Settles::Offer);
+    assert_eq!(first, (5000, true, false));
+    assert_eq!(answer(&mut offers, 2, 5002, Settles::Offer), (told, (5002, false, false)));
+    // The first of them answers, with what it said before; the other one goes on, and answers, too.
+    offers.confirm(KEY, 1, End::A);
+    assert_eq!(news(&mut offers), (5000, false, true));
+    for settles in [Settles::Nothing, Settles::Offer, Settles::Call] {
+        assert_eq!(answer(&mut offers, 2, 5002, settles), (told, (0, true, false)));
+    }
+    offers.confirm(KEY, 2, End::A);
+    assert_eq!(news(&mut offers), (0, true, false));
+    // The caller leaves the first for the second.
+    offers.hand_over(KEY, 1, 2);
+    assert_eq!(news(&mut offers), (5002, false, true));
 }

@@ -83,6 +83,23 @@ fn a_fax_passes_once_the_stream_carries_it() {
 }
 
 #[test]
+fn who_was_heard_while_another_fork_rang_is_forgotten_when_it_answers() {
+    let mut world = World::call();
+    world.packet(A_RTP, PHONE, &rtp(1, 1));
+    assert_eq!(world.packet(B_RTP, SERVER, &rtp(2, 1)), to(A_RTP, PHONE));
+    let other = LegPlan { target: Some(target("203.0.113.9:7000")), sources: from_ip("203.0.113.9"), ..server(0) };
+    world.update(phone(0), other, true);
+    // As long as only an offer/answer says so, the old source is heard until the new one is.
+    assert_eq!(world.packet(B_RTP, SERVER, &rtp(2, 2)), to(A_RTP, PHONE));
+    world.command(Command::Replace { stream: stream(0), end: End::B });
+    assert_eq!(world.packet(B_RTP, SERVER, &rtp(2, 3)), Verdict::Drop(Drop::RefusedSource));
+    assert_eq!(world.packet(B_RTP, "203.0.113.9:7000", &rtp(3, 1)), to(A_RTP, PHONE));
+    // Whoever is at the very address stays.
+    world.command(Command::Replace { stream: stream(0), end: End::B });
+    assert_eq!(world.packet(B_RTP, "203.0.113.9:7002", &rtp(3, 2)), Verdict::Drop(Drop::NotLatched));
+}
+
+#[test]
 fn early_media_toward_an_unproven_address_is_capped() {
     for (gap, sent, why) in [(20, 50, Drop::EarlyCap), (100, 20, Drop::EarlyCap)] {
         let mut world = World::new(off());

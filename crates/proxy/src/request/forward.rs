@@ -255,7 +255,7 @@ impl Proxy {
                 if message.method() == Method::Invite {
                     let ends = self.ends_of_create(context, index, flow);
                     let key = MediaKey { pass: pass.0, branch: index as u16 };
-                    self.body_of_request(key, media::End::A, ends, message, edit)
+                    self.body_of_request(key, 0, media::End::A, ends, message, edit)
                         .map_err(|refusal| self.stop_for(refusal))?;
                 }
             }
@@ -263,9 +263,10 @@ impl Proxy {
                 let token = self.key.seal(Token::Leg(*pass, *from));
                 contact::to_ours(message, edit, reach, Some(&token));
                 session_timer::ask(message, edit);
-                let key = self.media_key(*pass, callee(*from, *to));
+                let leg = callee(*from, *to);
+                let key = self.media_key(*pass, leg);
                 let ends = self.ends_within(*pass, *from, *to, context.flow, flow);
-                self.body_of_request(key, body::end_of(*from), ends, message, edit)
+                self.body_of_request(key, leg, body::end_of(*from), ends, message, edit)
                     .map_err(|refusal| self.stop_for(refusal))?;
             }
             Purpose::Register(registration) => {

@@ -160,10 +160,10 @@ fn a_refused_offer_inside_a_call_leaves_the_call_as_it_was() {
     let asked = only(&sent(&mut rig), BOB, "UPDATE ");
     let call = |rig: &Rig| rig.proxy.registry.calls().next().unwrap().clone();
     let key = MediaKey { pass: call(&rig).id.0, branch: 0 };
-    assert!(rig.proxy.offers.pending(key, End::A));
+    assert!(rig.proxy.offers.pending(key, 1, End::A));
     assert_eq!(call(&rig).streams.len(), 2);
     rig.receive(0, BOB, &response(&asked, "488 Not Acceptable Here", "b", "", ""));
-    assert!(!rig.proxy.offers.pending(key, End::A));
+    assert!(!rig.proxy.offers.pending(key, 1, End::A));
     assert_eq!(call(&rig).streams.len(), 1);
     assert_eq!(told(&mut rig), ["alice 488"]);
 }
@@ -376,5 +376,5 @@ fn a_refused_offer_in_a_request_that_had_none_changes_no_media() {
     rig.receive(0, ALICE, &within("INFO", 3, ""));
     let asked = only(&sent(&mut rig), BOB, "INFO ");
     rig.receive(0, BOB, &response(&asked, "500 No", "b", "", ""));
-    assert!(rig.proxy.offers.pending(key, End::A), "the offer of the UPDATE still waits");
+    assert!(rig.proxy.offers.pending(key, 1, End::A), "the offer of the UPDATE still waits");
 }

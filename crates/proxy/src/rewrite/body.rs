@@ -33,10 +33,12 @@ pub(crate) fn end_of(leg: u8) -> End {
 }
 
 impl Proxy {
-    /// SDP in a request from end `from`.
+    /// SDP in a request from end `from`, in the dialog with the callee of that
+    /// leg; 0 for the INVITE that makes dialogs.
     pub(crate) fn body_of_request(
         &mut self,
         key: Key,
+        leg: u8,
         from: End,
         ends: [EndPlan; 2],
         message: Message<'_>,
@@ -45,21 +47,23 @@ impl Proxy {
         let Some(body) = sdp(message) else { return Ok(()) };
         let text = Text { whole: message.bytes, body };
         let answers = matches!(message.method(), Method::Ack | Method::Prack)
-            && (self.offers.pending(key, from.other()) || message.method() == Method::Ack);
+            && (self.offers.pending(key, leg, from.other()) || message.method() == Method::Ack);
         if answers {
             let settles = if message.method() == Method::Ack { Settles::Call } else { Settles::Offer };
-            self.offers.answer(key, from, ends, text, settles, edit)
+            self.offers.answer(key, leg, from, ends, text, settles, edit)
         } else {
             let hint = self.key.digest("worker", &[message.call_id()]);
-            self.offers.offer(key, hint, from, ends, text, edit)
+            self.offers.offer(key, leg, hint, from, ends, text, edit)
         }
     }
 
     /// SDP in a response from end `from` to a request that did or did not
-    /// carry an offer.
+    /// carry an offer; `leg` is the callee's.
+    #[expect(clippy::too_many_arguments, reason = "a step takes what it needs by name, not through a blackboard")]
     pub(crate) fn body_of_response(
         &mut self,
         key: Key,
+        leg: u8,
         from: End,
         offered: bool,
         ends: [EndPlan; 2],
@@ -76,16 +80,16 @@ impl Proxy {
                     (false, true) => Settles::Offer,
                     (false, false) => Settles::Nothing,
                 };
-                return self.offers.answer(key, from, ends, text, settles, edit);
+                return self.offers.answer(key, leg, from, ends, text, settles, edit);
             }
             Some(text) => {
                 let hint = self.key.digest("worker", &[message.call_id()]);
-                self.offers.offer(key, hint, from, ends, text, edit)?;
+                self.offers.offer(key, leg, hint, from, ends, text, edit)?;
             }
             None => {}
         }
         if answered {
-            self.offers.confirm(key, from.other());
+            self.offers.confirm(key, leg, from.other());
         }
         Ok(())
     }

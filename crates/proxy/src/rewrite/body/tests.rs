@@ -114,9 +114,9 @@ fn an_offer_waits_for_its_answer() {
         ("", "200 OK", "", "", [false, false]),
     ] {
         let (mut rig, key, asked) = calling(offer);
-        assert_eq!(rig.proxy.offers.pending(key, End::A), !offer.is_empty());
+        assert_eq!(rig.proxy.offers.pending(key, 1, End::A), !offer.is_empty());
         rig.receive(0, BOB, &response(&asked, status, "b", &format!("{CONTACT}{more}"), body));
-        let pending = [End::A, End::B].map(|end| rig.proxy.offers.pending(key, end));
+        let pending = [End::A, End::B].map(|end| rig.proxy.offers.pending(key, 1, end));
         assert_eq!(pending, waits, "{status} {more}");
     }
 }
@@ -125,9 +125,9 @@ fn an_offer_waits_for_its_answer() {
 fn a_preview_is_the_answer_when_the_200_has_none() {
     let (mut rig, key, asked) = calling(SDP);
     rig.receive(0, BOB, &response(&asked, "183 Progress", "b", CONTACT, SDP));
-    assert!(rig.proxy.offers.pending(key, End::A) && !rig.proxy.offers.watched(key.pass));
+    assert!(rig.proxy.offers.pending(key, 1, End::A) && !rig.proxy.offers.watched(key.pass));
     rig.receive(0, BOB, &response(&asked, "200 OK", "b", CONTACT, ""));
-    assert!(!rig.proxy.offers.pending(key, End::A) && rig.proxy.offers.watched(key.pass));
+    assert!(!rig.proxy.offers.pending(key, 1, End::A) && rig.proxy.offers.watched(key.pass));
 }
 
 #[test]
@@ -144,17 +144,17 @@ fn an_ack_answers_and_a_prack_only_what_was_asked() {
         let text = text.replace("To: <sip:bob@192.168.1.2>", "To: <sip:bob@192.168.1.2>;tag=b");
         text.replace("CSeq: 1", &format!("CSeq: {cseq}")).replace("z9hG4bKcall", &format!("z9hG4bK{method}{cseq}"))
     };
-    assert!(rig.proxy.offers.pending(key, End::B));
+    assert!(rig.proxy.offers.pending(key, 1, End::B));
     rig.receive(0, ALICE, &within("ACK", 1, SDP));
     only(&sent(&mut rig), BOB, "ACK ");
-    assert!(!rig.proxy.offers.pending(key, End::B) && rig.proxy.offers.watched(key.pass));
+    assert!(!rig.proxy.offers.pending(key, 1, End::B) && rig.proxy.offers.watched(key.pass));
     // Nothing is asked: what a PRACK brings is an offer, as in an UPDATE.
     for (method, cseq) in [("PRACK", 2), ("UPDATE", 3)] {
         rig.receive(0, ALICE, &within(method, cseq, SDP));
         let asked = only(&sent(&mut rig), BOB, method);
-        assert!(rig.proxy.offers.pending(key, End::A), "{method}");
+        assert!(rig.proxy.offers.pending(key, 1, End::A), "{method}");
         rig.receive(0, BOB, &response(&asked, "200 OK", "b", CONTACT, SDP));
-        assert!(!rig.proxy.offers.pending(key, End::A), "{method}");
+        assert!(!rig.proxy.offers.pending(key, 1, End::A), "{method}");
     }
 }
 
@@ -170,7 +170,7 @@ fn a_prack_answers_a_reliable_offer() {
     let text = text.replace("To: <sip:bob@192.168.1.2>", "To: <sip:bob@192.168.1.2>;tag=b");
     rig.receive(0, ALICE, &text);
     only(&sent(&mut rig), BOB, "PRACK ");
-    assert_eq!([End::A, End::B].map(|end| rig.proxy.offers.pending(key, end)), [false, false]);
+    assert_eq!([End::A, End::B].map(|end| rig.proxy.offers.pending(key, 1, end)), [false, false]);
 }
 
 #[test]
