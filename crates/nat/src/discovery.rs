@@ -193,7 +193,9 @@ impl Discovery {
                 }
             }
             Input::Received { socket, from, packet } => {
+                let before = self.mapped(socket);
                 self.with(now, socket, |watched, cx| watched.received(cx, from, packet));
+                self.spread(now, before, self.mapped(socket));
             }
         }
     }
@@ -221,6 +223,21 @@ impl Discovery {
     /// The mapped address of a socket, if it is known.
     pub fn mapped(&self, socket: SocketId) -> Option<Mapped> {
         self.sockets.get(&socket)?.mapped()
+    }
+
+    /// One socket is found at another IP: the uplink has changed, and all that
+    /// were at the former one are asked for at once.
+    fn spread(&mut self, now: Instant, before: Option<Mapped>, after: Option<Mapped>) {
+        let ip = |mapped: Option<Mapped>| mapped.map(|mapped| mapped.0.ip());
+        if ip(before).is_none() || ip(after).is_none() || ip(before) == ip(after) {
+            return;
+        }
+        let left = |watched: &Watched| ip(watched.mapped()) == ip(before);
+        let left: Vec<SocketId> =
+            self.sockets.iter().filter(|(_, watched)| left(watched)).map(|(socket, _)| *socket).collect();
+        for socket in left {
+            self.with(now, socket, Watched::check);
+        }
     }
 
     fn replace_servers(&mut self, now: Instant, mut servers: Vec<SocketAddr>) {

@@ -228,7 +228,7 @@ fn rtcp_bye_of_the_held_source_is_noted_and_passes() {
     assert_eq!(told(&mut world).map(|leg| leg.bye), [true, false]);
     assert_eq!(world.packet(A_RTP, PHONE, &rtp(1, 2)), to(B_RTP, SERVER));
     // With rtcp-mux it comes on the other socket (RFC 5761).
-    assert_eq!(world.packet(B_RTP, SERVER, &bye), to(A_RTP, PHONE));
+    assert_eq!(world.packet(B_RTP, SERVER, &bye), to(A_RTCP, PHONE));
     assert_eq!(told(&mut world).map(|leg| leg.bye), [true; 2]);
 }
 

@@ -103,6 +103,30 @@ fn a_changed_mapping_is_confirmed_before_it_is_reported() {
 }
 
 #[test]
+fn where_one_socket_has_another_ip_all_are_asked_at_once() {
+    let moved = seconds(100.0);
+    let mut world = World::new(Config::default(), &[A, B], move |at, socket, to, request| {
+        let ip = if at < moved { "203.0.113.1" } else { "203.0.113.9" };
+        says(to, request, &format!("{ip}:{}", 41_000 + socket.0))
+    });
+    let sockets = (0..12).map(SocketId);
+    for socket in sockets.clone() {
+        world.input(Input::Watch { socket, fast: socket.0 == 0 });
+        world.run_until(seconds(0.1 + f64::from(socket.0 as u32)));
+    }
+    world.run_until(moved);
+    world.heard.clear();
+    world.run_until(moved + seconds(5.5));
+    let changed: Vec<Duration> = world.reports().iter().map(|(at, _)| *at).collect();
+    assert_eq!(changed.len(), 12, "{:?}", world.reports());
+    assert!(changed[11] - changed[0] < TRIP * 3, "{changed:?}");
+    for socket in sockets {
+        let expected = Mapped(address(&format!("203.0.113.9:{}", 41_000 + socket.0)));
+        assert_eq!(world.discovery.mapped(socket), Some(expected));
+    }
+}
+
+#[test]
 fn one_server_cannot_move_what_two_agreed_on() {
     let mut world = World::watching(&[A, B], |at, _, to, request| {
         says(to, request, if at > seconds(100.0) && to == address(A) { "198.51.100.66:1" } else { X })
