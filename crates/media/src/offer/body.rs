@@ -7,8 +7,8 @@ use wire::Edit;
 use wire::sdp::{self, Body, Direction};
 
 use super::EndPlan;
-use super::discovered;
 use super::ice::{self, Said};
+use super::pairs::discovered;
 use super::session::{Session, Stream};
 use crate::{End, Target};
 
