@@ -21,6 +21,7 @@ mod clock;
 mod controls;
 mod core;
 mod edge;
+mod flows;
 mod invariants;
 mod judge;
 mod ladder;
