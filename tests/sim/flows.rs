@@ -26,6 +26,8 @@ pub(crate) enum Change {
     Port,
     /// `a=rtcp-mux`, which the other end does not answer.
     Mux,
+    /// ICE begins again, where it is spoken.
+    Restart,
     /// The same again.
     Nothing,
 }
@@ -65,6 +67,7 @@ impl Change {
             Self::Video(on) => Shape { video: if on { Some(true) } else { shape.video.map(|_| false) }, ..shape },
             Self::Fax(fax) => Shape { fax, ..shape },
             Self::Mux => Shape { mux: true, ..shape },
+            Self::Restart => Shape { restarts: shape.restarts + 1, ..shape },
             Self::Port | Self::Nothing => shape,
         }
     }
@@ -89,10 +92,12 @@ pub(crate) enum Kind {
     Late,
     Refused,
     Glare,
+    Ice,
+    Restart,
 }
 
 /// How many kinds there are.
-pub(crate) const KINDS: usize = 16;
+pub(crate) const KINDS: usize = 18;
 
 impl Kind {
     /// All, each with a few words.
@@ -113,6 +118,8 @@ impl Kind {
         (Self::Late, "offered in the 2xx"),
         (Self::Refused, "refused by 488"),
         (Self::Glare, "glare (491)"),
+        (Self::Ice, "ends with ICE"),
+        (Self::Restart, "ICE begun again"),
     ];
 }
 
@@ -132,6 +139,7 @@ impl Turn {
             Change::Fax(false) => Some(Kind::Voice),
             Change::Port => Some(Kind::Port),
             Change::Mux => Some(Kind::Mux),
+            Change::Restart => Some(Kind::Restart),
             Change::Nothing => None,
         };
         let how = match self.how {
@@ -160,7 +168,7 @@ pub(crate) fn draw(rng: &mut Rng) -> Vec<Turn> {
         let turn = Turn { by, after, change: Change::Nothing, how, refused: false };
         let pause = rng.millis(5_000, 6_500);
         let back = Turn { by: rng.pick(&[by, by.other()]), after: after + pause, ..turn };
-        match rng.below(10) {
+        match rng.below(11) {
             0 | 1 => {
                 let change = hold(rng);
                 let resume = Turn { by, change: Change::Resume, ..back };
@@ -176,6 +184,7 @@ pub(crate) fn draw(rng: &mut Rng) -> Vec<Turn> {
             }
             5 => turns.push(Turn { change: Change::Port, ..turn }),
             6 => turns.push(Turn { change: Change::Mux, ..turn }),
+            10 => turns.push(Turn { change: Change::Restart, ..turn }),
             7 => turns.push(Turn { how: How::Late, ..turn }),
             8 => {
                 let refusable =

@@ -139,6 +139,7 @@ fn count(outcome: &mut Outcome, scene: &Scene, call: &Call<'_>) {
         for (sum, count) in outcome.flows.iter_mut().zip(log.flows) {
             *sum += u64::from(count);
         }
+        outcome.checked += u64::from(log.heard.checked);
         outcome.muxed += u64::from(log.heard.muxed);
         outcome.faxed += u64::from(log.heard.faxed);
         outcome.seen += u64::from(log.seen);
@@ -262,6 +263,10 @@ fn audio(scene: &Scene, call: &Call<'_>) -> Option<String> {
         return None;
     }
     let least = if rebound { 0.6 } else { scene.script.weather.audio() };
+    let withheld = [call.caller, call.callee].into_iter().flatten().map(|log| log.heard.withheld).max();
+    if scene.script.weather.calm() && !rebound && withheld > Some(150) {
+        return Some(format!("{withheld:?} packets waited for ICE"));
+    }
     let [caller, callee] = call.shares()?;
     if caller < least || callee < least {
         return Some(format!("the caller heard {caller:.2} of the callee, the callee {callee:.2}; {least} are due"));

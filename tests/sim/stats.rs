@@ -83,6 +83,8 @@ pub(crate) struct Outcome {
     pub(crate) muxed: u64,
     pub(crate) faxed: u64,
     pub(crate) seen: u64,
+    /// Checks of ICE that were answered.
+    pub(crate) checked: u64,
     pub(crate) informed: u64,
     pub(crate) vanished: u64,
     pub(crate) failed: u64,
@@ -122,7 +124,7 @@ impl Outcome {
         macro_rules! sum {
             ($($field:ident)*) => { $(self.$field += other.$field;)* };
         }
-        sum!(steps datagrams calls completed audible early cancelled rejected informed muxed faxed seen vanished failed rebinds
+        sum!(steps datagrams calls completed audible early cancelled rejected informed muxed faxed seen checked vanished failed rebinds
             retransmissions attack_packets attack_answers lost filtered idle_calls surplus exhausted transactions wrong disturbed
             streamed crossed hangs reopened);
         for (sum, count) in self.flows.iter_mut().zip(other.flows) {
@@ -158,11 +160,12 @@ impl Outcome {
         let kinds = Kind::ALL.map(|(kind, name)| format!("{} {name}", self.flows[kind as usize]));
         let lines: Vec<String> = kinds.chunks(6).map(|kinds| kinds.join(", ")).collect();
         format!(
-            "sim: exchanges   {};\nsim:             heard: {} RTCP on an RTP port, {} of T.38, {} of video\n",
+            "sim: exchanges   {};\nsim:             heard: {} RTCP on an RTP port, {} of T.38, {} of video, {} answers to ICE checks\n",
             lines.join(",\nsim:             "),
             self.muxed,
             self.faxed,
             self.seen,
+            self.checked,
         )
     }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::Phone;
 use super::dialog::DEAF;
+use super::ice::Credentials;
 use super::media::{Heard, Media};
 use super::sdp::{self, Remote, Session, Shape};
 use crate::clock::{Time, earlier};
@@ -207,7 +208,11 @@ impl Call {
             Some(rtp) => {
                 let rtcp = SocketAddr::new(rtp.ip(), rtp.port() + 1);
                 let shape = |shape: Shape| Shape { fax: false, mux: false, codec: VIDEO, ..shape };
-                self.video.apply(now, Remote { rtp, rtcp, shape: shape(remote.shape), ..remote }, shape(self.shape));
+                self.video.apply(
+                    now,
+                    Remote { rtp, rtcp, ice: None, shape: shape(remote.shape), ..remote },
+                    shape(self.shape),
+                );
             }
             None => self.video.stop(),
         }
@@ -218,7 +223,9 @@ impl Call {
 
     /// The record, with what was heard so far.
     pub(crate) fn record(&self) -> CallLog {
-        CallLog { heard: self.media.figures, seen: self.video.figures.any, ..self.log.clone() }
+        let mut log = CallLog { heard: self.media.figures, seen: self.video.figures.any, ..self.log.clone() };
+        log.flows[Kind::Ice as usize] = u32::from(log.heard.checked > 0);
+        log
     }
 
     pub(crate) fn over(&mut self, now: Time, how: Ended) {
@@ -254,14 +261,16 @@ impl Call {
         if looks.video && self.log.answered.is_none() {
             shape.video = Some(true);
         }
-        self.sdp(looks, shape, port, true)
+        let ice = self.media.credentials(shape);
+        self.sdp(looks, (shape, ice), port, true)
     }
 
     /// Our answer, after [`Call::answering`].
     pub(crate) fn answer(&self, looks: sdp::Looks, remote: Remote) -> String {
         let shape = Shape { mux: self.shape.mux && remote.shape.mux, ..self.shape };
         let direction = remote.direction.answer(shape.direction);
-        self.sdp(looks, Shape { direction, ..shape }, None, false)
+        let ice = remote.ice.and_then(|_| self.media.credentials(shape));
+        self.sdp(looks, (Shape { direction, ..shape }, ice), None, false)
     }
 
     /// What our answer to such an offer will say. Video is taken in a call that has been answered.
@@ -271,7 +280,13 @@ impl Call {
         self.shape = Shape { fax, codec, video, ..self.shape };
     }
 
-    fn sdp(&self, looks: sdp::Looks, shape: Shape, port: Option<u16>, offer: bool) -> String {
+    fn sdp(
+        &self,
+        looks: sdp::Looks,
+        (shape, ice): (Shape, Option<Credentials>),
+        port: Option<u16>,
+        offer: bool,
+    ) -> String {
         let session = Session {
             ip: self.media.rtp.ip(),
             port: port.unwrap_or(self.media.rtp.port()),
@@ -279,6 +294,7 @@ impl Call {
             id: self.id + 4000,
             version: self.version,
             shape,
+            ice,
             offer,
         };
         sdp::write(&session, looks)
@@ -304,7 +320,8 @@ impl Phone {
         let port = self.port();
         let (ours, theirs) = (plan.tone(end), plan.tone(end.other()));
         let Self { profile, rng, .. } = self;
-        let media = Media::new((profile.ip, port), (ours, theirs), profile.interval, profile.comedia, rng);
+        let mut media = Media::new((profile.ip, port), (ours, theirs), profile.interval, profile.comedia, rng);
+        media.ice = profile.looks.ice.then_some(u64::from(port));
         let (seen, shown) = (theirs + SHOWN, ours + SHOWN);
         let video = Media::new((profile.ip, port + 2), (shown, seen), FRAME, profile.comedia, rng);
         let log = CallLog {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::Phone;
 use super::call::{Draft, Inside, State, Timer};
-use super::sdp::{self, Direction, Remote};
+use super::sdp::{self, Direction, Remote, Spelling};
 use crate::clock::Time;
 use crate::flows::{self, Change, How, Kind};
 use crate::net::Packet;
@@ -28,7 +28,14 @@ impl Phone {
         let new_source = turn.change == Change::Resume && self.profile.new_source;
         let Self { calls, rng, .. } = self;
         let call = &mut calls[at];
-        call.draft = Some(Draft { shape: turn.change.of(call.shape), port });
+        let mut shape = turn.change.of(call.shape);
+        if call.media.ice.is_some() {
+            // An agent names an address all the time, and begins again when it is another (RFC 8839 §4.4.1.1.1).
+            let named = shape.spelling != Spelling::Unspecified;
+            shape.spelling = if named { shape.spelling } else { Spelling::Media };
+            shape.restarts += u8::from(port.is_some());
+        }
+        call.draft = Some(Draft { shape, port });
         call.version += 1;
         call.media.count_none();
         if let Some(port) = port {
@@ -126,7 +133,14 @@ impl Phone {
         let call = &mut self.calls[at];
         let Some(turn) = self.plans.get(call.plan).and_then(|plan| plan.turns.get(index)) else { return };
         call.log.turned |= 1 << index;
-        turn.kinds().for_each(|kind| call.count(kind));
+        let agent = call.media.ice.is_some();
+        for kind in turn.kinds() {
+            match kind {
+                Kind::Unspecified if agent => call.count(Kind::SendOnly),
+                Kind::Restart if !agent => {}
+                _ => call.count(kind),
+            }
+        }
     }
 
     /// The other end's re-INVITE or UPDATE.

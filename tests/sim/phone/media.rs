@@ -8,6 +8,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use super::call::VIDEO;
+use super::ice::{Checks, Credentials};
 use super::sdp::{Direction, Remote, Shape};
 use crate::clock::{Time, earlier};
 use crate::net::Packet;
@@ -33,6 +34,9 @@ pub(crate) struct Heard {
     pub(crate) rtcp: u32,
     /// Those of them that came on the RTP port.
     pub(crate) muxed: u32,
+    /// Packets that waited for an answer to a check of ICE, and such answers.
+    pub(crate) withheld: u32,
+    pub(crate) checked: u32,
     /// UDPTL packets of the other end (T.38).
     pub(crate) faxed: u32,
     /// Counted packets sent and heard, by stretches between the other's or our exchanges; the last takes all further ones.
@@ -53,6 +57,11 @@ pub(crate) struct Media {
     interval: Duration,
     /// Sends to where packets come from, once they come (RFC 4961 and RFC 7362 as a client).
     comedia: bool,
+    /// Speaks ICE, by credentials of this session.
+    pub(crate) ice: Option<u64>,
+    /// Of RTP and RTCP.
+    checks: [Checks; 2],
+    rng: Rng,
     learned: Option<SocketAddr>,
     remote: Option<Remote>,
     ours: Shape,
@@ -88,6 +97,9 @@ impl Media {
             expected,
             interval,
             comedia,
+            ice: None,
+            checks: Default::default(),
+            rng: rng.fork(0x1ce),
             learned: None,
             remote: None,
             ours: Shape::default(),
@@ -115,6 +127,27 @@ impl Media {
         SocketAddr::new(self.rtp.ip(), self.rtp.port() + 1)
     }
 
+    /// What our SDP says of ICE.
+    pub(crate) fn credentials(&self, shape: Shape) -> Option<Credentials> {
+        Credentials::of(self.ice?, shape.restarts)
+    }
+
+    /// Checks go on, begin again, or end.
+    fn check(&mut self, now: Time, remote: Remote) {
+        // Who names no address keeps the pair that there is.
+        if remote.rtp.ip().is_unspecified() {
+            return;
+        }
+        let muxed = self.ours.mux && remote.shape.mux;
+        let pair = self.credentials(self.ours).zip(remote.ice).filter(|_| !self.ours.fax);
+        for (checks, to) in self.checks.iter_mut().zip([Some(remote.rtp), (!muxed).then_some(remote.rtcp)]) {
+            match pair.zip(to) {
+                Some((pair, to)) => checks.begin(now, pair, to),
+                None => checks.without(),
+            }
+        }
+    }
+
     /// An offer of ours names this port, which may soon be the one.
     pub(crate) fn listen(&mut self, port: u16) {
         self.also = Some(SocketAddr::new(self.rtp.ip(), port));
@@ -133,6 +166,7 @@ impl Media {
         }
         self.remote = Some(remote);
         self.ours = ours;
+        self.check(now, remote);
         self.counted_from = None;
         self.stretch = (self.stretch + 1).min(STRETCHES - 1);
         self.heard_at = now;
@@ -171,6 +205,7 @@ impl Media {
 
     pub(crate) fn stop(&mut self) {
         (self.next_rtp, self.next_rtcp) = (None, None);
+        self.checks.iter_mut().for_each(Checks::stop);
     }
 
     fn sending(&self) -> bool {
@@ -185,12 +220,22 @@ impl Media {
     }
 
     pub(crate) fn next(&self) -> Option<Time> {
-        earlier(self.next_rtp, self.next_rtcp)
+        let checks = earlier(self.checks[0].next(), self.checks[1].next());
+        earlier(earlier(self.next_rtp, self.next_rtcp), checks)
     }
 
     pub(crate) fn timeout(&mut self, now: Time, out: &mut Vec<Packet>) {
         let Some(remote) = self.remote else { return };
-        if let Some(at) = self.next_rtp.filter(|at| *at <= now) {
+        let (rtp, rtcp) = (self.rtp, self.rtcp());
+        let Self { checks, rng, .. } = self;
+        for (checks, from) in checks.iter_mut().zip([rtp, rtcp]) {
+            checks.timeout(now, from, rng, out);
+        }
+        let waits = [0, 1].map(|at| self.checks[at].waits());
+        if let Some(at) = self.next_rtp.filter(|at| *at <= now && waits[0]) {
+            self.figures.withheld += 1;
+            self.next_rtp = Some(at + self.interval);
+        } else if let Some(at) = self.next_rtp.filter(|at| *at <= now) {
             let counted = self.both_ways() && self.counted_from.is_some_and(|from| from <= now);
             let to = self.learned.filter(|_| self.comedia).unwrap_or(remote.rtp);
             let bytes = if self.ours.fax { self.image() } else { self.packet(counted, remote.shape.codec) };
@@ -202,7 +247,7 @@ impl Media {
         if self.next_rtcp.is_some_and(|at| at <= now) {
             let muxed = self.ours.mux && remote.shape.mux;
             let (from, to) = if muxed { (self.rtp, remote.rtp) } else { (self.rtcp(), remote.rtcp) };
-            if !self.ours.fax {
+            if !self.ours.fax && !waits[usize::from(!muxed)] {
                 out.push(Packet::datagram(from, to, self.report()));
             }
             self.next_rtcp = Some(now + RTCP_EVERY);
@@ -252,6 +297,10 @@ impl Media {
             return false;
         }
         let on_rtp = packet.to.port().is_multiple_of(2);
+        if self.checks[usize::from(!on_rtp)].receive(now, bytes) {
+            self.figures.checked += 1;
+            return true;
+        }
         if bytes.get(1) == Some(&200) && word(8) == Some(self.expected) {
             self.figures.rtcp += 1;
             self.figures.muxed += u32::from(on_rtp);

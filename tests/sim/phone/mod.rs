@@ -11,6 +11,7 @@ mod connection;
 mod dialog;
 pub(crate) mod digest;
 mod exchange;
+mod ice;
 mod media;
 mod register;
 mod reinvite;

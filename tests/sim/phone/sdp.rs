@@ -3,6 +3,8 @@
 use std::fmt::Write as _;
 use std::net::{IpAddr, SocketAddr};
 
+use super::ice::Credentials;
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Direction {
     SendRecv,
@@ -49,7 +51,7 @@ pub(crate) struct Looks {
     pub(crate) rtcp: bool,
     /// Offers video too.
     pub(crate) video: bool,
-    /// Offers ICE candidates.
+    /// Speaks ICE.
     pub(crate) ice: bool,
 }
 
@@ -64,6 +66,8 @@ pub(crate) struct Shape {
     pub(crate) codec: u8,
     /// RTP and RTCP on one port (RFC 5761).
     pub(crate) mux: bool,
+    /// How often ICE was begun again (RFC 8839 §4.4.1.1.1); not read.
+    pub(crate) restarts: u8,
     pub(crate) direction: Direction,
     pub(crate) spelling: Spelling,
 }
@@ -71,7 +75,7 @@ pub(crate) struct Shape {
 impl Default for Shape {
     fn default() -> Self {
         let direction = Direction::SendRecv;
-        Self { fax: false, video: None, codec: 0, mux: false, direction, spelling: Spelling::Media }
+        Self { fax: false, video: None, codec: 0, mux: false, restarts: 0, direction, spelling: Spelling::Media }
     }
 }
 
@@ -96,13 +100,14 @@ pub(crate) struct Session {
     pub(crate) id: u64,
     pub(crate) version: u64,
     pub(crate) shape: Shape,
+    pub(crate) ice: Option<Credentials>,
     /// It asks; else it answers.
     pub(crate) offer: bool,
 }
 
 /// Writes an offer or answer.
 pub(crate) fn write(session: &Session, looks: Looks) -> String {
-    let Session { ip, port, video, id, version, shape, offer } = *session;
+    let Session { ip, port, video, id, version, shape, ice, offer } = *session;
     let spelling = if offer { shape.spelling } else { Spelling::Media };
     let (connection, direction) = match spelling {
         Spelling::Unspecified => (IpAddr::from([0, 0, 0, 0]), Direction::SendRecv),
@@ -132,9 +137,12 @@ pub(crate) fn write(session: &Session, looks: Looks) -> String {
         if shape.mux {
             sdp += "a=rtcp-mux\r\n";
         }
-        if looks.ice && offer {
-            let _ = write!(sdp, "a=ice-ufrag:8hhY\r\na=ice-pwd:asd88fgpdd777uzjYhagZg\r\n");
+        if let Some(ice) = ice {
+            let _ = write!(sdp, "a=ice-ufrag:{}\r\na=ice-pwd:{}\r\n", ice.ufrag(), ice.password());
             let _ = write!(sdp, "a=candidate:1 1 UDP 2130706431 {ip} {port} typ host\r\n");
+            if offer || !shape.mux {
+                let _ = write!(sdp, "a=candidate:1 2 UDP 2130706430 {ip} {} typ host\r\n", port + 1);
+            }
         }
         if spelling != Spelling::Session {
             let _ = write!(sdp, "a={}\r\n", direction.name());
@@ -158,6 +166,8 @@ pub(crate) struct Remote {
     /// What is said of m-lines; `spelling` is not read.
     pub(crate) shape: Shape,
     pub(crate) direction: Direction,
+    /// It speaks ICE on the first line.
+    pub(crate) ice: Option<Credentials>,
     pub(crate) version: u64,
 }
 
@@ -173,6 +183,7 @@ struct Section {
 /// Reads the first two m-lines; `None` if there is none, or the first is refused.
 pub(crate) fn read(body: &str) -> Option<Remote> {
     let (mut session_ip, mut rtcp, mut version) = (None, None, 0);
+    let (mut ufrag, mut password) = (None, None);
     let mut shape = Shape::default();
     let mut sections: Vec<Section> = Vec::new();
     for line in body.lines() {
@@ -194,6 +205,10 @@ pub(crate) fn read(body: &str) -> Option<Remote> {
             continue;
         } else if let Some(value) = line.strip_prefix("a=rtcp:") {
             rtcp = value.split(' ').next().and_then(|p| p.parse::<u16>().ok());
+        } else if let Some(value) = line.strip_prefix("a=ice-ufrag:") {
+            ufrag = Some(value);
+        } else if let Some(value) = line.strip_prefix("a=ice-pwd:") {
+            password = Some(value);
         } else if let Some(name) = line.strip_prefix("a=") {
             shape.mux |= name == "rtcp-mux";
             shape.direction = match name {
@@ -216,7 +231,8 @@ pub(crate) fn read(body: &str) -> Option<Remote> {
         shape.direction = if shape.direction.receives() { Direction::SendOnly } else { Direction::Inactive };
     }
     let rtcp = SocketAddr::new(ip, rtcp.unwrap_or(first.port + 1));
-    Some(Remote { rtp: SocketAddr::new(ip, first.port), rtcp, video, shape, direction: shape.direction, version })
+    let ice = ufrag.zip(password).and_then(|(ufrag, password)| Credentials::new(ufrag, password));
+    Some(Remote { rtp: SocketAddr::new(ip, first.port), rtcp, video, shape, direction: shape.direction, ice, version })
 }
 
 /// An answer with every stream at port 0.
@@ -239,14 +255,17 @@ mod tests {
             id: 7,
             version: 1,
             shape: hold,
+            ice: None,
             offer: true,
         };
         for n in 0..16_u8 {
             let looks = Looks { media_connection: n & 1 > 0, rtcp: n & 2 > 0, video: false, ice: n & 8 > 0 };
             let spelling = if n & 1 > 0 { Spelling::Session } else { Spelling::Media };
+            let ice = Credentials::of(7, 0).filter(|_| looks.ice);
             let shape = Shape { video: Some(n & 4 > 0), codec: 8, mux: n & 2 > 0, spelling, ..hold };
-            let read = read(&write(&Session { shape, ..session }, looks)).expect("audio");
+            let read = read(&write(&Session { shape, ice, ..session }, looks)).expect("audio");
             assert_eq!((read.rtp.port(), read.rtcp.port(), read.direction), (4000, 4001, Direction::SendOnly));
+            assert_eq!(read.ice, ice);
             assert_eq!(read.shape, Shape { spelling: Spelling::Media, ..shape });
             assert_eq!(read.video.map(|video| video.port()), (n & 4 > 0).then_some(4002));
         }
