@@ -134,11 +134,13 @@ impl Phone {
         let Some(turn) = self.plans.get(call.plan).and_then(|plan| plan.turns.get(index)) else { return };
         call.log.turned |= 1 << index;
         let agent = call.media.ice.is_some();
+        if agent && turn.change == Change::Port && !turn.refused {
+            call.count(Kind::Restart);
+        }
         for kind in turn.kinds() {
-            match kind {
-                Kind::Unspecified if agent => call.count(Kind::SendOnly),
-                Kind::Restart if !agent => {}
-                _ => call.count(kind),
+            let kind = if agent && kind == Kind::Unspecified { Kind::SendOnly } else { kind };
+            if agent || kind != Kind::Restart {
+                call.count(kind);
             }
         }
     }

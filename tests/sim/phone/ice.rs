@@ -25,22 +25,25 @@ pub(crate) struct Credentials {
     password: Word,
 }
 
+/// Octets of a word that are read at most: more than siplatch and these phones write.
+const LONGEST: usize = 32;
+
 /// A few octets of `ice-char`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Word {
-    octets: [u8; 64],
-    length: usize,
+    octets: [u8; LONGEST],
+    length: u8,
 }
 
 impl Word {
     fn new(text: &str) -> Option<Self> {
-        let mut octets = [0; 64];
+        let mut octets = [0; LONGEST];
         octets.get_mut(..text.len())?.copy_from_slice(text.as_bytes());
-        Some(Self { octets, length: text.len() })
+        Some(Self { octets, length: text.len() as u8 })
     }
 
     fn text(&self) -> &str {
-        std::str::from_utf8(&self.octets[..self.length]).unwrap_or_default()
+        std::str::from_utf8(&self.octets[..usize::from(self.length)]).unwrap_or_default()
     }
 }
 
