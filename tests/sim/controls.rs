@@ -13,15 +13,16 @@ use wire::Transport;
 
 use crate::core::Core;
 use crate::edge::Sabotage;
+use crate::flows::{Change, How, Kind, Turn};
 use crate::invariants::Watch;
 use crate::ladder::SHORT;
 use crate::link::Link;
 use crate::nat::Behaviour;
 use crate::net::Net;
 use crate::phone::digest::Algorithm;
-use crate::phone::sdp::Looks;
+use crate::phone::sdp::{Looks, Spelling};
 use crate::phone::{CallLog, Ended, Phone, Profile};
-use crate::plan::{Answer, CallPlan, End, Hold};
+use crate::plan::{Answer, CallPlan, End};
 use crate::rng::Rng;
 use crate::run;
 use crate::world::{Act, Node, World};
@@ -103,13 +104,25 @@ fn log(world: &World, plan: usize, end: End) -> CallLog {
 fn honest_phones_need_no_help_on_one_network() {
     let s = Duration::from_secs;
     let call = |id, start, talk| CallPlan::simple(id, (0, 1), s(start), s(talk));
-    let hold = Hold { by: End::Callee, after: s(3), length: s(4), inactive: false };
+    let hold = Turn::hold(End::Callee, s(3), s(4), Change::Hold(Spelling::Media, false)).to_vec();
+    let turn = |by, after, change, how| Turn { by, after: s(after), change, how, refused: false };
+    let turns = vec![
+        turn(End::Caller, 3, Change::Video(true), How::Invite),
+        turn(End::Callee, 8, Change::Fax(true), How::Update),
+        turn(End::Caller, 13, Change::Fax(false), How::Invite),
+        turn(End::Callee, 18, Change::Port, How::Invite),
+        turn(End::Caller, 23, Change::Nothing, How::Late),
+        Turn { refused: true, ..turn(End::Callee, 28, Change::Codec(9), How::Invite) },
+        turn(End::Callee, 33, Change::Video(false), How::Invite),
+    ];
+    let all = (1 << turns.len()) - 1;
     let plans = vec![
         call(0, 5, 5),
         CallPlan { delayed_offer: true, hangs_up: End::Callee, inside: Some("INFO"), ..call(1, 20, 6) },
-        CallPlan { early_media: true, ring: s(3), hold: Some(hold), ..call(2, 40, 15) },
+        CallPlan { early_media: true, ring: s(3), turns: hold, ..call(2, 40, 15) },
         CallPlan { answer: Answer::Reject(486), ..call(3, 70, 1) },
         CallPlan { answer: Answer::Never, cancel: Some(s(2)), ..call(4, 80, 1) },
+        CallPlan { turns, ..call(5, 100, 42) },
     ];
     for loss in [0, 50] {
         let link = Link { loss, duplicate: loss, ..Link::ideal(Duration::from_millis(20)) };
@@ -117,7 +130,7 @@ fn honest_phones_need_no_help_on_one_network() {
         world.run(s(200));
         assert_eq!(world.watch.broken, None, "{}", world.ladder.text());
         assert!(world.phones().all(|phone| phone.registered() && phone.busy() == 0));
-        for (plan, hung_up) in [(0, End::Caller), (1, End::Callee), (2, End::Caller)] {
+        for (plan, hung_up) in [(0, End::Caller), (1, End::Callee), (2, End::Caller), (5, End::Caller)] {
             let (near, far) = (log(&world, plan, hung_up), log(&world, plan, hung_up.other()));
             assert_eq!(near.ended.map(|(_, how)| how), Some(Ended::HungUp), "call {plan}");
             assert_eq!(far.ended.map(|(_, how)| how), Some(Ended::Bye), "call {plan}");
@@ -127,7 +140,12 @@ fn honest_phones_need_no_help_on_one_network() {
             assert!(loss > 0 || (near.heard.rtcp > 0 && far.heard.rtcp > 0));
         }
         assert_eq!(log(&world, 1, End::Caller).informed, 1);
-        assert_eq!(log(&world, 2, End::Callee).resumed, 1);
+        assert_eq!(log(&world, 2, End::Callee).flows[Kind::Resumed as usize], 1);
+        let (caller, callee) = (log(&world, 5, End::Caller), log(&world, 5, End::Callee));
+        assert_eq!(caller.turned | callee.turned, all, "{caller:?} {callee:?}");
+        for log in [caller, callee] {
+            assert!(log.heard.faxed > 100 && log.seen > 100, "{log:?}");
+        }
         assert!(log(&world, 2, End::Caller).heard.early > 50, "the announcement");
         assert_eq!(log(&world, 3, End::Caller).ended.map(|(_, how)| how), Some(Ended::Refused(486)));
         assert_eq!(log(&world, 4, End::Caller).ended.map(|(_, how)| how), Some(Ended::Cancelled));
@@ -148,6 +166,7 @@ fn behind_nat_boxes_they_fail_without_siplatch() {
     }
 }
 
+const LINES: &str = "m-lines and ports stay within a dialog";
 const STREAMS: &str = "connections are used as RFC 3261 §18 and RFC 5923 say";
 
 /// Each deliberate fault is caught, by the rule that forbids it.
@@ -160,6 +179,9 @@ fn a_broken_rule_is_caught() {
         (Sabotage::LeakedMedia(stranger), "media only to and from the parties of a call"),
         (Sabotage::InnerContact, "no inner address on the outer side, and our own on each"),
         (Sabotage::InnerSdp, "no inner address on the outer side, and our own on each"),
+        (Sabotage::MovedPort, LINES),
+        (Sabotage::RevivedLine, LINES),
+        (Sabotage::LostLine, LINES),
         (Sabotage::LostPort, "every port comes back"),
         (Sabotage::SecondFinal, "exactly one final response per request"),
         (Sabotage::ChangedField, "bytes outside edits are unchanged"),

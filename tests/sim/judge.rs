@@ -6,9 +6,10 @@ use std::time::Duration;
 use proxy::config::Role;
 
 use crate::clock::Time;
+use crate::flows::{Kind, Turn};
 use crate::layout::Scene;
 use crate::net::NatId;
-use crate::phone::{CallLog, Ended, Phone};
+use crate::phone::{CallLog, Ended, Phone, STRETCHES};
 use crate::plan::{Answer, CallPlan, End, Survivor};
 use crate::scenario::Weather;
 use crate::stats::Outcome;
@@ -134,7 +135,15 @@ fn count(outcome: &mut Outcome, scene: &Scene, call: &Call<'_>) {
     outcome.cancelled += u64::from(call.ended(End::Caller) == Some(Ended::Cancelled));
     outcome.rejected += u64::from(matches!(call.ended(End::Caller), Some(Ended::Refused(486 | 603))));
     let logs = [call.caller, call.callee].into_iter().flatten();
-    outcome.held += logs.clone().map(|log| u64::from(log.resumed)).sum::<u64>();
+    for log in logs.clone() {
+        for (sum, count) in outcome.flows.iter_mut().zip(log.flows) {
+            *sum += u64::from(count);
+        }
+        outcome.checked += u64::from(log.heard.checked);
+        outcome.muxed += u64::from(log.heard.muxed);
+        outcome.faxed += u64::from(log.heard.faxed);
+        outcome.seen += u64::from(log.seen);
+    }
     outcome.informed += logs.map(|log| u64::from(log.informed)).sum::<u64>();
     outcome.vanished += u64::from(plan.vanish.is_some());
     outcome.surplus += logs_of_surplus(scene, plan);
@@ -195,9 +204,10 @@ fn expect(scene: &Scene, call: &Call<'_>) -> Option<String> {
     if !call.completed() {
         return Some(format!("not completed: {caller:?}, {callee:?}"));
     }
-    let holder = |end| if end == End::Caller { call.caller } else { call.callee };
-    if plan.hold.is_some_and(|hold| holder(hold.by).is_none_or(|log| log.resumed == 0)) {
-        return Some("never resumed after its hold".to_owned());
+    let log = |end| if end == End::Caller { call.caller } else { call.callee };
+    let done = |(index, turn): &(usize, &Turn)| log(turn.by).is_some_and(|log| log.turned & 1 << index != 0);
+    if let Some((_, turn)) = plan.turns.iter().enumerate().find(|turn| !done(turn)).filter(|_| !scene.script.tight) {
+        return Some(format!("its {turn:?} did not come out as planned"));
     }
     if plan.inside.is_some() && call.caller.is_none_or(|log| log.informed == 0) {
         return Some("its request inside the dialog was not answered".to_owned());
@@ -253,7 +263,37 @@ fn audio(scene: &Scene, call: &Call<'_>) -> Option<String> {
         return None;
     }
     let least = if rebound { 0.6 } else { scene.script.weather.audio() };
+    let withheld = [call.caller, call.callee].into_iter().flatten().map(|log| log.heard.withheld).max();
+    if scene.script.weather.calm() && !rebound && withheld > Some(150) {
+        return Some(format!("{withheld:?} packets waited for ICE"));
+    }
     let [caller, callee] = call.shares()?;
-    (caller < least || callee < least)
-        .then(|| format!("the caller heard {caller:.2} of the callee, the callee {callee:.2}; {least} are due"))
+    if caller < least || callee < least {
+        return Some(format!("the caller heard {caller:.2} of the callee, the callee {callee:.2}; {least} are due"));
+    }
+    if rebound {
+        return None;
+    }
+    // After each exchange audio flows again, and so does what else was agreed.
+    let calm = scene.script.weather.calm();
+    let (enough, part) = if calm { (50, least) } else { (150, 0.5) };
+    for (listener, speaker, end) in [(call.caller?, call.callee?, "caller"), (call.callee?, call.caller?, "callee")] {
+        for stretch in 0..STRETCHES {
+            let (sent, heard) = (speaker.heard.stretches[stretch][0], listener.heard.stretches[stretch][1]);
+            if sent >= enough && f64::from(heard) < part * f64::from(sent) {
+                return Some(format!(
+                    "the {end} heard {heard} of {sent} packets after exchange {stretch} of the other"
+                ));
+            }
+        }
+        let flowed =
+            |kind: Kind| call.plan.turns.iter().filter(|turn| !turn.refused).any(|t| t.kinds().any(|k| k == kind));
+        if calm && !scene.script.tight && flowed(Kind::Fax) && listener.heard.faxed == 0 {
+            return Some(format!("no T.38 reached the {end}"));
+        }
+        if calm && !scene.script.tight && flowed(Kind::VideoOn) && listener.seen == 0 {
+            return Some(format!("no video reached the {end}"));
+        }
+    }
+    None
 }

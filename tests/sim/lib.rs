@@ -5,6 +5,9 @@
 //! and TLS. A connection is reliable and ordered, has a mapping in each NAT box on
 //! its way, and may be closed, reset or forgotten at any time.
 //!
+//! In the middle of calls they hold, resume, change codec, port and m-lines, fax,
+//! check by ICE, refuse, and offer both at once (`flows`); audio must flow after each.
+//!
 //! `make sim` runs 5,000 seeds and says what happened in them;
 //! `SIPLATCH_SIM_SEED=123 make sim` replays one with its whole ladder, and with
 //! `SIPLATCH_SIM_PCAP=run.pcap` beside it writes a capture file.
@@ -21,6 +24,7 @@ mod clock;
 mod controls;
 mod core;
 mod edge;
+mod flows;
 mod invariants;
 mod judge;
 mod ladder;

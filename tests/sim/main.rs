@@ -28,5 +28,7 @@ fn seeds() {
         println!("{}", first.text());
         panic!("{} seeds broke an invariant", many.broken.len());
     }
+    // A handful of seeds need not show all.
+    assert!(seeds < SEEDS || many.missing.is_empty(), "never happened: {:?}", many.missing);
     assert!(many.right >= RIGHT, "{:.3} % of all transactions ended as they should, not {RIGHT} %", many.right);
 }

@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use crate::clock::Time;
+use crate::flows::Turn;
 
 /// The field that names the plan.
 pub(crate) const FIELD: &str = "X-Sim";
@@ -32,17 +33,6 @@ pub(crate) enum Answer {
     Accept,
     Reject(u16),
     Never,
-}
-
-/// A hold in the middle of a call, and its end.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Hold {
-    pub(crate) by: End,
-    /// After the call was confirmed.
-    pub(crate) after: Duration,
-    pub(crate) length: Duration,
-    /// `inactive` instead of `sendonly`.
-    pub(crate) inactive: bool,
 }
 
 /// A phone disappears in the middle of a call.
@@ -85,7 +75,8 @@ pub(crate) struct CallPlan {
     pub(crate) hangs_up: End,
     /// The caller gives up after this.
     pub(crate) cancel: Option<Duration>,
-    pub(crate) hold: Option<Hold>,
+    /// Offers and answers in the middle.
+    pub(crate) turns: Vec<Turn>,
     /// A request of this method in the middle.
     pub(crate) inside: Option<&'static str>,
     /// What a second phone of the callee's does, if it has one.
@@ -110,7 +101,7 @@ impl CallPlan {
             talk,
             hangs_up: End::Caller,
             cancel: None,
-            hold: None,
+            turns: Vec::new(),
             inside: None,
             twin: Answer::Never,
             stopped: false,

@@ -152,6 +152,8 @@ pub struct Many {
     pub broken: Vec<Report>,
     /// Transactions that ended as they should, in per cent.
     pub right: f64,
+    /// Kinds of exchanges inside calls that never came about.
+    pub missing: Vec<&'static str>,
 }
 
 /// Runs so many seeds from `first` on, on all cores.
@@ -184,7 +186,7 @@ pub fn many(first: u64, seeds: u64, foul: bool) -> Many {
     broken.sort_by_key(|report: &Report| report.seed);
     wrong.sort();
     let summary = summary(seeds, &outcome, (&broken, &wrong), wall);
-    Many { summary, broken, right: outcome.right() }
+    Many { summary, broken, right: outcome.right(), missing: outcome.missing() }
 }
 
 fn summary(seeds: u64, outcome: &Outcome, (broken, wrong): (&[Report], &[(u64, String)]), wall: Duration) -> String {

@@ -4,9 +4,10 @@
 use std::time::Duration;
 
 use crate::clock::Time;
+use crate::flows::{self, Turn};
 use crate::link::Link;
 use crate::net::Step;
-use crate::plan::{Answer, CallPlan, End, Hold, Survivor, Vanish};
+use crate::plan::{Answer, CallPlan, End, Survivor, Vanish};
 use crate::rng::Rng;
 
 /// Links between phones and the rest of the world.
@@ -239,7 +240,12 @@ impl Draft<'_> {
                 plan.ring = after + Duration::from_secs(2);
                 plan.twin = Answer::Never;
             }
-            3 | 4 => plan.hold = Some(self.hold(&mut plan.talk)),
+            3 | 4 => plan.turns = self.hold(&mut plan.talk),
+            6..=9 => {
+                plan.turns = flows::draw(rng);
+                let last = plan.turns.iter().map(|turn| turn.after).max().unwrap_or_default();
+                plan.talk = last + rng.millis(6_000, 9_000);
+            }
             5 if !after_idle => {
                 plan.vanish = Some(Vanish {
                     end: rng.pick(&[End::Caller, End::Callee]),
@@ -261,12 +267,12 @@ impl Draft<'_> {
     }
 
     /// Some holds are longer than a mapping lives.
-    fn hold(&mut self, talk: &mut Duration) -> Hold {
+    fn hold(&mut self, talk: &mut Duration) -> Vec<Turn> {
         let length = if self.rng.chance(350) { Duration::from_secs(90) } else { self.rng.millis(2_000, 8_000) };
         let after = self.rng.millis(3_000, 5_000);
         *talk = after + length + self.rng.millis(5_000, 8_000);
         let by = self.rng.pick(&[End::Caller, End::Callee]);
-        Hold { by, after, length, inactive: self.rng.chance(400) }
+        Turn::hold(by, after, length, flows::hold(self.rng)).to_vec()
     }
 
     fn book(&mut self, plan: CallPlan, at: Time) {

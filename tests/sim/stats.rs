@@ -8,6 +8,7 @@ use registry::{Change, Record};
 
 use crate::clock::Time;
 use crate::edge::Entry;
+use crate::flows::{KINDS, Kind};
 
 /// Counted from what crosses the machines' border.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -76,7 +77,14 @@ pub(crate) struct Outcome {
     pub(crate) early: u64,
     pub(crate) cancelled: u64,
     pub(crate) rejected: u64,
-    pub(crate) held: u64,
+    /// Exchanges in the middle of calls, by kind.
+    pub(crate) flows: [u64; KINDS],
+    /// What was heard because of them: RTCP on an RTP port, UDPTL, video.
+    pub(crate) muxed: u64,
+    pub(crate) faxed: u64,
+    pub(crate) seen: u64,
+    /// Checks of ICE that were answered.
+    pub(crate) checked: u64,
     pub(crate) informed: u64,
     pub(crate) vanished: u64,
     pub(crate) failed: u64,
@@ -116,9 +124,12 @@ impl Outcome {
         macro_rules! sum {
             ($($field:ident)*) => { $(self.$field += other.$field;)* };
         }
-        sum!(steps datagrams calls completed audible early cancelled rejected held informed vanished failed rebinds
+        sum!(steps datagrams calls completed audible early cancelled rejected informed muxed faxed seen checked vanished failed rebinds
             retransmissions attack_packets attack_answers lost filtered idle_calls surplus exhausted transactions wrong disturbed
             streamed crossed hangs reopened);
+        for (sum, count) in self.flows.iter_mut().zip(other.flows) {
+            *sum += count;
+        }
         for (sum, count) in self.phones.iter_mut().zip(other.phones) {
             *sum += count;
         }
@@ -137,6 +148,25 @@ impl Outcome {
     /// Transactions that ended as they should, in per cent.
     pub(crate) fn right(&self) -> f64 {
         100.0 * (self.transactions - self.wrong) as f64 / self.transactions.max(1) as f64
+    }
+
+    /// Kinds of exchanges that never happened.
+    pub(crate) fn missing(&self) -> Vec<&'static str> {
+        let kinds = Kind::ALL.into_iter().filter(|(kind, _)| self.flows[*kind as usize] == 0);
+        kinds.map(|(_, name)| name).collect()
+    }
+
+    fn exchanges(&self) -> String {
+        let kinds = Kind::ALL.map(|(kind, name)| format!("{} {name}", self.flows[kind as usize]));
+        let lines: Vec<String> = kinds.chunks(6).map(|kinds| kinds.join(", ")).collect();
+        format!(
+            "sim: exchanges   {};\nsim:             heard: {} RTCP on an RTP port, {} of T.38, {} of video, {} answers to ICE checks\n",
+            lines.join(",\nsim:             "),
+            self.muxed,
+            self.faxed,
+            self.seen,
+            self.checked,
+        )
     }
 
     fn transports(&self) -> String {
@@ -171,7 +201,7 @@ impl Outcome {
         format!(
             "sim: {seeds} seeds, {hours:.1} h of virtual time in {:.1} s ({:.0} ms a seed)\n\
              sim: calls       {} placed, {} completed ({} measured audible both ways), {} after a long idle time,\n\
-             sim:             {} cancelled, {} rejected, {} held and resumed, {} with early media, {} requests inside dialogs answered,\n\
+             sim:             {} cancelled, {} rejected, {} with early media, {} requests inside dialogs answered,\n\
              sim:             {} answered twice (forks), {} found no port, {} ended by a vanished phone,\n\
              sim:             {} not completed for want of a path\n\
              sim: network     {} datagrams, {} lost on links, {} filtered by NATs, {} rebinds\n\
@@ -186,7 +216,6 @@ impl Outcome {
             self.idle_calls,
             self.cancelled,
             self.rejected,
-            self.held,
             self.early,
             self.informed,
             self.surplus,
@@ -211,6 +240,7 @@ impl Outcome {
             self.attack_answers,
             t.refused,
             t.dropped,
-        ) + &self.transports()
+        ) + &self.exchanges()
+            + &self.transports()
     }
 }

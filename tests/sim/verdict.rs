@@ -107,7 +107,11 @@ impl Court<'_> {
             (_, _, 401 | 407) => phone.is_some_and(|phone| phone.profile.password.is_some()),
             ("REGISTER", ..) => status == 200 || status == 503 && self.unmapped(record.started),
             ("INVITE", false, _) => plan.is_some_and(|plan| self.answers(plan, status)),
-            ("INVITE", true, _) => matches!(status, 200 | 491) || over && status == 481,
+            ("INVITE" | "UPDATE", true, _) => {
+                let refused = plan.is_some_and(|plan| plan.turns.iter().any(|turn| turn.refused));
+                let scarce = self.scene.script.tight && matches!(status, 500 | 503);
+                matches!(status, 200 | 491) || refused && status == 488 || scarce || over && status == 481
+            }
             ("CANCEL" | "BYE", ..) => matches!(status, 200 | 481),
             _ => status == 200 || over && status == 481,
         }

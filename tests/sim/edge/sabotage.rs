@@ -24,6 +24,12 @@ pub(crate) enum Sabotage {
     InnerContact,
     /// SDP to the outer side names an inner address.
     InnerSdp,
+    /// Within a dialog an offer names another port.
+    MovedPort,
+    /// An answer takes a line that was offered at port 0.
+    RevivedLine,
+    /// An answer has lost its second m-line.
+    LostLine,
     /// A closed stream is never reported, so its ports never come back.
     LostPort,
     /// A request gets a second, different final response.
@@ -163,6 +169,16 @@ fn tamper(plan: Sabotage, msg: &mut Msg, (outer, inner): (bool, SocketAddr), rep
             msg.body = lines.map(|l| if concerned && l.starts_with("c=IN IP4 ") { c.as_str() } else { l }).collect();
             concerned
         }
+        Sabotage::MovedPort => {
+            let within = invite && msg.is_request() && !msg.tag("to").is_empty();
+            within && port(msg, "m=audio ", |port| if port == 0 { 0 } else { port + 2 })
+        }
+        Sabotage::RevivedLine => invite && msg.status() == 200 && port(msg, "m=video 0", |_| 31_998),
+        Sabotage::LostLine => {
+            let whole = msg.body.len();
+            msg.body.truncate(msg.body.find("m=video").unwrap_or(whole));
+            invite && msg.status() == 200 && msg.body.len() < whole
+        }
         Sabotage::SecondFinal => {
             let final_answer = invite && msg.status() >= 200;
             "SIP/2.0 500 Server Internal Error".clone_into(&mut msg.start);
@@ -193,6 +209,19 @@ fn tamper(plan: Sabotage, msg: &mut Msg, (outer, inner): (bool, SocketAddr), rep
         | Sabotage::Stutter
         | Sabotage::Stray(_) => false,
     }
+}
+
+/// Another port for the m-lines that begin like this; false if there is none.
+fn port(msg: &mut Msg, line: &str, change: impl Fn(u16) -> u16) -> bool {
+    let changed = |l: &str| {
+        let mut words = l.splitn(3, ' ');
+        let (kind, port, rest) = (words.next()?, words.next()?.parse().ok()?, words.next()?);
+        l.starts_with(line).then(|| format!("{kind} {} {rest}", change(port)))
+    };
+    let body: String = msg.body.split_inclusive("\r\n").map(|l| changed(l).unwrap_or_else(|| l.to_owned())).collect();
+    let differs = body != msg.body;
+    msg.body = body;
+    differs
 }
 
 fn replace(msg: &mut Msg, name: &str, value: &str) -> bool {

@@ -5,6 +5,7 @@
 //! scenario knows to be true, never by asking the machines.
 
 mod bounds;
+mod exchanges;
 mod finals;
 mod fold;
 mod guard;
@@ -113,6 +114,7 @@ impl Watch {
             Box::<transparency::Transparency>::default(),
             Box::<retransmission::SameBytes>::default(),
             Box::<media::MediaPaths>::default(),
+            Box::<exchanges::Exchanges>::default(),
             Box::<guard::NoOpenRelay>::default(),
             Box::<streams::Connections>::default(),
             Box::<bounds::Bounds>::default(),

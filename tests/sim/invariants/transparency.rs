@@ -65,6 +65,8 @@ fn key(msg: &Msg, below: usize) -> Option<(String, String)> {
     Some((crate::sip::param(via, "branch")?.to_owned(), msg.method().to_owned()))
 }
 
+const MUX: &str = "a=rtcp-mux\r\n";
+
 impl Transparency {
     fn received(&mut self, message: &Message) {
         let Some(msg) = message.msg.as_deref() else { return };
@@ -154,9 +156,15 @@ impl Transparency {
             }
         }
         let mut ours = new.body.split_inclusive('\n').filter_map(kept);
-        let mut theirs = old.body.split_inclusive('\n').filter_map(kept);
+        let mut theirs = old.body.split_inclusive('\n').filter_map(kept).peekable();
+        // rtcp-mux is taken from whoever offers it, whatever the other end says (RFC 5761 §5.1.1).
+        let answers = new.status() > 0 || new.method() == "ACK";
         loop {
-            match (theirs.next(), ours.next()) {
+            let line = ours.next();
+            if answers && line.as_deref() == Some(MUX) && theirs.peek().map(String::as_str) != Some(MUX) {
+                continue;
+            }
+            match (theirs.next(), line) {
                 (None, None) => return None,
                 (a, b) if a == b => {}
                 (Some(a), Some(b)) if self.over.contains(new.call_id()) && b == a.replacen(" false ", " true ", 1) => {}

@@ -55,7 +55,6 @@ impl Stage {
             rtcp: rng.chance(300),
             video: rng.chance(200),
             ice: rng.chance(200),
-            old_hold: rng.chance(150),
         };
         let profile = Profile {
             user: self.book[index].clone(),

@@ -1,12 +1,15 @@
 //! One end of a call: its dialog (RFC 3261 §12), its timers, its record.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::Phone;
 use super::dialog::DEAF;
+use super::ice::Credentials;
 use super::media::{Heard, Media};
-use super::sdp::{self, Direction, Remote, Session};
+use super::sdp::{self, Remote, Session, Shape};
 use crate::clock::{Time, earlier};
+use crate::flows::{KINDS, Kind};
 use crate::net::Packet;
 use crate::plan::{CallPlan, End, Survivor};
 use crate::sip::{self, Msg};
@@ -35,8 +38,12 @@ pub(crate) struct CallLog {
     pub(crate) answered: Option<Time>,
     pub(crate) ended: Option<(Time, Ended)>,
     pub(crate) heard: Heard,
-    /// Holds that were taken back.
-    pub(crate) resumed: u32,
+    /// Exchanges of the plan that have come out as planned, a bit each.
+    pub(crate) turned: u32,
+    /// These, by kind.
+    pub(crate) flows: [u32; KINDS],
+    /// Video packets of the other end.
+    pub(crate) seen: u32,
     pub(crate) informed: u32,
     /// The network changed under it.
     pub(crate) disturbed: bool,
@@ -64,8 +71,8 @@ pub(crate) enum Timer {
     Answer,
     Cancel,
     HangUp,
-    Hold,
-    Resume,
+    /// This offer of the plan.
+    Turn(usize),
     Info,
     Vanish,
     /// Says nothing more.
@@ -84,7 +91,8 @@ pub(crate) enum Inside {
     Bye,
     Cancel,
     Info,
-    Reinvite(Direction),
+    /// The offer of this turn of the plan.
+    Exchange(usize),
 }
 
 /// A 2xx that is repeated until its ACK comes (§13.3.1.4).
@@ -97,6 +105,14 @@ pub(crate) struct Repeated {
     ends: Time,
     /// It carried an offer, so the ACK carries the answer.
     pub(crate) offered: bool,
+}
+
+/// What holds once an offer is taken.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Draft {
+    pub(crate) shape: Shape,
+    /// A new port.
+    pub(crate) port: Option<u16>,
 }
 
 #[derive(Debug)]
@@ -126,17 +142,20 @@ pub(crate) struct Call {
     pub(crate) acks: Vec<(u32, Packet)>,
     pub(crate) timers: Vec<(Time, Timer)>,
     pub(crate) media: Media,
+    /// On the second m-line.
+    pub(crate) video: Media,
     pub(crate) version: u64,
-    pub(crate) direction: Direction,
-    /// m-lines of the other's last SDP.
-    pub(crate) sections: usize,
+    /// What our SDP says now.
+    pub(crate) shape: Shape,
+    /// An offer of ours inside the dialog that has no answer yet.
+    pub(crate) draft: Option<Draft>,
     pub(crate) log: CallLog,
 }
 
 impl Call {
     pub(crate) fn next(&self) -> Option<Time> {
         let timers = self.timers.iter().map(|(at, _)| Some(*at)).fold(None, earlier);
-        earlier(earlier(timers, self.media.next()), self.repeated.as_ref().map(|r| r.at))
+        earlier(earlier(timers, earlier(self.media.next(), self.video.next())), self.repeated.as_ref().map(|r| r.at))
     }
 
     /// Takes out a timer that has run down.
@@ -178,10 +197,25 @@ impl Call {
         }
     }
 
-    /// The other's SDP takes effect; `direction` is what we said.
-    pub(crate) fn agree(&mut self, now: Time, remote: Remote, direction: Direction) {
-        self.direction = direction;
-        self.media.apply(now, remote, direction);
+    /// The other's SDP takes effect, and what we said ourselves.
+    pub(crate) fn agree(&mut self, now: Time, remote: Remote) {
+        // A line that the other end does not want is out of use.
+        if let (Some(ours), Some(theirs)) = (&mut self.shape.video, remote.shape.video) {
+            *ours &= theirs;
+        }
+        self.media.apply(now, remote, self.shape);
+        match remote.video.filter(|_| self.shape.video == Some(true)) {
+            Some(rtp) => {
+                let rtcp = SocketAddr::new(rtp.ip(), rtp.port() + 1);
+                let shape = |shape: Shape| Shape { fax: false, mux: false, codec: VIDEO, ..shape };
+                self.video.apply(
+                    now,
+                    Remote { rtp, rtcp, ice: None, shape: shape(remote.shape), ..remote },
+                    shape(self.shape),
+                );
+            }
+            None => self.video.stop(),
+        }
         if self.log.answered.is_some() {
             self.media.count_from(now + Duration::from_millis(1500));
         }
@@ -189,14 +223,16 @@ impl Call {
 
     /// The record, with what was heard so far.
     pub(crate) fn record(&self) -> CallLog {
-        CallLog { heard: self.media.figures, ..self.log.clone() }
+        let mut log = CallLog { heard: self.media.figures, seen: self.video.figures.any, ..self.log.clone() };
+        log.flows[Kind::Ice as usize] = u32::from(log.heard.checked > 0);
+        log
     }
 
     pub(crate) fn over(&mut self, now: Time, how: Ended) {
         self.state = State::Over;
         self.repeated = None;
         self.timers.clear();
-        self.media.stop();
+        self.mute();
         self.log.ended.get_or_insert((now, how));
     }
 
@@ -207,26 +243,87 @@ impl Call {
         self.media.count_from(now + Duration::from_millis(1500));
     }
 
-    pub(crate) fn sdp(&self, looks: sdp::Looks, direction: Direction, sections: usize) -> String {
+    /// Says nothing more.
+    pub(crate) fn mute(&mut self) {
+        self.media.stop();
+        self.video.stop();
+    }
+
+    /// Counts what came out as planned.
+    pub(crate) fn count(&mut self, kind: Kind) {
+        self.log.flows[kind as usize] += 1;
+    }
+
+    /// Our offer.
+    pub(crate) fn offer(&self, looks: sdp::Looks) -> String {
+        let port = self.draft.and_then(|draft| draft.port);
+        let mut shape = self.draft.map_or(self.shape, |draft| draft.shape);
+        if looks.video && self.log.answered.is_none() {
+            shape.video = Some(true);
+        }
+        let ice = self.media.credentials(shape);
+        self.sdp(looks, (shape, ice), port, true)
+    }
+
+    /// Our answer, after [`Call::answering`].
+    pub(crate) fn answer(&self, looks: sdp::Looks, remote: Remote) -> String {
+        let shape = Shape { mux: self.shape.mux && remote.shape.mux, ..self.shape };
+        let direction = remote.direction.answer(shape.direction);
+        let ice = remote.ice.and_then(|_| self.media.credentials(shape));
+        self.sdp(looks, (Shape { direction, ..shape }, ice), None, false)
+    }
+
+    /// What our answer to such an offer will say. Video is taken in a call that has been answered.
+    pub(crate) fn answering(&mut self, remote: Remote) {
+        let video = remote.shape.video.map(|on| on && self.log.answered.is_some());
+        let Shape { fax, codec, .. } = remote.shape;
+        self.shape = Shape { fax, codec, video, ..self.shape };
+    }
+
+    fn sdp(
+        &self,
+        looks: sdp::Looks,
+        (shape, ice): (Shape, Option<Credentials>),
+        port: Option<u16>,
+        offer: bool,
+    ) -> String {
         let session = Session {
             ip: self.media.rtp.ip(),
-            port: self.media.rtp.port(),
+            port: port.unwrap_or(self.media.rtp.port()),
+            video: self.video.rtp.port(),
             id: self.id + 4000,
             version: self.version,
-            direction,
-            sections,
+            shape,
+            ice,
+            offer,
         };
         sdp::write(&session, looks)
     }
 }
 
+/// Payload type of video.
+pub(crate) const VIDEO: u8 = 96;
+/// Between two packets of video.
+const FRAME: Duration = Duration::from_millis(100);
+/// What tells video's tone from the audio's.
+const SHOWN: u32 = 0x0080_0000;
+
 impl Phone {
-    pub(crate) fn new_call(&mut self, plan: &CallPlan, end: End, call_id: String) -> Call {
+    /// Four ports: RTP and RTCP of two m-lines.
+    pub(crate) fn port(&mut self) -> u16 {
         let port = self.next_port;
         self.next_port = if port > 60_000 { 16_384 } else { port + 4 };
+        port
+    }
+
+    pub(crate) fn new_call(&mut self, plan: &CallPlan, end: End, call_id: String) -> Call {
+        let port = self.port();
         let (ours, theirs) = (plan.tone(end), plan.tone(end.other()));
         let Self { profile, rng, .. } = self;
-        let media = Media::new((profile.ip, port), (ours, theirs), profile.interval, profile.comedia, rng);
+        let mut media = Media::new((profile.ip, port), (ours, theirs), profile.interval, profile.comedia, rng);
+        media.ice = profile.looks.ice.then_some(u64::from(port));
+        let (seen, shown) = (theirs + SHOWN, ours + SHOWN);
+        let video = Media::new((profile.ip, port + 2), (shown, seen), FRAME, profile.comedia, rng);
         let log = CallLog {
             plan: plan.id,
             call_id: call_id.clone(),
@@ -234,7 +331,9 @@ impl Phone {
             answered: None,
             ended: None,
             heard: Heard::default(),
-            resumed: 0,
+            turned: 0,
+            flows: [0; KINDS],
+            seen: 0,
             informed: 0,
             disturbed: false,
             surplus: false,
@@ -261,9 +360,10 @@ impl Phone {
             acks: Vec::new(),
             timers: Vec::new(),
             media,
+            video,
             version: 1,
-            direction: Direction::SendRecv,
-            sections: 0,
+            shape: Shape::default(),
+            draft: None,
             log,
         }
     }
@@ -276,9 +376,8 @@ impl Phone {
         if plan.hangs_up == call.end {
             call.timers.push((now + plan.talk, Timer::HangUp));
         }
-        if let Some(hold) = plan.hold.filter(|hold| hold.by == call.end) {
-            call.timers.push((now + hold.after, Timer::Hold));
-        }
+        let turns = plan.turns.iter().enumerate().filter(|(_, turn)| turn.by == call.end);
+        call.timers.extend(turns.map(|(index, turn)| (now + turn.after, Timer::Turn(index))));
         if plan.inside.is_some() && call.end == End::Caller {
             call.timers.push((now + plan.talk / 3, Timer::Info));
         }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::Phone;
 use super::call::{Ended, State, Timer};
-use super::sdp::{self, Direction};
+use super::sdp::{self, Remote};
 use crate::clock::Time;
 use crate::net::Packet;
 use crate::plan::{self, Answer, CallPlan, End};
@@ -57,8 +57,9 @@ impl Phone {
         reply.push(self.name("Contact"), format!("<{}>", self.profile.contact()));
         if let Some(remote) = offer {
             let call = &mut self.calls[at];
-            call.agree(now, remote, Direction::SendRecv);
-            let sdp = call.sdp(self.profile.looks, Direction::SendRecv, remote.sections);
+            call.answering(remote);
+            call.agree(now, remote);
+            let sdp = call.answer(self.profile.looks, remote);
             reply = self.with_body(reply, sdp);
         }
         self.reply(now, server, &reply, out);
@@ -76,34 +77,35 @@ impl Phone {
         }
         let offer = sdp::read(&msg.body);
         if let Some(remote) = offer {
-            let again = self.calls[at].media.next().is_some();
+            let call = &mut self.calls[at];
+            let again = call.media.next().is_some();
             if !again {
-                self.calls[at].agree(now, remote, Direction::SendRecv);
+                call.answering(remote);
+                call.agree(now, remote);
             }
-            self.calls[at].sections = remote.sections;
         }
-        self.accept(now, at, (server, &msg), Direction::SendRecv, offer.map_or(0, |o| o.sections), out);
+        self.accept(now, at, (server, &msg), offer, out);
         self.calls[at].state = State::Answered;
     }
 
-    /// 200 to an INVITE or re-INVITE, repeated until the ACK.
+    /// 200 to an INVITE or re-INVITE, repeated until the ACK: with the answer to this offer, or an offer.
     pub(crate) fn accept(
         &mut self,
         now: Time,
         at: usize,
         (server, msg): (ServerId, &Msg),
-        direction: Direction,
-        sections: usize,
+        offer: Option<Remote>,
         out: &mut Vec<Packet>,
     ) {
         let mut reply = msg.reply(200, "OK", &self.calls[at].local_tag);
         reply.push(self.name("Contact"), format!("<{}>", self.profile.contact()));
         self.ornaments(&mut reply);
-        let sdp = self.calls[at].sdp(self.profile.looks, direction, sections);
+        let (call, looks) = (&self.calls[at], self.profile.looks);
+        let sdp = offer.map_or_else(|| call.offer(looks), |offer| call.answer(looks, offer));
         let reply = self.with_body(reply, sdp);
         self.reply(now, server, &reply, out);
         if let Some(packet) = self.transactions.answer(server) {
-            self.calls[at].repeat(now, packet, msg.cseq(), sections == 0);
+            self.calls[at].repeat(now, packet, msg.cseq(), offer.is_none());
         }
     }
 
@@ -115,8 +117,8 @@ impl Phone {
         if repeated.offered {
             match sdp::read(&msg.body) {
                 Some(remote) => {
-                    call.sections = remote.sections;
-                    call.agree(now, remote, Direction::SendRecv);
+                    call.shape.video = call.shape.video.or(remote.shape.video);
+                    call.agree(now, remote);
                 }
                 None if sdp::declines(&msg.body) => {}
                 None => self.complaints.push(format!("ACK without an answer in call {}", call.plan)),

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::Phone;
 use super::call::{Call, Ended, Inside, State, Timer};
-use super::sdp::{self, Direction};
+use super::sdp;
 use crate::clock::Time;
 use crate::net::Packet;
 use crate::plan::{self, CallPlan, End};
@@ -43,7 +43,7 @@ impl Phone {
         msg.push("Max-Forwards", "70");
         msg.push(self.name("Contact"), contact);
         msg.push(plan::FIELD, plan.id.to_string());
-        let sdp = call.sdp(self.profile.looks, Direction::SendRecv, 0);
+        let sdp = call.offer(self.profile.looks);
         self.ornaments(&mut msg);
         if plan.delayed_offer { msg } else { self.with_body(msg, sdp) }
     }
@@ -77,7 +77,8 @@ impl Phone {
             ..200 => {
                 call.provisional = true;
                 if let Some(remote) = sdp::read(&msg.body).filter(|_| call.state == State::Early) {
-                    call.agree(now, remote, Direction::SendRecv);
+                    call.shape.video = remote.shape.video;
+                    call.agree(now, remote);
                 }
                 if call.state == State::Cancelling {
                     self.send_cancel(now, at, out);
@@ -115,13 +116,16 @@ impl Phone {
             return self.calls[at].over(now, Ended::Refused(msg.status()));
         };
         let offered = self.plans.get(call.plan).is_some_and(|plan| !plan.delayed_offer);
-        call.agree(now, remote, Direction::SendRecv);
+        match offered {
+            true => call.shape.video = remote.shape.video,
+            false => call.answering(remote),
+        }
+        call.agree(now, remote);
         call.media.unlearn();
-        call.sections = remote.sections;
         self.confirmed(now, at);
         let mut ack = self.inside(at, "ACK", Some(msg.cseq()));
         if !offered {
-            let sdp = self.calls[at].sdp(self.profile.looks, Direction::SendRecv, remote.sections);
+            let sdp = self.calls[at].answer(self.profile.looks, remote);
             ack = self.with_body(ack, sdp);
         }
         self.acknowledge(at, msg.cseq(), &ack, out);
@@ -145,12 +149,13 @@ impl Phone {
         (surplus.local, surplus.remote, surplus.local_tag, surplus.cseq) = (local, remote, local_tag, cseq);
         surplus.log.surplus = true;
         surplus.learn(msg);
-        let sections = sdp::read(&msg.body).map_or(1, |remote| remote.sections);
+        let offer = sdp::read(&msg.body).filter(|_| plan.delayed_offer);
         self.calls.push(surplus);
         let at = self.calls.len() - 1;
         let mut ack = self.inside(at, "ACK", Some(msg.cseq()));
-        if plan.delayed_offer {
-            let sdp = self.calls[at].sdp(self.profile.looks, Direction::SendRecv, sections);
+        if let Some(remote) = offer {
+            self.calls[at].answering(remote);
+            let sdp = self.calls[at].answer(self.profile.looks, remote);
             ack = self.with_body(ack, sdp);
         }
         self.acknowledge(at, msg.cseq(), &ack, out);

@@ -10,6 +10,8 @@ mod caller;
 mod connection;
 mod dialog;
 pub(crate) mod digest;
+mod exchange;
+mod ice;
 mod media;
 mod register;
 mod reinvite;
@@ -22,6 +24,7 @@ use std::time::Duration;
 use wire::Transport;
 
 pub(crate) use call::{CallLog, Ended};
+pub(crate) use media::STRETCHES;
 
 use self::call::{Call, Timer};
 use self::digest::Challenge;
@@ -206,6 +209,12 @@ impl Phone {
             return;
         }
         for call in &mut self.calls {
+            if call.video.receive(now, packet) {
+                if let Some(tone) = call.video.foreign.take().filter(|_| !self.profile.misnamed) {
+                    self.complaints.push(format!("sees tone {tone:08x} in call {}", call.plan));
+                }
+                return;
+            }
             if call.media.receive(now, packet) {
                 let misled = self.profile.misnamed && !call.media.expects(packet.from);
                 if let Some(tone) = call.media.foreign.take().filter(|_| !misled) {
@@ -267,6 +276,7 @@ impl Phone {
         self.connected(now, ended, out);
         for call in &mut self.calls {
             call.media.timeout(now, out);
+            call.video.timeout(now, out);
             call.repeat_answer(now, out);
         }
         while let Some((id, timer)) = self.due(now) {

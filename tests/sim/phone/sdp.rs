@@ -3,6 +3,8 @@
 use std::fmt::Write as _;
 use std::net::{IpAddr, SocketAddr};
 
+use super::ice::Credentials;
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Direction {
     SendRecv,
@@ -49,10 +51,43 @@ pub(crate) struct Looks {
     pub(crate) rtcp: bool,
     /// Offers video too.
     pub(crate) video: bool,
-    /// Offers ICE candidates.
+    /// Speaks ICE.
     pub(crate) ice: bool,
-    /// Holds with `c=0.0.0.0` (RFC 2543) instead of a direction.
-    pub(crate) old_hold: bool,
+}
+
+/// What one end's SDP says beside addresses: what its m-lines carry, and how.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Shape {
+    /// The first line is an image over UDPTL (T.38) instead of audio.
+    pub(crate) fax: bool,
+    /// The second line, once there is one: video, or port 0.
+    pub(crate) video: Option<bool>,
+    /// Payload type of the audio (RFC 3551 §6): 0, 8 or 9.
+    pub(crate) codec: u8,
+    /// RTP and RTCP on one port (RFC 5761).
+    pub(crate) mux: bool,
+    /// How often ICE was begun again (RFC 8839 §4.4.1.1.1); not read.
+    pub(crate) restarts: u8,
+    pub(crate) direction: Direction,
+    pub(crate) spelling: Spelling,
+}
+
+impl Default for Shape {
+    fn default() -> Self {
+        let direction = Direction::SendRecv;
+        Self { fax: false, video: None, codec: 0, mux: false, restarts: 0, direction, spelling: Spelling::Media }
+    }
+}
+
+/// How a hold is spelled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Spelling {
+    /// A direction in the media section.
+    Media,
+    /// A direction above all media sections.
+    Session,
+    /// `c=0.0.0.0` (RFC 2543).
+    Unspecified,
 }
 
 /// What a phone wants to say.
@@ -60,44 +95,63 @@ pub(crate) struct Looks {
 pub(crate) struct Session {
     pub(crate) ip: IpAddr,
     pub(crate) port: u16,
+    /// Of the second m-line, where it is not 0.
+    pub(crate) video: u16,
     pub(crate) id: u64,
     pub(crate) version: u64,
-    pub(crate) direction: Direction,
-    /// How many m-lines an answer needs; 0 for an offer.
-    pub(crate) sections: usize,
+    pub(crate) shape: Shape,
+    pub(crate) ice: Option<Credentials>,
+    /// It asks; else it answers.
+    pub(crate) offer: bool,
 }
 
 /// Writes an offer or answer.
 pub(crate) fn write(session: &Session, looks: Looks) -> String {
-    let Session { ip, port, id, version, direction, sections } = *session;
-    let old_hold = looks.old_hold && sections == 0 && direction == Direction::SendOnly;
-    let (connection, direction) = match old_hold {
-        true => (IpAddr::from([0, 0, 0, 0]), Direction::SendRecv),
-        false => (ip, direction),
+    let Session { ip, port, video, id, version, shape, ice, offer } = *session;
+    let spelling = if offer { shape.spelling } else { Spelling::Media };
+    let (connection, direction) = match spelling {
+        Spelling::Unspecified => (IpAddr::from([0, 0, 0, 0]), Direction::SendRecv),
+        Spelling::Media | Spelling::Session => (ip, shape.direction),
     };
     let mut sdp = format!("v=0\r\no=- {id} {version} IN IP4 {ip}\r\ns=-\r\n");
     let c = format!("c=IN IP4 {connection}\r\n");
+    let in_section = if looks.media_connection { c.as_str() } else { "" };
     sdp += if looks.media_connection { "" } else { &c };
-    let _ = write!(sdp, "t=0 0\r\na=tool:sim {id}\r\nm=audio {port} RTP/AVP 0 8 101\r\n");
-    sdp += if looks.media_connection { &c } else { "" };
-    sdp += "a=rtpmap:0 PCMU/8000\r\na=rtpmap:101 telephone-event/8000\r\na=fmtp:101 0-16\r\na=ptime:20\r\n";
-    if looks.rtcp {
-        let _ = write!(sdp, "a=rtcp:{} IN IP4 {ip}\r\n", port + 1);
+    let _ = write!(sdp, "t=0 0\r\na=tool:sim {id}\r\n");
+    if spelling == Spelling::Session {
+        let _ = write!(sdp, "a={}\r\n", direction.name());
     }
-    if looks.ice && sections == 0 {
-        let _ = write!(sdp, "a=ice-ufrag:8hhY\r\na=ice-pwd:asd88fgpdd777uzjYhagZg\r\n");
-        let _ = write!(sdp, "a=candidate:1 1 UDP 2130706431 {ip} {port} typ host\r\n");
+    if shape.fax {
+        let _ = write!(sdp, "m=image {port} udptl t38\r\n{in_section}a=T38FaxVersion:0\r\na=T38MaxBitRate:14400\r\n");
+    } else {
+        let codecs = [(0, "PCMU"), (8, "PCMA"), (9, "G722")];
+        let first = codecs.iter().find(|(number, _)| *number == shape.codec).unwrap_or(&codecs[0]);
+        let (number, name) = first;
+        let also = if *number == 0 { " 8" } else { "" };
+        let _ =
+            write!(sdp, "m=audio {port} RTP/AVP {number}{also} 101\r\n{in_section}a=rtpmap:{number} {name}/8000\r\n");
+        sdp += "a=rtpmap:101 telephone-event/8000\r\na=fmtp:101 0-16\r\na=ptime:20\r\n";
+        if looks.rtcp {
+            let _ = write!(sdp, "a=rtcp:{} IN IP4 {ip}\r\n", port + 1);
+        }
+        if shape.mux {
+            sdp += "a=rtcp-mux\r\n";
+        }
+        if let Some(ice) = ice {
+            let _ = write!(sdp, "a=ice-ufrag:{}\r\na=ice-pwd:{}\r\n", ice.ufrag(), ice.password());
+            let _ = write!(sdp, "a=candidate:1 1 UDP 2130706431 {ip} {port} typ host\r\n");
+            if offer || !shape.mux {
+                let _ = write!(sdp, "a=candidate:1 2 UDP 2130706430 {ip} {} typ host\r\n", port + 1);
+            }
+        }
+        if spelling != Spelling::Session {
+            let _ = write!(sdp, "a={}\r\n", direction.name());
+        }
     }
-    let _ = write!(sdp, "a={}\r\n", direction.name());
-    if looks.video && sections == 0 {
-        let video = port + 2;
-        let _ = write!(sdp, "m=video {video} RTP/AVP 96\r\n");
-        sdp += if looks.media_connection { &c } else { "" };
-        sdp += "a=rtpmap:96 H264/90000\r\n";
-    }
-    for _ in 1..sections {
-        sdp += "m=video 0 RTP/AVP 96\r\n";
-        sdp += if looks.media_connection { &c } else { "" };
+    if let Some(on) = shape.video {
+        let port = if on { video } else { 0 };
+        let _ = write!(sdp, "m=video {port} RTP/AVP 96\r\n{in_section}");
+        sdp += if on { "a=rtpmap:96 H264/90000\r\n" } else { "" };
     }
     sdp
 }
@@ -107,49 +161,78 @@ pub(crate) fn write(session: &Session, looks: Looks) -> String {
 pub(crate) struct Remote {
     pub(crate) rtp: SocketAddr,
     pub(crate) rtcp: SocketAddr,
+    /// Where the second line wants its packets, if that is in use.
+    pub(crate) video: Option<SocketAddr>,
+    /// What is said of m-lines; `spelling` is not read.
+    pub(crate) shape: Shape,
     pub(crate) direction: Direction,
-    pub(crate) sections: usize,
+    /// It speaks ICE on the first line.
+    pub(crate) ice: Option<Credentials>,
     pub(crate) version: u64,
 }
 
-/// Reads the first audio section; `None` if it is missing or refused.
+/// One m-line, as it is read.
+#[derive(Debug, Clone, Copy, Default)]
+struct Section {
+    port: u16,
+    ip: Option<IpAddr>,
+    fax: bool,
+    codec: u8,
+}
+
+/// Reads the first two m-lines; `None` if there is none, or the first is refused.
 pub(crate) fn read(body: &str) -> Option<Remote> {
-    let (mut ip, mut port, mut rtcp, mut version) = (None, None, None, 0);
-    let mut direction = Direction::SendRecv;
-    let mut sections = 0;
+    let (mut session_ip, mut rtcp, mut version) = (None, None, 0);
+    let (mut ufrag, mut password) = (None, None);
+    let mut shape = Shape::default();
+    let mut sections: Vec<Section> = Vec::new();
     for line in body.lines() {
         if let Some(m) = line.strip_prefix("m=") {
-            sections += 1;
-            if sections == 1 {
-                port = m.split(' ').nth(1).and_then(|p| p.parse::<u16>().ok()).filter(|p| *p != 0);
-            }
-        }
-        if let Some(o) = line.strip_prefix("o=") {
+            let mut words = m.split(' ');
+            let fax = words.next() == Some("image");
+            let port = words.next().and_then(|p| p.parse::<u16>().ok())?;
+            let codec = words.nth(1).and_then(|c| c.parse().ok()).unwrap_or(0);
+            sections.push(Section { port, ip: None, fax, codec });
+        } else if let Some(o) = line.strip_prefix("o=") {
             version = o.split(' ').nth(2).and_then(|v| v.parse().ok()).unwrap_or(0);
-        }
-        if sections > 1 {
+        } else if let Some(c) = line.strip_prefix("c=IN IP4 ") {
+            let ip = c.trim().parse::<IpAddr>().ok();
+            match sections.last_mut() {
+                Some(section) => section.ip = ip,
+                None => session_ip = ip,
+            }
+        } else if sections.len() > 1 {
             continue;
-        }
-        if let Some(c) = line.strip_prefix("c=IN IP4 ") {
-            ip = c.trim().parse::<IpAddr>().ok();
         } else if let Some(value) = line.strip_prefix("a=rtcp:") {
             rtcp = value.split(' ').next().and_then(|p| p.parse::<u16>().ok());
+        } else if let Some(value) = line.strip_prefix("a=ice-ufrag:") {
+            ufrag = Some(value);
+        } else if let Some(value) = line.strip_prefix("a=ice-pwd:") {
+            password = Some(value);
         } else if let Some(name) = line.strip_prefix("a=") {
-            direction = match name {
+            shape.mux |= name == "rtcp-mux";
+            shape.direction = match name {
                 "sendrecv" => Direction::SendRecv,
                 "sendonly" => Direction::SendOnly,
                 "recvonly" => Direction::RecvOnly,
                 "inactive" => Direction::Inactive,
-                _ => direction,
+                _ => shape.direction,
             };
         }
     }
-    let (ip, port) = (ip?, port?);
+    let first = sections.first().filter(|first| first.port != 0)?;
+    let ip = first.ip.or(session_ip)?;
+    (shape.fax, shape.codec) = (first.fax, first.codec);
+    let second = sections.get(1);
+    shape.video = second.map(|second| second.port != 0);
+    let video = second.filter(|second| second.port != 0);
+    let video = video.and_then(|v| Some(SocketAddr::new(v.ip.or(session_ip)?, v.port)));
     if ip.is_unspecified() {
-        direction = if direction.receives() { Direction::SendOnly } else { Direction::Inactive };
+        shape.direction = if shape.direction.receives() { Direction::SendOnly } else { Direction::Inactive };
     }
-    let rtcp = SocketAddr::new(ip, rtcp.unwrap_or(port + 1));
-    Some(Remote { rtp: SocketAddr::new(ip, port), rtcp, direction, sections, version })
+    let rtcp = SocketAddr::new(ip, rtcp.unwrap_or(first.port + 1));
+    let ice = ufrag.zip(password).and_then(|(ufrag, password)| Credentials::new(ufrag, password));
+    Some(Remote { rtp: SocketAddr::new(ip, first.port), rtcp, video, shape, direction: shape.direction, ice, version })
 }
 
 /// An answer with every stream at port 0.
@@ -164,27 +247,32 @@ mod tests {
 
     #[test]
     fn a_phone_reads_what_another_wrote() {
+        let hold = Shape { direction: Direction::SendOnly, ..Shape::default() };
         let session = Session {
             ip: IpAddr::from([10, 0, 0, 1]),
             port: 4000,
+            video: 4002,
             id: 7,
             version: 1,
-            direction: Direction::SendOnly,
-            sections: 0,
+            shape: hold,
+            ice: None,
+            offer: true,
         };
         for n in 0..16_u8 {
-            let looks = Looks {
-                media_connection: n & 1 > 0,
-                rtcp: n & 2 > 0,
-                video: n & 4 > 0,
-                ice: n & 8 > 0,
-                old_hold: false,
-            };
-            let read = read(&write(&session, looks)).expect("audio");
+            let looks = Looks { media_connection: n & 1 > 0, rtcp: n & 2 > 0, video: false, ice: n & 8 > 0 };
+            let spelling = if n & 1 > 0 { Spelling::Session } else { Spelling::Media };
+            let ice = Credentials::of(7, 0).filter(|_| looks.ice);
+            let shape = Shape { video: Some(n & 4 > 0), codec: 8, mux: n & 2 > 0, spelling, ..hold };
+            let read = read(&write(&Session { shape, ice, ..session }, looks)).expect("audio");
             assert_eq!((read.rtp.port(), read.rtcp.port(), read.direction), (4000, 4001, Direction::SendOnly));
-            assert_eq!(read.sections, 1 + usize::from(looks.video));
+            assert_eq!(read.ice, ice);
+            assert_eq!(read.shape, Shape { spelling: Spelling::Media, ..shape });
+            assert_eq!(read.video.map(|video| video.port()), (n & 4 > 0).then_some(4002));
         }
-        let held = read(&write(&session, Looks { old_hold: true, ..Looks::default() })).expect("audio");
+        let old = Session { shape: Shape { spelling: Spelling::Unspecified, ..hold }, ..session };
+        let held = read(&write(&old, Looks::default())).expect("audio");
         assert_eq!((held.direction, held.rtp.ip().is_unspecified()), (Direction::SendOnly, true));
+        let fax = Session { shape: Shape { fax: true, ..Shape::default() }, ..session };
+        assert!(read(&write(&fax, Looks::default())).is_some_and(|read| read.shape.fax));
     }
 }
