@@ -59,7 +59,7 @@ fn s2_handshakes_that_do_not_end() {
     scene.is_unharmed();
     drop(phone(&authority, world, "dave", ip));
     let strangers = world.daemon.figure("siplatch_connections_strangers", "");
-    assert!(strangers <= 513.0, "{strangers}");
+    assert!(strangers <= 130.0, "{strangers}");
     let mut seconds = String::new();
     if full() {
         while since(world, &before).values().sum::<u64>() < count as u64 {

@@ -128,25 +128,27 @@ impl Relay {
         if !lane.latch.holds(from) {
             return self.meet(now, on, from, kind, packet);
         }
+        let bytes = packet.len() as u64;
         let via = match kind {
             Media::Rtp => {
                 if let Some(header) = lane.latch.heard_rtp(now, packet) {
                     lane.quality.heard(self.clock.nanos, header);
                 }
+                lane.count_in(&mut self.totals, bytes);
                 lane.peer
             }
             Media::Stun => return self.meet(now, on, from, kind, packet),
             Media::Rtcp | Media::Dtls | Media::Channel | Media::Zrtp | Media::Unknown => {
-                let Some(kind) = Kind::of(kind, lane.opaque) else { return self.drop(Drop::NotMedia) };
-                lane.latch.heard(now, kind, packet);
-                lane.to(kind)
+                let Some(heard) = Kind::of(kind, lane.opaque) else { return self.drop(Drop::NotMedia) };
+                lane.latch.heard(now, heard, packet);
+                lane.count_in(&mut self.totals, bytes);
+                let via = lane.to(heard);
+                if kind == Media::Rtcp {
+                    self.overhear(now, on, packet);
+                }
+                via
             }
         };
-        let bytes = packet.len() as u64;
-        lane.count_in(&mut self.totals, bytes);
-        if kind == Media::Rtcp {
-            self.overhear(now, on, packet);
-        }
         self.send(now, via, bytes)
     }
 

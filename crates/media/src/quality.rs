@@ -159,7 +159,7 @@ impl Meter {
     }
 
     /// An RTP packet that was accepted.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn heard(&mut self, now: u64, header: Header) {
         let next = self.highest.wrapping_add(1);
         let continues = header.sequence == next as u16;

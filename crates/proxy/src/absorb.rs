@@ -35,7 +35,8 @@ pub(crate) struct Sign {
 impl Proxy {
     /// The sign of a REGISTER.
     pub(crate) fn sign(&self, message: Message<'_>) -> Sign {
-        let mut pieces: Vec<&[u8]> = vec![message.request_uri(), message.call_id()];
+        let mut pieces: Vec<&[u8]> = Vec::with_capacity(16);
+        pieces.extend([message.request_uri(), message.call_id()]);
         pieces.extend(message.from().ok().map(|from| from.uri));
         pieces.extend(message.to().ok().map(|to| to.uri));
         for name in [Name::Contact, Name::Expires, Name::Supported, Name::Require, Name::Path, Name::Route] {
@@ -94,7 +95,7 @@ impl Proxy {
     ) -> Option<&Binding> {
         let binding = self.registry.binding(registration.only()?)?;
         let confirmed = &binding.confirmed;
-        let sign = self.sign(message);
+        let sign = registration.sign;
         let left = binding.until.saturating_duration_since(now);
         let enough = left > Duration::from_secs(u64::from(confirmed.seconds / 2))
             && left > Duration::from_secs(u64::from(confirmed.told)) + MARGIN;

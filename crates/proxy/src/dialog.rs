@@ -256,12 +256,11 @@ impl Proxy {
 
     /// A subscription was granted for so long.
     pub(crate) fn subscribed(&mut self, now: Instant, pass: PassId, message: Message<'_>) {
+        if self.registry.call(pass).is_none_or(|call| call.kind != CallKind::Subscription) {
+            return;
+        }
         let lasts = message.value(Name::Expires).and_then(seconds).unwrap_or(Duration::from_secs(300));
-        self.registry.update_call(pass, |call| {
-            if call.kind == CallKind::Subscription {
-                call.expires = Some(now + lasts + GRACE);
-            }
-        });
+        self.registry.update_call(pass, |call| call.expires = Some(now + lasts + GRACE));
     }
 
     /// The call was answered, by the callee on that branch whose 2xx this is.
@@ -305,7 +304,9 @@ impl Proxy {
     /// The record shows which streams the call holds.
     pub(crate) fn note_streams(&mut self, pass: PassId) {
         let streams = self.offers.streams(pass.0);
-        self.registry.update_call(pass, |call| call.streams = streams);
+        if self.registry.call(pass).is_some_and(|call| call.streams != streams) {
+            self.registry.update_call(pass, |call| call.streams = streams);
+        }
     }
 
     /// A BYE that was seen does not end the call: it was challenged, or another fork stands.

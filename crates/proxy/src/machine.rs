@@ -365,8 +365,11 @@ impl Proxy {
     /// address of our own does not leave: a NAT need not hairpin.
     pub(crate) fn transmit(&mut self, flow: Flow, bytes: Vec<u8>) {
         // A response whose connection has ended goes over a new one (RFC 3261 §18.2.2).
-        let flow =
-            if flow.connection == 0 { self.outgoing(flow, &flow.remote.ip().to_string(), CONNECT) } else { flow };
+        let flow = if flow.transport.reliable() && flow.connection == 0 {
+            self.outgoing(flow, &flow.remote.ip().to_string(), CONNECT)
+        } else {
+            flow
+        };
         self.flush();
         self.trace_sent(flow, &bytes);
         match self.own_listener(flow.transport, flow.remote) {

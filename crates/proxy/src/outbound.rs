@@ -7,6 +7,7 @@
 //! one. Any other phone is reached where it is now. Must not: look for another
 //! flow where the named one has vanished.
 
+use std::fmt::Write as _;
 use std::time::Instant;
 
 use registry::{Binding, FlowId, Party};
@@ -47,7 +48,9 @@ impl Proxy {
     /// The name of a flow: keyed, so that it tells no address and cannot be made up (§5.2).
     pub(crate) fn flow_id(&self, flow: Flow) -> FlowId {
         let Flow { transport, listener, connection, local, remote } = flow;
-        let ends = format!("{} {} {connection} {local} {remote}", transport.via(), listener.0);
+        let mut ends = String::with_capacity(128);
+        // A string takes all that is written.
+        let _ = write!(ends, "{} {} {connection} {local} {remote}", transport.via(), listener.0);
         FlowId(self.key.digest("flow", &[ends.as_bytes()]))
     }
 

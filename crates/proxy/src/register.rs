@@ -38,7 +38,7 @@ pub(crate) struct Registration {
     contacts: Vec<Asked>,
     star: bool,
     path: Option<Path>,
-    sign: Sign,
+    pub(crate) sign: Sign,
     /// As the phone counts.
     pub(crate) cseq: u32,
     /// What is kept of it, once it is confirmed.
@@ -89,9 +89,11 @@ pub(crate) fn aor(message: Message<'_>) -> Option<Vec<u8>> {
     let to = message.to().ok()?;
     let uri = to.uri().ok()?;
     let Some(host) = uri.host else { return Some(to.uri.to_vec()) };
-    let mut aor = uri.user.unwrap_or_default().to_vec();
+    let user = uri.user.unwrap_or_default();
+    let mut aor = Vec::with_capacity(user.len() + 1 + host.0.len());
+    aor.extend_from_slice(user);
     aor.push(b'@');
-    aor.extend(host.0.to_ascii_lowercase());
+    aor.extend(host.0.iter().map(u8::to_ascii_lowercase));
     Some(aor)
 }
 

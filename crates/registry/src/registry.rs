@@ -68,8 +68,10 @@ impl Registry {
 
     /// Removes a binding.
     pub fn unbind(&mut self, id: BindingId) -> Option<Binding> {
-        let binding = self.bindings.remove(&id)?;
-        self.by_aor.remove(&(binding.aor.clone(), id));
+        let mut binding = self.bindings.remove(&id)?;
+        let by_aor = (std::mem::take(&mut binding.aor), id);
+        self.by_aor.remove(&by_aor);
+        (binding.aor, _) = by_aor;
         self.by_flow.remove(&(binding.flow, id));
         self.by_flow_id.remove(&(binding.flow_id, id));
         self.expiry.change(Key::Binding(id), Some(binding.expires), None);
@@ -162,8 +164,10 @@ impl Registry {
 
     /// Removes a call.
     pub fn remove_call(&mut self, id: PassId) -> Option<Call> {
-        let call = self.calls.remove(&id)?;
-        self.by_call_id.remove(&(call.call_id.clone(), id));
+        let mut call = self.calls.remove(&id)?;
+        let by_call_id = (std::mem::take(&mut call.call_id), id);
+        self.by_call_id.remove(&by_call_id);
+        (call.call_id, _) = by_call_id;
         self.expiry.change(Key::Call(id), call.expires, None);
         self.changes.push_back(Change::Delete(Key::Call(id)));
         Some(call)

@@ -63,6 +63,11 @@ pub struct Splice {
     pub rule: Rule,
 }
 
+/// Splices of a message that we pass on, and octets of their text: room for
+/// so many is made at once.
+const USUAL_SPLICES: usize = 16;
+const USUAL_TEXT: usize = 512;
+
 /// An ordered set of non-overlapping splices over one message.
 ///
 /// Reusable: [`Edit::clear`] keeps the buffers.
@@ -96,6 +101,10 @@ impl Edit {
 
     /// As [`Edit::replace`], with the pieces from anywhere.
     pub fn replace_with<'t>(&mut self, span: Span, rule: Rule, text: impl IntoIterator<Item = &'t [u8]>) {
+        if self.splices.is_empty() {
+            self.splices.reserve(USUAL_SPLICES);
+            self.text.reserve(USUAL_TEXT);
+        }
         let start = self.text.len();
         text.into_iter().for_each(|piece| self.text.extend_from_slice(piece));
         let text = Span::new(start, self.text.len());

@@ -107,9 +107,9 @@ pub async fn serve(
     patience: Patience,
     events: Sender<Event>,
 ) {
-    let roll = Arc::new(Roll::new(Caps { total: 1, strangers: 1, per_source: 1 }));
+    let roll = Arc::new(Roll::new(Caps { total: 1, strangers: 1, per_source: 1, handshakes: 1 }));
     let line = Arc::new(Line::new(limits.message_bytes, false));
-    if let Some(number) = roll.admit(flow.listener, flow.remote.ip(), &line) {
+    if let Some(number) = roll.admit(flow.listener, flow.transport, flow.remote.ip(), &line) {
         flow.connection = number;
     }
     let mut connection = Connection::new(flow, Arc::clone(&line), roll, events, limits, patience, None);
@@ -220,19 +220,21 @@ impl Connection {
         }
     }
 
+    /// Each stage has a box of its own, so that a peer that stays in its handshake
+    /// does not take the room of all that would come after it.
     async fn accept(&mut self, socket: TcpStream) -> End {
         let (patience, largest) = (self.patience.handshake, self.limits.message_bytes);
         let tls = async |socket| handshake(patience, self.tls()?.accept(socket)).await;
         match self.flow.transport {
-            Transport::Udp | Transport::Tcp | Transport::Ws => self.talk(socket).await,
+            Transport::Udp | Transport::Tcp | Transport::Ws => Box::pin(self.talk(socket)).await,
             Transport::Tls => {
-                let secured = tls(socket).await;
-                self.octets(secured).await
+                let secured = Box::pin(tls(socket)).await;
+                Box::pin(self.octets(secured)).await
             }
-            Transport::Wss => match tls(socket).await {
+            Transport::Wss => match Box::pin(tls(socket)).await {
                 Ok((stream, peer)) => {
-                    let agreed = within(patience, ws::accept(self.metered(stream), largest)).await;
-                    self.messages(agreed, peer).await
+                    let agreed = Box::pin(within(patience, ws::accept(self.metered(stream), largest))).await;
+                    Box::pin(self.messages(agreed, peer)).await
                 }
                 Err(end) => end,
             },
@@ -307,6 +309,7 @@ impl Connection {
     pub(super) async fn open(&mut self, peer: Vec<String>) -> Result<(), End> {
         self.opened = true;
         self.last = clock::now();
+        self.roll.shaken(self.flow.connection);
         self.tell(Event::Opened { flow: self.flow, peer }).await
     }
 

@@ -4,14 +4,15 @@
 //! have proven nothing cannot take the place of registered phones; these never
 //! count. A newcomer is not refused for the sake of older strangers: the
 //! oldest of them that has not sent a whole message leaves (a slow or half-open
-//! connection), then the oldest that has. An IPv6 source is a /64, because that
-//! is what one subscriber has.
+//! connection), then the oldest that has. Those whose handshake goes on cost
+//! the most memory for the least that they have sent, and have a limit of their
+//! own. An IPv6 source is a /64, because that is what one subscriber has.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use wire::{Flow, ListenerId};
+use wire::{Flow, ListenerId, Transport};
 
 use super::line::{Line, Why};
 
@@ -24,6 +25,8 @@ pub struct Caps {
     pub strangers: usize,
     /// Strangers from one source.
     pub per_source: usize,
+    /// Of these, those whose handshake of TLS or WebSocket goes on.
+    pub handshakes: usize,
 }
 
 impl Caps {
@@ -31,7 +34,9 @@ impl Caps {
     pub fn of(descriptors: u64) -> Self {
         let total = usize::try_from(descriptors / 4).unwrap_or(usize::MAX).max(16);
         let strangers = (total / 2).min(4096);
-        Self { total, strangers, per_source: (strangers / 2).min(512) }
+        let per_source = (strangers / 2).min(512);
+        // Enough for all phones of an office that come back at once.
+        Self { total, strangers, per_source, handshakes: per_source.min(128) }
     }
 }
 
@@ -85,6 +90,8 @@ struct Member {
 struct Source {
     /// They have not sent a whole message.
     silent: BTreeSet<u32>,
+    /// Of these, those whose handshake goes on.
+    handshakes: BTreeSet<u32>,
     spoken: BTreeSet<u32>,
 }
 
@@ -107,10 +114,28 @@ impl Roll {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A stranger came in: its number, unless there is no room.
-    pub(super) fn admit(&self, listener: ListenerId, from: IpAddr, line: &Arc<Line>) -> Option<u32> {
+    /// A stranger came in: its number, unless there is no room. It counts among
+    /// those whose handshake goes on until [`shaken`](Self::shaken), if its transport has one.
+    pub(super) fn admit(
+        &self,
+        listener: ListenerId,
+        transport: Transport,
+        from: IpAddr,
+        line: &Arc<Line>,
+    ) -> Option<u32> {
         let source = subscriber(from);
+        let shakes = match transport {
+            Transport::Tls | Transport::Ws | Transport::Wss => true,
+            Transport::Udp | Transport::Tcp => false,
+        };
         let mut state = self.state();
+        if shakes
+            && let Some(handshakes) = state.sources.get(&source).map(|strangers| &strangers.handshakes)
+            && handshakes.len() >= self.caps.handshakes
+            && let Some(oldest) = handshakes.first().copied()
+        {
+            state.cut(oldest);
+        }
         if state.sources.get(&source).is_some_and(|strangers| strangers.len() >= self.caps.per_source) {
             state.evict(source);
         }
@@ -120,9 +145,22 @@ impl Roll {
         }
         let number = state.number();
         state.all.insert(number, Member { line: Arc::clone(line), listener, source: Some(source), begun: None });
-        state.sources.entry(source).or_default().silent.insert(number);
+        let strangers = state.sources.entry(source).or_default();
+        strangers.silent.insert(number);
+        if shakes {
+            strangers.handshakes.insert(number);
+        }
         state.strangers += 1;
         Some(number)
+    }
+
+    /// Its handshakes are done.
+    pub(super) fn shaken(&self, number: u32) {
+        let mut state = self.state();
+        let source = state.all.get(&number).and_then(|member| member.source);
+        if let Some(strangers) = source.and_then(|source| state.sources.get_mut(&source)) {
+            strangers.handshakes.remove(&number);
+        }
     }
 
     /// A connection of ours.
@@ -251,6 +289,7 @@ impl State {
         self.hold(number, 0);
         let Some(source) = self.all.get(&number).and_then(|member| member.source) else { return };
         if let Some(strangers) = self.sources.get_mut(&source) {
+            strangers.handshakes.remove(&number);
             if strangers.silent.remove(&number) || strangers.spoken.remove(&number) {
                 self.strangers -= 1;
             }
@@ -279,11 +318,15 @@ mod tests {
 
     impl World {
         fn new(total: usize, strangers: usize, per_source: usize) -> Self {
-            Self { roll: Roll::new(Caps { total, strangers, per_source }) }
+            Self { roll: Roll::new(Caps { total, strangers, per_source, handshakes: 2 }) }
         }
 
         fn admit(&self, from: &str) -> Option<u32> {
-            self.roll.admit(ListenerId(0), from.parse().unwrap(), &Arc::new(Line::new(100, false)))
+            self.admit_over(Transport::Tcp, from)
+        }
+
+        fn admit_over(&self, transport: Transport, from: &str) -> Option<u32> {
+            self.roll.admit(ListenerId(0), transport, from.parse().unwrap(), &Arc::new(Line::new(100, false)))
         }
 
         fn there(&self, number: u32) -> bool {
@@ -306,6 +349,31 @@ mod tests {
         world.admit("192.0.2.1").unwrap();
         assert!(!world.there(one), "when all have spoken, the oldest leaves");
         assert_eq!(world.roll.census(), Census { total: 3, strangers: 3 });
+    }
+
+    #[tokio::test]
+    async fn the_oldest_handshake_of_a_source_makes_room_for_the_next() {
+        let world = World::new(100, 100, 100);
+        let lone = world.admit_over(Transport::Tls, "192.0.2.2").unwrap();
+        let plain = world.admit("192.0.2.1").unwrap();
+        let [done, one, two] = [Transport::Tls, Transport::Wss, Transport::Ws].map(|transport| {
+            let number = world.admit_over(transport, "192.0.2.1").unwrap();
+            if transport == Transport::Tls {
+                world.roll.shaken(number);
+            }
+            number
+        });
+        let line = world.roll.line(one).unwrap();
+        let three = world.admit_over(Transport::Tls, "192.0.2.1").unwrap();
+        assert_eq!(line.ended().await, Why::Evicted);
+        assert!([lone, plain, done, two, three].iter().all(|number| world.there(*number)));
+        // One that has gone, or is known, leaves its place.
+        world.roll.remove(two);
+        let four = world.admit_over(Transport::Tls, "192.0.2.1").unwrap();
+        world.roll.prove(four);
+        world.admit_over(Transport::Tls, "192.0.2.1").unwrap();
+        assert!(world.there(three) && world.there(four));
+        assert_eq!(world.roll.census(), Census { total: 6, strangers: 5 });
     }
 
     #[test]
@@ -374,8 +442,8 @@ mod tests {
 
     #[test]
     fn caps_follow_the_descriptors() {
-        assert_eq!(Caps::of(1024), Caps { total: 256, strangers: 128, per_source: 64 });
-        assert_eq!(Caps::of(1 << 20), Caps { total: 1 << 18, strangers: 4096, per_source: 512 });
-        assert_eq!(Caps::of(0), Caps { total: 16, strangers: 8, per_source: 4 });
+        assert_eq!(Caps::of(1024), Caps { total: 256, strangers: 128, per_source: 64, handshakes: 64 });
+        assert_eq!(Caps::of(1 << 20), Caps { total: 1 << 18, strangers: 4096, per_source: 512, handshakes: 128 });
+        assert_eq!(Caps::of(0), Caps { total: 16, strangers: 8, per_source: 4, handshakes: 4 });
     }
 }

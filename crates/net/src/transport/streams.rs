@@ -233,7 +233,7 @@ impl Within {
                 Ok((socket, local, remote)) => {
                     let line = Arc::new(Line::new(self.settings.limits.message_bytes, false));
                     // Refused: dropping the socket closes it.
-                    let Some(number) = self.roll.admit(id, remote.ip(), &line) else { continue };
+                    let Some(number) = self.roll.admit(id, transport, remote.ip(), &line) else { continue };
                     let flow = Flow { transport, listener: id, connection: number, local, remote };
                     tokio::spawn(self.connection(flow, line).came_in(socket));
                 }

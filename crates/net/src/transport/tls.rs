@@ -119,7 +119,9 @@ impl Settings {
     /// The handshake of a connection that came in; also the names that the peer's certificate proves.
     pub(super) async fn accept(&self, socket: TcpStream) -> io::Result<(TlsStream<TcpStream>, Vec<String>)> {
         let Some(config) = &self.accept else { return Err(io::Error::other("we have no certificate")) };
-        let stream = TlsAcceptor::from(Arc::clone(config)).accept(socket).await?;
+        // For a peer that says nothing, nothing is made.
+        socket.readable().await?;
+        let stream = Box::pin(TlsAcceptor::from(Arc::clone(config)).accept(socket)).await?;
         let peer = names(stream.get_ref().1.peer_certificates());
         Ok((stream.into(), peer))
     }

@@ -145,7 +145,7 @@ async fn who_is_known_may_be_silent() {
 
 #[tokio::test]
 async fn a_newcomer_takes_the_place_of_the_oldest_silent_stranger() {
-    let caps = Caps { total: 100, strangers: 50, per_source: 3 };
+    let caps = Caps { total: 100, strangers: 50, per_source: 3, handshakes: 3 };
     let mut ours = Ours::new(net::transport::streams::Settings { caps, ..settings() }, TCP);
     let to = ours.listeners[0];
     let mut first = peer_from("127.0.0.2", to).await;

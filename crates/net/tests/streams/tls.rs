@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use net::transport::streams::Settings;
 use net::transport::tls::{self, File};
-use net::transport::{Patience, Why};
+use net::transport::{Caps, Event, Patience, Why};
 use rustls::ALL_VERSIONS;
 use rustls::version::{TLS12, TLS13};
 use wire::Transport;
@@ -113,6 +113,37 @@ async fn half_open_handshakes_are_closed() {
     say(&mut wrong, MESSAGE).await;
     assert_eq!(ours.closed().await.1, Why::Handshake);
     assert_eq!(ours.streams.census().total, 0);
+}
+
+#[tokio::test]
+async fn an_office_comes_back_at_once_from_where_handshakes_do_not_end() {
+    let authority = Authority::new();
+    let mut ours = Ours::new(Settings { caps: Caps::of(1 << 20), ..settings() }, TLS);
+    ours.streams.set_tls(Arc::new(secured(Some(&authority.sign(&["edge.example"])), None, None)));
+    let (to, config) = (ours.listeners[0], phone(&authority, None, ALL_VERSIONS));
+    let mut half_open = Vec::new();
+    for _ in 0..200 {
+        half_open.push(peer(to).await);
+    }
+    let office: Vec<_> = (0..100)
+        .map(|_| {
+            let config = Arc::clone(&config);
+            tokio::spawn(async move { secure(peer(to).await, "edge.example", &config).await })
+        })
+        .collect();
+    let (mut opened, mut evicted) = (0, 0);
+    while opened < 100 {
+        match ours.event().await {
+            Event::Opened { .. } => opened += 1,
+            Event::Closed { why: Why::Evicted, opened: false, .. } => evicted += 1,
+            other => panic!("{other:?}"),
+        }
+    }
+    for phone in office {
+        phone.await.unwrap().unwrap();
+    }
+    assert!(evicted >= 72, "{evicted}");
+    drop(half_open);
 }
 
 #[tokio::test]

@@ -21,7 +21,7 @@ pub(crate) const MESSAGE: &[u8] = b"OPTIONS sip:a@b SIP/2.0\r\nContent-Length: 4
 pub(crate) fn settings() -> Settings {
     Settings {
         limits: Limits { message_bytes: 4096, header_fields: 64 },
-        caps: Caps { total: 5000, strangers: 4000, per_source: 4000 },
+        caps: Caps { total: 5000, strangers: 4000, per_source: 4000, handshakes: 4000 },
         patience: Patience::default(),
         threads: 2,
     }

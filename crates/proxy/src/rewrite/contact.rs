@@ -1,5 +1,7 @@
 //! Contact: always ours, with a token beside the phone's own user part.
 
+use std::io::Write as _;
+
 use wire::sip::{Contact, Message, NameAddr, Scheme, Uri};
 use wire::{Edit, Rule};
 
@@ -20,7 +22,8 @@ pub(crate) fn uri(theirs: &[u8], own: Own, token: Option<&Text>) -> Vec<u8> {
         out.extend_from_slice(user);
         out.push(b'@');
     }
-    out.extend_from_slice(own.to_string().as_bytes());
+    // A vector takes all that is written.
+    let _ = write!(out, "{own}");
     if parsed.is_some_and(|u| u.params.find("bnc").is_some()) {
         out.extend_from_slice(b";bnc");
     }

@@ -34,13 +34,14 @@ pub(crate) fn is_ours(key: &Key, pass: PassId, value: &[u8]) -> bool {
 
 /// Makes our entries in a response name us as the receiver reaches us.
 pub(crate) fn turn(message: Message<'_>, edit: &mut Edit, key: &Key, pass: PassId, own: Own) {
+    let at = own.to_string();
     for value in message.values(Name::RecordRoute) {
         if is_ours(key, pass, value)
             && let Ok(uri) = NameAddr::parse(value).and_then(|entry| entry.uri())
         {
             // Host, port and parameters are ours, so all of them are written anew.
             let place = Span { start: message.span(uri.host_port).start, end: message.span(uri.raw).end };
-            edit.replace(place, Rule::RecordRoute, &[own.to_string().as_bytes(), b";lr"]);
+            edit.replace(place, Rule::RecordRoute, &[at.as_bytes(), b";lr"]);
         }
     }
 }

@@ -15,7 +15,8 @@ impl Index {
     ///
     /// After an error the index still holds what could be read, also beyond
     /// the fault, so that a 400 can be composed when start line, Via, From,
-    /// To, Call-ID and CSeq were found. The first fault is the one returned.
+    /// To, Call-ID and CSeq were found. The first fault is the one returned;
+    /// a CR that stands alone counts last.
     pub fn parse(&mut self, bytes: &[u8], framing: Framing, limits: &Limits) -> Result<(), Malformed> {
         self.clear(bytes.len());
         let limit = limits.message_bytes.min(u32::MAX as usize);
@@ -34,19 +35,19 @@ impl Index {
         self.start = start;
         let mut length = None;
         let mut at = end + 1;
-        let crlf = bytes.get(end.wrapping_sub(1)) == Some(&b'\r');
-        let mut line = first;
-        for end in std::iter::once(end).chain(lines) {
-            if let Some(e) = line_end(bytes, Span::new(line, end), crlf) {
-                fault.get_or_insert(e);
+        let before_lf = |end: usize| bytes.get(end.wrapping_sub(1)) == Some(&b'\r');
+        let crlf = before_lf(end);
+        let mut crs = usize::from(crlf);
+        for end in lines {
+            let cr = before_lf(end);
+            crs += usize::from(cr);
+            if crlf && !cr {
+                fault.get_or_insert(Malformed { at: end, what: "LF without CR" });
             }
-            line = end + 1;
-            if end < at {
-                continue;
-            }
-            if end == at || (end == at + 1 && bytes.get(at) == Some(&b'\r')) {
+            if end == at || (cr && end == at + 1) {
                 self.head_end = at as u32;
                 let cut = self.body(bytes, end + 1, length, framing, limit);
+                let fault = fault.or_else(|| stray_cr(bytes, Span::new(first, end + 1), crs));
                 return fault.map_or(cut, Err);
             }
             if matches!(bytes.get(end + 1), Some(b' ' | b'\t')) {
@@ -106,17 +107,15 @@ impl Index {
     }
 }
 
-/// Line ends are of one kind, and CR stands nowhere else (§7, §25.1): another
-/// reader must not find lines, and so header fields, that we did not see.
-#[inline]
-fn line_end(bytes: &[u8], line: Span, crlf: bool) -> Option<Malformed> {
-    let text = line.in_(bytes);
-    match memchr(b'\r', text) {
-        Some(at) if at + 1 < text.len() => Some(Malformed { at: line.start as usize + at, what: "CR without LF" }),
-        Some(_) => None,
-        None if crlf => Some(Malformed { at: line.end as usize, what: "LF without CR" }),
-        None => None,
+/// CR stands only before LF, as `known` of them do (§7, §25.1): another reader
+/// must not find lines, and so header fields, that we did not see.
+fn stray_cr(bytes: &[u8], span: Span, known: usize) -> Option<Malformed> {
+    let header = span.in_(bytes);
+    if memchr_iter(b'\r', header).count() == known {
+        return None;
     }
+    let at = memchr_iter(b'\r', header).find(|at| header.get(at + 1) != Some(&b'\n'))?;
+    Some(Malformed { at: span.start as usize + at, what: "CR without LF" })
 }
 
 /// Reads the first line (§7.1, §7.2). A request line with a fault still

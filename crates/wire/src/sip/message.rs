@@ -274,8 +274,9 @@ impl Stored {
     /// §9.1): a few hundred octets stay, whatever the message was.
     pub fn keep_essence(&mut self) {
         let message = self.message();
-        let mut bytes = message.slice(Span { start: self.index.first, end: self.index.head }).to_vec();
-        let mut fields = Vec::new();
+        let mut bytes = Vec::with_capacity(self.index.head_end as usize);
+        bytes.extend_from_slice(message.slice(Span { start: self.index.first, end: self.index.head }));
+        let mut fields = Vec::with_capacity(self.index.fields.len());
         let mut via = false;
         for field in message.fields() {
             let top_via = field.name == Name::Via && !std::mem::replace(&mut via, true);
