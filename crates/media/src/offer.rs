@@ -213,6 +213,9 @@ impl Offers {
             }
         }
         self.sessions.insert(key, session);
+        if answers {
+            self.hush(key);
+        }
         Ok(())
     }
 
@@ -234,6 +237,9 @@ impl Offers {
             }
         }
         self.sessions.insert(key, session);
+        if answers {
+            self.hush(key);
+        }
     }
 
     /// The dialog with `left` is over; if it owned the streams, they are now those of `leg`, which was answered, too.

@@ -4,7 +4,8 @@
 //! Decides nothing about whose answer counts: [`super::session`] knows that.
 
 use super::session::{Agreed, Session};
-use super::{Command, End, Offers};
+use super::{Command, End, Key, Offers};
+use crate::{Early, LegPlan, Sources};
 
 impl Offers {
     /// Both halves are known: new targets for every stream. Refused m-lines are
@@ -71,6 +72,28 @@ impl Offers {
     }
 
     /// Whoever else was heard at the callee's end while it rang is not the peer.
+    /// The call was answered by another branch: what this pass's others send goes nowhere, and nobody is heard by them
+    /// in the caller's name. A caller that follows whoever speaks would stay with them.
+    pub(super) fn hush(&mut self, answered: Key) {
+        let range = Key { branch: 0, ..answered }..=Key { branch: u16::MAX, ..answered };
+        for (key, session) in self.sessions.range(range) {
+            if *key == answered || session.established {
+                continue;
+            }
+            for (line, stream) in session.streams.iter().enumerate() {
+                let Some(stream) = stream.as_ref().filter(|stream| stream.joined[End::A.index()].is_none()) else {
+                    continue;
+                };
+                let mut legs = session.plans(line, stream);
+                let LegPlan { target, sources, early, ice, .. } = &mut legs[End::A.index()];
+                (*target, *sources, *early, *ice) = (None, Sources::default(), Early::Never, None);
+                let (stream, epoch) = (stream.id, session.epoch);
+                self.out.push_back(Command::Update { stream, epoch, legs, timeout: None, rearm: false });
+                self.out.push_back(Command::Replace { stream, end: End::A });
+            }
+        }
+    }
+
     pub(super) fn replace(&mut self, session: &Session) {
         let streams = session.streams.iter().flatten();
         self.out.extend(streams.map(|stream| Command::Replace { stream: stream.id, end: End::B }));

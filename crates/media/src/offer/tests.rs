@@ -259,3 +259,45 @@ fn the_fork_that_answers_first_owns_the_stream_and_no_other_takes_it() {
     offers.hand_over(KEY, 1, 2);
     assert_eq!(news(&mut offers), (5002, false, true));
 }
+
+#[test]
+fn when_one_branch_is_answered_the_others_reach_the_caller_no_more_until_they_are() {
+    let mut offers = offers();
+    let ends = [end(Side::Outer, [192, 0, 2, 1]), end(Side::Inner, [10, 0, 0, 2])];
+    ends.iter().for_each(|end| offers.want(end));
+    let other = Key { branch: 1, ..KEY };
+    let text = Text { whole: SDP.as_bytes(), body: SDP.as_bytes() };
+    for key in [KEY, other] {
+        bind(&mut offers);
+        assert_eq!(offers.offer(key, 0, 0, End::A, ends.clone(), text, &mut Edit::new()), Ok(()));
+        assert_eq!(offers.answer(key, 1, End::B, ends.clone(), text, Settles::Nothing, &mut Edit::new()), Ok(()));
+    }
+    let streams = [KEY, other].map(|key| offers.sessions[&key].streams[0].as_ref().expect("a stream").id);
+    // Which streams may hear the caller, by what the worker was told last, and whose caller is forgotten.
+    let news = |offers: &mut Offers| {
+        let (mut heard, mut forgotten) = ([None; 2], [false; 2]);
+        while let Some(command) = offers.poll_command() {
+            let at = |id| streams.iter().position(|stream| *stream == id).expect("one of them");
+            match command {
+                Command::Update { stream, legs, .. } => {
+                    heard[at(stream)] = Some(legs[0].target.is_some() && legs[0].sources != Default::default());
+                }
+                Command::Replace { stream, end: End::A } => forgotten[at(stream)] = true,
+                Command::Open { .. }
+                | Command::Replace { .. }
+                | Command::Carry { .. }
+                | Command::Formats { .. }
+                | Command::Join { .. }
+                | Command::Part { .. }
+                | Command::Close { .. } => {}
+            }
+        }
+        (heard, forgotten)
+    };
+    assert_eq!(news(&mut offers), ([Some(true), Some(true)], [false, false]));
+    assert_eq!(offers.answer(KEY, 1, End::B, ends.clone(), text, Settles::Call, &mut Edit::new()), Ok(()));
+    assert_eq!(news(&mut offers), ([Some(true), Some(false)], [false, true]));
+    // It was answered all the same: the caller has two calls, and will end one.
+    assert_eq!(offers.answer(other, 1, End::B, ends, text, Settles::Call, &mut Edit::new()), Ok(()));
+    assert_eq!(news(&mut offers), ([None, Some(true)], [false, false]));
+}
