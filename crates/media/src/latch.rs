@@ -193,7 +193,7 @@ struct Armed {
     changed: bool,
 }
 
-/// So many sources with a valid check are remembered; the oldest goes first.
+/// So many sources with a valid check are remembered; the oldest goes first, but never the held one.
 const CHECKED: usize = 4;
 
 /// Sources that have proven by a check that they know this leg's password.
@@ -210,11 +210,15 @@ impl Checked {
         self.sources.contains(&Some(from))
     }
 
-    fn learn(&mut self, from: SocketAddr) {
-        if !self.knows(from) {
-            self.sources[usize::from(self.next) % CHECKED] = Some(from);
+    fn learn(&mut self, from: SocketAddr, held: Option<SocketAddr>) {
+        if self.knows(from) {
+            return;
+        }
+        if held.is_some() && self.sources[usize::from(self.next) % CHECKED] == held {
             self.next = self.next.wrapping_add(1);
         }
+        self.sources[usize::from(self.next) % CHECKED] = Some(from);
+        self.next = self.next.wrapping_add(1);
     }
 
     fn any(&self) -> bool {
@@ -381,7 +385,7 @@ impl Latch {
         target: Option<SocketAddr>,
     ) -> Judgement {
         let first = !self.checked.any();
-        self.checked.learn(from);
+        self.checked.learn(from, self.held);
         let judgement = match (self.held, nomination) {
             (Some(held), _) if held == from => {
                 self.heard = now;

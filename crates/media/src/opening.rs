@@ -116,6 +116,8 @@ impl Relay {
         }
         match (lane.latch.source(), lane.aim) {
             (Some(_), Aim::At(to)) => Some(to),
+            // Without consent not even that (RFC 7675 §5.1).
+            (Some(_), Aim::Nowhere) if lane.latch.is_checked() => None,
             (Some(held), Aim::Capped(_) | Aim::Nowhere) => Some(held),
             (None, _) => self.target(on).filter(|&to| permitted(&stream.legs[on.end().index()], to)),
         }

@@ -148,6 +148,33 @@ fn without_a_sign_of_life_for_thirty_seconds_nothing_is_sent() {
 }
 
 #[test]
+fn without_consent_no_keep_alive_goes_out_either() {
+    let mut world = World::new(Config { keepalive: KeepAlive::Stun, ..Config::default() });
+    world.open(0, ice(Agent::new(drawn(1))), server(0), None);
+    world.packet(A_RTP, WIFI, &check(drawn(1), 10, true));
+    world.pass(29_000);
+    let kept = world.own.iter().filter(|own| own.via == A_RTP).count();
+    assert_eq!(kept, 2, "the answer, and one keep-alive");
+    world.own.clear();
+    world.pass(120_000);
+    assert!(world.own.iter().all(|own| own.via != A_RTP || own.ms < 30_500), "{:?}", world.own);
+}
+
+#[test]
+fn the_held_source_is_not_forgotten_however_many_candidates_are_checked() {
+    let mut world = world();
+    world.packet(B_RTP, SERVER, &rtp(2, 1));
+    world.packet(A_RTP, WIFI, &check(drawn(1), 50, true));
+    for port in 1..=20 {
+        world.packet(A_RTP, &format!("198.51.100.7:{port}"), &check(drawn(1), 5, false));
+    }
+    world.packet(A_RTP, WIFI, &rtp(1, 1));
+    // A checked one that is not nominated waits for the held one's silence.
+    assert_eq!(world.packet(A_RTP, "198.51.100.7:20", &rtp(1, 2)), Verdict::Drop(Drop::NotLatched));
+    assert_eq!(source(&world, A_RTP), Some(WIFI.into()));
+}
+
+#[test]
 fn rtcp_leaves_by_the_rtp_socket_of_a_leg_that_muxes_and_of_no_other() {
     let mut world = World::new(Config::default());
     world.open(0, LegPlan { muxed: true, ..phone(0) }, server(0), None);

@@ -127,7 +127,7 @@ impl Ours {
             self.agent = self.agent.take().map(|agent| agent.restarted(credentials));
             self.mark = Some(mark);
         }
-        self.mark = self.mark.or(Some(mark));
+        self.mark.get_or_insert(mark);
     }
 
     /// The offer has failed.

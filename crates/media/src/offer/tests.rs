@@ -62,8 +62,7 @@ fn an_offer_of_many_streams_is_written_the_same_when_it_comes_again() {
 
 #[test]
 fn ports_that_belong_to_no_call_are_found() {
-    let pools = Pools::new(vec![PortRange { first: 30_000, last: 30_099 }], 4, [1; 32]);
-    let mut offers = Offers::new(pools, 1, Duration::from_secs(60), [2; 32]);
+    let mut offers = offers();
     let ends = [end(Side::Inner, [10, 0, 0, 2]), end(Side::Outer, [192, 0, 2, 1])];
     ends.iter().for_each(|end| offers.want(end));
     bind(&mut offers);
@@ -90,8 +89,7 @@ fn ports_that_belong_to_no_call_are_found() {
 
 #[test]
 fn a_pair_that_stood_in_sdp_rests_although_nothing_came() {
-    let pools = Pools::new(vec![PortRange { first: 30_000, last: 30_099 }], 4, [1; 32]);
-    let mut offers = Offers::new(pools, 1, Duration::from_secs(60), [2; 32]);
+    let mut offers = offers();
     let ends = [end(Side::Inner, [10, 0, 0, 2]), end(Side::Outer, [192, 0, 2, 1])];
     ends.iter().for_each(|end| offers.want(end));
     bind(&mut offers);
@@ -202,8 +200,7 @@ fn what_cannot_be_read_is_refused_with_its_line() {
 
 #[test]
 fn the_fork_that_answers_first_owns_the_stream_and_no_other_takes_it() {
-    let pools = Pools::new(vec![PortRange { first: 30_000, last: 30_099 }], 4, [1; 32]);
-    let mut offers = Offers::new(pools, 1, Duration::from_secs(60), [2; 32]);
+    let mut offers = offers();
     let ends = [end(Side::Outer, [192, 0, 2, 1]), end(Side::Inner, [10, 0, 0, 2])];
     ends.iter().for_each(|end| offers.want(end));
     bind(&mut offers);
