@@ -27,10 +27,7 @@ jitter_buffer_delay 1-20
 net_interface {interface}
 module_path /usr/lib/baresip/modules
 module g711.so
-module srtp.so
-module dtls_srtp.so
-module ice.so
-module aufile.so
+{module}module aufile.so
 module_tmp uuid.so
 module_tmp account.so
 module_app menu.so
@@ -43,7 +40,12 @@ ACCOUNT = (
     "regint=600;answermode=auto;audio_codecs=PCMU/8000/1;ptime=20{media}\n"
 )
 
+# Only what the account's media asks for is loaded: dtls_srtp makes an RSA key when it is, in each phone.
+MODULES = {"": "", "mediaenc=srtp-mand": "module srtp.so\n", "mediaenc=dtls_srtp": "module dtls_srtp.so\n", "medianat=ice": "module ice.so\n"}
+
 PATIENCE_S = 10
+# Many phones start at once on few processors.
+START_PATIENCE_S = 60
 # Media packets that are compared, one second of them.
 ENOUGH = 50
 
@@ -80,7 +82,7 @@ class Baresip:
         control = 4440 + number
         (self.folder / "config").write_text(CONFIG.format(
             host=host, port=5060, mux="yes" if media else "no", authority=f"sip_cafile {authority}" if transport.secure else "",
-            tone=self.folder / "tone.wav", interface=f"phone{number}", media_port=self.ports[0], media_end=self.ports[-2], control=control,
+            tone=self.folder / "tone.wav", interface=f"phone{number}", module=MODULES[media], media_port=self.ports[0], media_end=self.ports[-2], control=control,
         ))
         (self.folder / "accounts").write_text(ACCOUNT.format(
             user=user, domain=domain, password=password, near=f"{near[0]}:{near[1]}", parameter=transport.parameter(),
@@ -92,12 +94,14 @@ class Baresip:
         threading.Thread(target=self._read, daemon=True).start()
 
     def _connect(self, address):
-        end = time.monotonic() + PATIENCE_S
+        end = time.monotonic() + START_PATIENCE_S
         while True:
             try:
                 return socket.create_connection(address, timeout=1)
             except OSError as error:
-                if time.monotonic() > end or not self.process.running():
+                if not self.process.running():
+                    raise Trouble(f"baresip of {self.user} ended with code {self.process.child.returncode}:\n{self.process.tail()}") from error
+                if time.monotonic() > end:
                     raise Trouble(f"baresip of {self.user} takes no commands: {error}\n{self.process.tail()}") from error
                 time.sleep(0.02)
 
