@@ -156,7 +156,7 @@ pub(crate) async fn run(shared: Arc<Shared>, begin: Begin, begun: impl FnOnce())
     let mut edge = Edge {
         proxy: Proxy::new(now, Arc::clone(&settings.proxy), begin.token_key, entropy::seed()?),
         sockets: Sockets::new(now, &settings.proxy.listeners),
-        streams: Streams::new(streams::settings(&settings.proxy, begin.descriptors))?,
+        streams: Streams::new(streams::settings(settings, begin.descriptors))?,
         census: Census::default(),
         requests: (0, 0),
         stun: Stun::new(now, settings, entropy::seed)?,

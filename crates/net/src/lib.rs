@@ -17,6 +17,7 @@ pub mod alarm;
 pub mod clock;
 pub mod datapath;
 pub mod dns;
+pub mod dscp;
 pub mod entropy;
 pub mod limits;
 pub mod ports;

@@ -10,7 +10,8 @@ use std::mem::{MaybeUninit, size_of, zeroed};
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsRawFd, BorrowedFd};
 
-use self::header::{Control, Name, destination, set_source};
+use self::header::{Control, Name, set_source, told};
+use crate::dscp::Dscp;
 
 mod header;
 
@@ -24,6 +25,8 @@ pub(crate) struct Packet<'a> {
     pub(crate) from: SocketAddr,
     /// Our address that it was sent to, when the socket tells (wildcard).
     pub(crate) to: Option<IpAddr>,
+    /// How it was marked, when the socket tells.
+    pub(crate) mark: Dscp,
     /// The payload, or as much of it as had room.
     pub(crate) bytes: &'a [u8],
     /// True when the datagram was longer than the room for it.
@@ -45,6 +48,7 @@ pub(crate) struct Batch {
 struct Meta {
     from: SocketAddr,
     to: Option<IpAddr>,
+    mark: Dscp,
     place: u32,
     len: u32,
     truncated: bool,
@@ -84,7 +88,7 @@ impl Batch {
         let meta = self.metas.get(index)?;
         let start = meta.place as usize * self.room;
         let bytes = self.block.get(start..start + meta.len as usize)?;
-        Some(Packet { from: meta.from, to: meta.to, bytes, truncated: meta.truncated })
+        Some(Packet { from: meta.from, to: meta.to, mark: meta.mark, bytes, truncated: meta.truncated })
     }
 
     /// Appends what waits in the socket, at most `limit` datagrams and at most
@@ -140,10 +144,12 @@ impl Batch {
             // SAFETY: header and name of each received datagram are initialised (names are written whole at first).
             let (header, name) = unsafe { (headers[at].assume_init_ref(), names[at].assume_init_ref()) };
             let Some(from) = name.decode(header.msg_hdr.msg_namelen) else { continue };
+            // SAFETY: the kernel has filled this header and the control buffer that it points to.
+            let told = unsafe { told(&header.msg_hdr) };
             self.metas.push(Meta {
                 from,
-                // SAFETY: the kernel has filled this header and the control buffer that it points to.
-                to: unsafe { destination(&header.msg_hdr) },
+                to: told.destination,
+                mark: Dscp::of_octet(told.class),
                 place: (first + at) as u32,
                 len: header.msg_len.min(self.room as u32),
                 truncated: header.msg_hdr.msg_flags & libc::MSG_TRUNC != 0,
@@ -227,11 +233,13 @@ mod tests {
     use std::os::fd::AsFd;
 
     use super::*;
+    use crate::dscp::Mark;
     use crate::sockopt::{Class, bind_udp};
 
     #[test]
     fn a_batch_fills_up_marks_what_is_cut_and_starts_over() {
-        let [to, from] = [0, 0].map(|_: u8| bind_udp("127.0.0.1:0".parse().unwrap(), Class::Media).unwrap());
+        let [to, from] =
+            [0, 0].map(|_: u8| bind_udp("127.0.0.1:0".parse().unwrap(), Class::Media(Mark::Set(Dscp::EF))).unwrap());
         let address = to.local_addr().unwrap();
         let payload = [7; 20];
         let datagrams = (0..40).map(|len| Outgoing { to: address, source: None, bytes: &payload[..len / 2] });

@@ -10,10 +10,12 @@
 use std::io;
 use std::mem::size_of;
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::time::Duration;
 
-use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
+
+use crate::dscp::{Dscp, Mark};
 
 /// How long data may go unacknowledged before a connection is dead.
 pub const DEAD: Duration = Duration::from_secs(30);
@@ -21,32 +23,23 @@ pub const DEAD: Duration = Duration::from_secs(30);
 /// Connections that the kernel keeps until we accept them.
 const BACKLOG: i32 = 1024;
 
-/// What a socket carries; its priority marking and buffers follow from it.
+/// What a socket carries and how that is marked; buffers follow from it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Class {
-    /// RTP and RTCP: DSCP EF (RFC 4594 §4.1).
-    Media,
-    /// SIP: DSCP CS3, the class of "broadcast video" and call signalling as
-    /// routers in the field are set up for it.
-    Signalling,
+    /// RTP and RTCP.
+    Media(Mark),
+    /// SIP.
+    Signalling(Dscp),
 }
 
 impl Class {
-    /// The octet in the IP header: DSCP in the upper six bits, ECN zero.
-    pub fn octet(self) -> u8 {
-        match self {
-            Self::Media => 46 << 2,
-            Self::Signalling => 24 << 2,
-        }
-    }
-
     /// Wished receive and send buffer, octets; the kernel grants at most
     /// `net.core.rmem_max` and `wmem_max`. Media keeps the system's default:
     /// 212 KiB are seconds of audio, and later is as good as lost.
     fn buffer(self) -> Option<usize> {
         match self {
-            Self::Media => None,
-            Self::Signalling => Some(4 << 20),
+            Self::Media(_) => None,
+            Self::Signalling(_) => Some(4 << 20),
         }
     }
 }
@@ -70,15 +63,37 @@ pub fn bind_udp(local: SocketAddr, class: Class) -> io::Result<UdpSocket> {
         socket.set_recv_buffer_size(octets)?;
         socket.set_send_buffer_size(octets)?;
     }
-    mark(&socket, local, class);
+    match class {
+        Class::Media(mark) => mark_media(&socket, local.is_ipv4(), mark),
+        Class::Signalling(point) => set_dscp(&socket, local.is_ipv4(), point),
+    }
     socket.bind(&local.into())?;
     Ok(socket.into())
 }
 
+/// Marks a media socket anew. One whose marks are to be kept tells of each packet what it came with.
+pub(crate) fn mark_media(socket: &impl AsFd, ipv4: bool, mark: Mark) {
+    set_dscp(socket, ipv4, mark.first());
+    let (socket, tell) = (SockRef::from(socket), mark == Mark::Keep);
+    let told = if ipv4 { socket.set_recv_tos_v4(tell) } else { socket.set_recv_tclass_v6(tell) };
+    if let Err(error) = told {
+        tracing::debug!(%error, "marks of packets cannot be seen");
+    }
+}
+
+/// What the socket sends is marked with from here on. Best effort: a sandbox that forbids it still carries calls.
+pub(crate) fn set_dscp(socket: &impl AsFd, ipv4: bool, point: Dscp) {
+    let (socket, octet) = (SockRef::from(socket), u32::from(point.octet()));
+    let marked = if ipv4 { socket.set_tos_v4(octet) } else { socket.set_tclass_v6(octet) };
+    if let Err(error) = marked {
+        tracing::debug!(%error, %point, "packets go unmarked");
+    }
+}
+
 /// Opens a non-blocking TCP listener on `local`; its connections have the
 /// options of [`stream`], which Linux hands down. Errors as of [`bind_udp`].
-pub fn listen_tcp(local: SocketAddr) -> io::Result<TcpListener> {
-    let socket = stream(local)?;
+pub fn listen_tcp(local: SocketAddr, point: Dscp) -> io::Result<TcpListener> {
+    let socket = stream(local, point)?;
     socket.set_reuse_address(true)?;
     socket.bind(&local.into())?;
     socket.listen(BACKLOG)?;
@@ -87,8 +102,8 @@ pub fn listen_tcp(local: SocketAddr) -> io::Result<TcpListener> {
 
 /// A non-blocking TCP socket that is to connect from the IP of `local`; a
 /// wildcard leaves the choice to the kernel.
-pub fn from_tcp(local: SocketAddr) -> io::Result<TcpStream> {
-    let socket = stream(local)?;
+pub fn from_tcp(local: SocketAddr, point: Dscp) -> io::Result<TcpStream> {
+    let socket = stream(local, point)?;
     if !local.ip().is_unspecified() {
         socket.bind(&SocketAddr::new(local.ip(), 0).into())?;
     }
@@ -97,7 +112,7 @@ pub fn from_tcp(local: SocketAddr) -> io::Result<TcpStream> {
 
 /// What all our TCP sockets have: no delay for small messages; a dead peer is
 /// noticed within [`DEAD`] when something is sent, and within minutes else.
-fn stream(local: SocketAddr) -> io::Result<Socket> {
+fn stream(local: SocketAddr, point: Dscp) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(local), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_nonblocking(true)?;
     if local.is_ipv6() {
@@ -107,17 +122,8 @@ fn stream(local: SocketAddr) -> io::Result<Socket> {
     socket.set_tcp_user_timeout(Some(DEAD))?;
     let every = Duration::from_secs(10);
     socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(Duration::from_secs(120)).with_interval(every))?;
-    mark(&socket, local, Class::Signalling);
+    set_dscp(&socket, local.is_ipv4(), point);
     Ok(socket)
-}
-
-/// Best effort: a sandbox that forbids marking still carries calls.
-fn mark(socket: &Socket, local: SocketAddr, class: Class) {
-    let octet = u32::from(class.octet());
-    let marked = if local.is_ipv4() { socket.set_tos_v4(octet) } else { socket.set_tclass_v6(octet) };
-    if let Err(error) = marked {
-        tracing::debug!(%error, %local, "packets go unmarked");
-    }
 }
 
 fn receive_pktinfo(socket: &Socket, local: SocketAddr) -> io::Result<()> {
@@ -145,18 +151,18 @@ mod tests {
 
     #[test]
     fn a_port_is_never_shared() {
-        let first = bind_udp("127.0.0.1:0".parse().unwrap(), Class::Signalling).unwrap();
-        let again = bind_udp(first.local_addr().unwrap(), Class::Signalling);
+        let first = bind_udp("127.0.0.1:0".parse().unwrap(), Class::Signalling(Dscp::CS3)).unwrap();
+        let again = bind_udp(first.local_addr().unwrap(), Class::Signalling(Dscp::CS3));
         assert_eq!(again.unwrap_err().kind(), io::ErrorKind::AddrInUse);
     }
 
     #[test]
     fn connections_have_the_options_of_their_listener() {
-        let listener = listen_tcp("127.0.0.1:0".parse().unwrap()).unwrap();
+        let listener = listen_tcp("127.0.0.1:0".parse().unwrap(), Dscp::CS3).unwrap();
         listener.set_nonblocking(false).unwrap();
         let address = listener.local_addr().unwrap();
-        assert_eq!(listen_tcp(address).unwrap_err().kind(), io::ErrorKind::AddrInUse);
-        let socket: Socket = from_tcp("127.0.0.2:5060".parse().unwrap()).unwrap().into();
+        assert_eq!(listen_tcp(address, Dscp::CS3).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        let socket: Socket = from_tcp("127.0.0.2:5060".parse().unwrap(), Dscp::CS3).unwrap().into();
         socket.set_nonblocking(false).unwrap();
         socket.connect(&address.into()).unwrap();
         let (accepted, from) = listener.accept().unwrap();
@@ -172,9 +178,14 @@ mod tests {
 
     #[test]
     fn packets_are_marked_by_class() {
-        for (class, octet) in [(Class::Media, 0xb8), (Class::Signalling, 0x60)] {
+        let classes = [
+            (Class::Media(Mark::Set(Dscp::EF)), 0xb8, false),
+            (Class::Media(Mark::Keep), 0, true),
+            (Class::Signalling(Dscp::CS3), 0x60, false),
+        ];
+        for (class, octet, tells) in classes {
             let socket: Socket = bind_udp("127.0.0.1:0".parse().unwrap(), class).unwrap().into();
-            assert_eq!(socket.tos_v4().unwrap(), octet);
+            assert_eq!((socket.tos_v4().unwrap(), socket.recv_tos_v4().unwrap()), (octet, tells));
         }
     }
 }

@@ -8,6 +8,7 @@ use std::net::Ipv4Addr;
 use media::PortPair;
 use media::ports::{Command, Event};
 use nat::Discovery;
+use net::dscp::{Dscp, Mark};
 use net::{Ports, clock};
 
 /// Files that this process may have open from here on.
@@ -26,7 +27,7 @@ fn limit(files: u64) {
 async fn a_pair_without_descriptors_is_refused_until_there_are_some() {
     let now = clock::now();
     let discovery = Discovery::new(nat::discovery::Config::default(), [7; 32]);
-    let mut ports = Ports::new(discovery, net::ports::QUIET).unwrap();
+    let mut ports = Ports::new(discovery, net::ports::QUIET, Mark::Set(Dscp::EF)).unwrap();
     limit(64);
     let (mut bound, mut refused) = (Vec::new(), Vec::new());
     for rtp in (20_000..20_200).step_by(2) {

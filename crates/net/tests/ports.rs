@@ -8,17 +8,18 @@ use std::time::{Duration, Instant};
 use media::PortPair;
 use media::ports::{Command, Event};
 use nat::{Discovery, Mapped};
+use net::dscp::{Dscp, Mark};
 use net::sockopt::{Class, bind_udp};
 use net::{Ports, clock};
 
 const QUIET: Duration = Duration::from_secs(30);
 
 fn ports() -> Ports {
-    Ports::new(Discovery::new(nat::discovery::Config::default(), [7; 32]), QUIET).unwrap()
+    Ports::new(Discovery::new(nat::discovery::Config::default(), [7; 32]), QUIET, Mark::Set(Dscp::EF)).unwrap()
 }
 
 fn socket() -> UdpSocket {
-    let socket = bind_udp("127.0.0.1:0".parse().unwrap(), Class::Media).unwrap();
+    let socket = bind_udp("127.0.0.1:0".parse().unwrap(), Class::Media(Mark::Set(Dscp::EF))).unwrap();
     socket.set_nonblocking(false).unwrap();
     socket.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
     socket
@@ -58,15 +59,15 @@ async fn a_pair_is_bound_whole_or_not_at_all() {
     ports.handle_input(now, Command::Unbind { pair });
     ports.rest(now, pair, [rtp, socket()], true);
     drop(rtcp);
-    let stranger = bind_udp(pair.rtcp(), Class::Media).unwrap();
+    let stranger = bind_udp(pair.rtcp(), Class::Media(Mark::Set(Dscp::EF))).unwrap();
     ports.handle_input(now, Command::Bind { pair, discover: false });
     assert_eq!(ports.poll_output(), Some(Event::Refused { pair }));
-    bind_udp(pair.rtp(), Class::Media).unwrap();
+    bind_udp(pair.rtp(), Class::Media(Mark::Set(Dscp::EF))).unwrap();
     drop(stranger);
     ports.handle_input(now, Command::Bind { pair, discover: false });
     assert_eq!(ports.poll_output(), Some(Event::Bound { pair }));
     ports.handle_input(now, Command::Unbind { pair });
-    bind_udp(pair.rtp(), Class::Media).unwrap();
+    bind_udp(pair.rtp(), Class::Media(Mark::Set(Dscp::EF))).unwrap();
     assert_eq!(ports.poll_timeout(), None);
 }
 

@@ -8,12 +8,13 @@ use std::net::{SocketAddr, UdpSocket};
 use std::time::Duration;
 
 use net::UdpListener;
+use net::dscp::Dscp;
 use net::sockopt::{Class, bind_udp};
 use wire::{Flow, ListenerId, Transmit, Transport};
 
 /// A blocking socket of some other machine, as far as one process can have it.
 fn peer(address: &str) -> UdpSocket {
-    let socket = bind_udp(address.parse().unwrap(), Class::Signalling).unwrap();
+    let socket = bind_udp(address.parse().unwrap(), Class::Signalling(Dscp::CS3)).unwrap();
     socket.set_nonblocking(false).unwrap();
     socket.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
     socket
@@ -41,7 +42,7 @@ async fn echo(listener: &mut UdpListener, count: usize) -> BTreeMap<SocketAddr, 
 
 #[tokio::test]
 async fn a_wildcard_listener_answers_from_the_address_that_was_asked() {
-    let mut listener = UdpListener::bind(ListenerId(3), "0.0.0.0:0".parse().unwrap()).unwrap();
+    let mut listener = UdpListener::bind(ListenerId(3), "0.0.0.0:0".parse().unwrap(), Dscp::CS3).unwrap();
     let port = listener.local_addr().port();
     let ours = [SocketAddr::from(([127, 0, 0, 1], port)), SocketAddr::from(([127, 0, 0, 2], port))];
     let peers = [peer("127.0.0.1:0"), peer("127.0.0.1:0")];
@@ -62,7 +63,7 @@ async fn a_wildcard_listener_answers_from_the_address_that_was_asked() {
 
 #[tokio::test]
 async fn ipv6_wildcards_work_the_same() {
-    let Ok(mut listener) = UdpListener::bind(ListenerId(0), "[::]:0".parse().unwrap()) else { return };
+    let Ok(mut listener) = UdpListener::bind(ListenerId(0), "[::]:0".parse().unwrap(), Dscp::CS3) else { return };
     let ours = SocketAddr::new("::1".parse().unwrap(), listener.local_addr().port());
     let peer = peer("[::1]:0");
     peer.send_to(b"six", ours).unwrap();
@@ -73,7 +74,7 @@ async fn ipv6_wildcards_work_the_same() {
 
 #[tokio::test]
 async fn the_longest_datagram_passes_and_a_longer_one_is_a_failure() {
-    let mut listener = UdpListener::bind(ListenerId(0), "127.0.0.1:0".parse().unwrap()).unwrap();
+    let mut listener = UdpListener::bind(ListenerId(0), "127.0.0.1:0".parse().unwrap(), Dscp::CS3).unwrap();
     let peer = peer("127.0.0.1:0");
     let longest = vec![b'x'; 65_507];
     peer.send_to(&longest, listener.local_addr()).unwrap();

@@ -8,11 +8,17 @@ use media::relay::KeepAlive;
 use media::{Command, Component, Early, End, Fact, LegPlan, PortPair, Sources, StreamId, Target};
 use nat::Side;
 use net::datapath::{Config, StreamSockets};
+use net::dscp::{Dscp, Mark, Marks};
 use net::sockopt::{Class, bind_udp};
 use net::{Report, WorkerHandle, spawn_workers};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
-const CONFIG: Config = Config { keepalive: KeepAlive::Off, keepalive_interval: Duration::from_secs(15), streams: 2 };
+const CONFIG: Config = Config {
+    keepalive: KeepAlive::Off,
+    keepalive_interval: Duration::from_secs(15),
+    streams: 2,
+    marks: Marks { signalling: Dscp::CS3, audio: Mark::Set(Dscp::EF), video: Mark::Set(Dscp::AF41) },
+};
 
 fn worker() -> (WorkerHandle, UnboundedReceiver<Report>) {
     let (sender, reports) = unbounded_channel();
@@ -31,7 +37,7 @@ async fn next(reports: &mut UnboundedReceiver<Report>) -> Report {
 }
 
 fn socket() -> UdpSocket {
-    let socket = bind_udp("127.0.0.1:0".parse().unwrap(), Class::Media).unwrap();
+    let socket = bind_udp("127.0.0.1:0".parse().unwrap(), Class::Media(Mark::Set(Dscp::EF))).unwrap();
     socket.set_nonblocking(false).unwrap();
     socket.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
     socket
@@ -41,7 +47,10 @@ fn socket() -> UdpSocket {
 fn pair() -> (PortPair, [UdpSocket; 2]) {
     loop {
         let pair = PortPair { ip: Ipv4Addr::LOCALHOST.into(), rtp: socket().local_addr().unwrap().port() & !1 };
-        let bound = [bind_udp(pair.rtp(), Class::Media), bind_udp(pair.rtcp(), Class::Media)];
+        let bound = [
+            bind_udp(pair.rtp(), Class::Media(Mark::Set(Dscp::EF))),
+            bind_udp(pair.rtcp(), Class::Media(Mark::Set(Dscp::EF))),
+        ];
         if let [Ok(rtp), Ok(rtcp)] = bound {
             return (pair, [rtp, rtcp]);
         }
@@ -257,7 +266,7 @@ async fn a_peer_that_is_gone_does_no_harm() {
         a.rtp.send_to(&rtp(number, 1), pair_a.rtp()).unwrap();
     }
     // It comes back, and both directions work: the ICMP errors of before are forgotten.
-    let again = bind_udp(b_rtp, Class::Media).unwrap();
+    let again = bind_udp(b_rtp, Class::Media(Mark::Set(Dscp::EF))).unwrap();
     again.set_nonblocking(false).unwrap();
     again.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
     again.send_to(&rtp(1, 2), pair_b.rtp()).unwrap();

@@ -330,6 +330,20 @@ section! {
 }
 
 section! {
+    /// How our packets are marked for the routers on their way (DSCP, RFC 2474): "ef", "cs3", "af41", …, or
+    /// a number up to 63; "default" for none. A router that does not know a mark ignores it.
+    Dscp {
+        /// SIP. Default: "cs3".
+        signalling: String = r#""cs3""#,
+        /// Sound, and what is not video; "keep": each packet leaves as it came, so that the phone says
+        /// what it is worth. Default: "ef".
+        audio: String = r#""ef""#,
+        /// Video, likewise. Default: "af41".
+        video: String = r#""af41""#,
+    }
+}
+
+section! {
     /// Limits that are checked before work is done.
     Limits {
         /// Largest SIP message in octets; 1200 to 65536. Small: video offers are refused. Default: 65536.
@@ -391,6 +405,8 @@ pub(crate) struct Raw {
     pub(crate) turn: Option<Turn>,
     /// `[doctor]`.
     pub(crate) doctor: Option<Doctor>,
+    /// `[dscp]`.
+    pub(crate) dscp: Dscp,
     /// `[limits]`.
     pub(crate) limits: Limits,
     /// `[metrics]`.
@@ -409,6 +425,7 @@ pub(crate) const SECTIONS: &[Section] = &[
     Section { name: "phone", form: Form::Many, doc: Phone::DOC, keys: Phone::KEYS },
     Section { name: "user", form: Form::Many, doc: User::DOC, keys: User::KEYS },
     Section { name: "media", form: Form::One, doc: Media::DOC, keys: Media::KEYS },
+    Section { name: "dscp", form: Form::One, doc: Dscp::DOC, keys: Dscp::KEYS },
     Section { name: "limits", form: Form::One, doc: Limits::DOC, keys: Limits::KEYS },
     Section { name: "metrics", form: Form::One, doc: Metrics::DOC, keys: Metrics::KEYS },
     Section { name: "state", form: Form::One, doc: State::DOC, keys: State::KEYS },

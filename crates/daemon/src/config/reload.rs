@@ -97,6 +97,10 @@ fn refusals(now: &Settings, next: &Settings) -> Vec<String> {
     refuse("state.dir", dirs(now), dirs(next));
     refuse("metrics.listen", now.metrics.to_string(), next.metrics.to_string());
     refuse("the number of media workers", was.media.workers.to_string(), is.media.workers.to_string());
+    let (mark, next_mark) = (now.marks, next.marks);
+    refuse("dscp.signalling", mark.signalling.to_string(), next_mark.signalling.to_string());
+    refuse("dscp.audio", mark.audio.to_string(), next_mark.audio.to_string());
+    refuse("dscp.video", mark.video.to_string(), next_mark.video.to_string());
     refuse("media.keepalive", changes::keepalive(was.media.keepalive), changes::keepalive(is.media.keepalive));
     let open = |listener: &&Listener| !listener.retired;
     for listener in &is.listeners {

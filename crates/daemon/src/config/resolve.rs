@@ -19,6 +19,7 @@ use std::time::Duration;
 
 use media::PortRange;
 use nat::{Access, Prefix, Side};
+use net::dscp::Marks;
 use net::transport::tls::Files;
 use proxy::config::{Media, MediaKeepAlive, Role};
 use wire::sip::Limits;
@@ -57,6 +58,8 @@ pub(crate) struct Settings {
     pub(crate) state_dirs: Vec<PathBuf>,
     /// A line is written for each call that has ended.
     pub(crate) call_records: bool,
+    /// How packets are marked.
+    pub(crate) marks: Marks,
     /// The files of certificates.
     pub(crate) tls: Files,
     /// What handshakes use, once the files are read; `None` where nobody speaks TLS.
@@ -157,6 +160,7 @@ impl Resolver<'_> {
         let metrics = self.metrics();
         let state_dirs = self.state_dirs();
         let call_records = self.raw.state.call_records.unwrap_or(true);
+        let marks = self.marks();
         let names = self.names();
         let proxy = proxy::Config {
             role: self.role,
@@ -179,6 +183,7 @@ impl Resolver<'_> {
             metrics,
             state_dirs,
             call_records,
+            marks,
             tls,
             certificates: None,
         }
@@ -223,6 +228,18 @@ impl Resolver<'_> {
             reserve: if stun { RESERVE_STUN } else { RESERVE },
         };
         (media, vec!["media.ports".to_owned()])
+    }
+
+    fn marks(&mut self) -> Marks {
+        let (raw, usual) = (&self.raw.dscp, Marks::default());
+        let signalling = raw.signalling.as_deref().map_or(Ok(usual.signalling), written::dscp);
+        let audio = raw.audio.as_deref().map_or(Ok(usual.audio), written::mark);
+        let video = raw.video.as_deref().map_or(Ok(usual.video), written::mark);
+        Marks {
+            signalling: self.take("dscp.signalling", signalling).unwrap_or(usual.signalling),
+            audio: self.take("dscp.audio", audio).unwrap_or(usual.audio),
+            video: self.take("dscp.video", video).unwrap_or(usual.video),
+        }
     }
 
     fn metrics(&mut self) -> SocketAddr {

@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use media::PortRange;
 use nat::{Advertise, Side};
+use net::dscp::{Dscp, Mark};
 use proxy::config::{DigestAlgorithm, MediaKeepAlive, Role};
 use wire::Transport;
 use wire::sip::{Scheme, Uri};
@@ -142,6 +143,25 @@ pub(super) fn side(text: &str) -> Result<Side, Wrong> {
 pub(super) fn keepalive(text: &str) -> Result<MediaKeepAlive, Wrong> {
     let words = [("stun", MediaKeepAlive::Stun), ("rtp", MediaKeepAlive::Rtp), ("off", MediaKeepAlive::Off)];
     word(text, "keep-alive", &words)
+}
+
+/// A code point by name or number.
+pub(super) fn dscp(text: &str) -> Result<Dscp, Wrong> {
+    text.parse().map_err(|()| {
+        let what = match text {
+            "keep" => "there is nothing to keep: a message leaves by another socket than it came in by".to_owned(),
+            _ => format!("\"{text}\" is no code point"),
+        };
+        (what, "write \"cs3\", \"ef\", \"af41\" or a number from \"0\" to \"63\"".to_owned())
+    })
+}
+
+/// The same, or `keep`.
+pub(super) fn mark(text: &str) -> Result<Mark, Wrong> {
+    match text {
+        "keep" => Ok(Mark::Keep),
+        _ => dscp(text).map(Mark::Set).map_err(|(what, mend)| (what, format!("{mend}, or \"keep\""))),
+    }
 }
 
 /// Digest algorithms, each once.

@@ -62,14 +62,14 @@ impl Relay {
         let streams = descriptors.saturating_sub(OTHER_DESCRIPTORS) / 4 / u64::from(media.workers.max(1));
         let streams = u32::try_from(streams.max(1)).unwrap_or(u32::MAX);
         let (sender, reports) = unbounded_channel();
-        let config = Config { keepalive, keepalive_interval: KEEPALIVE, streams };
+        let config = Config { keepalive, keepalive_interval: KEEPALIVE, streams, marks: settings.marks };
         let workers = spawn_workers(media.workers, &config, &sender)?;
         for worker in &workers {
             view.worker(worker.worker(), true);
         }
         let ports = || {
             let discovery = Discovery::new(stun::config(settings, Side::Outer), entropy::seed()?);
-            Ports::new(discovery, QUIET)
+            Ports::new(discovery, QUIET, settings.marks.audio)
         };
         let ports = [ports()?, ports()?];
         Ok(Self { workers, reports, ports, streams: BTreeMap::new(), failures: Vec::new() })

@@ -51,7 +51,7 @@ impl Open {
     /// Opens it.
     fn new(id: ListenerId, transport: Transport, bind: SocketAddr, streams: &mut Streams) -> io::Result<Self> {
         match transport {
-            Transport::Udp => UdpListener::bind(id, bind).map(|listener| Self::Udp(Box::new(listener))),
+            Transport::Udp => UdpListener::bind(id, bind, streams.mark()).map(|listener| Self::Udp(Box::new(listener))),
             Transport::Tcp | Transport::Tls | Transport::Ws | Transport::Wss => {
                 streams.listen(id, transport, bind).map(|_bound| Self::Stream)
             }

@@ -21,9 +21,9 @@ const THREADS: usize = 2;
 const EVENTS: usize = 64;
 
 /// What the connections begin with.
-pub(super) fn settings(config: &proxy::Config, descriptors: u64) -> Settings {
+pub(super) fn settings(settings: &crate::config::Settings, descriptors: u64) -> Settings {
     let (caps, patience) = (Caps::of(descriptors), Patience::default());
-    Settings { limits: config.limits, caps, patience, threads: THREADS }
+    Settings { limits: settings.proxy.limits, caps, patience, threads: THREADS, mark: settings.marks.signalling }
 }
 
 impl<B: FnOnce()> Edge<B> {

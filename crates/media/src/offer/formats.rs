@@ -18,6 +18,7 @@ pub(super) fn read(media: &sdp::Media<'_>) -> Formats {
     let packet = media.attribute("ptime").and_then(number).filter(|ms| (1..=200).contains(ms));
     Formats {
         audio: media.kind.eq_ignore_ascii_case(b"audio"),
+        video: media.kind.eq_ignore_ascii_case(b"video"),
         secure: media.protocol.windows(4).any(|part| part.eq_ignore_ascii_case(b"SAVP")),
         packet_ms: packet.and_then(|ms| u8::try_from(ms).ok()).unwrap_or(0),
         list: media.attributes.named("rtpmap").filter_map(|a| format(a.value)).take(MOST).collect(),
@@ -43,6 +44,7 @@ fn both(offer: &Formats, answer: &Formats) -> Formats {
     let more = offer.list.iter().filter(|format| answer.list.iter().all(|own| own.payload_type != format.payload_type));
     Formats {
         audio: answer.audio && offer.audio,
+        video: answer.video && offer.video,
         secure: answer.secure || offer.secure,
         packet_ms: if answer.packet_ms == 0 { offer.packet_ms } else { answer.packet_ms },
         list: answer.list.iter().chain(more).copied().collect(),
@@ -84,10 +86,10 @@ mod tests {
         let format = |payload_type, codec, clock| Format { payload_type, codec, clock };
         let list =
             [format(111, Codec::Opus, 48_000), format(0, Codec::Pcmu, 8000), format(101, Codec::Event, 8000)].to_vec();
-        assert_eq!(read, Formats { audio: true, secure: true, packet_ms: 30, list });
+        assert_eq!(read, Formats { audio: true, video: false, secure: true, packet_ms: 30, list });
         let odd = "m=video 4000 RTP/AVP 96\r\na=rtpmap:\r\na=rtpmap:300 x/1\r\na=rtpmap:96\r\na=rtpmap:97 x\r\n\
                    a=rtpmap:98 x/fast\r\na=ptime:0\r\n";
-        assert_eq!(formats(odd), Formats::default());
+        assert_eq!(formats(odd), Formats { video: true, ..Formats::default() });
     }
 
     #[test]

@@ -98,6 +98,8 @@ pub struct Format {
 pub struct Formats {
     /// `m=audio`: its silence is worth a word.
     pub audio: bool,
+    /// `m=video`: its packets are marked in a way of their own.
+    pub video: bool,
     /// SRTP, whose RTCP cannot be read (RFC 3711 §3.4).
     pub secure: bool,
     /// `a=ptime` (RFC 8866 §6.4), milliseconds of audio a packet; 20 where it is not written.

@@ -16,8 +16,10 @@ use media::{Slot, StreamId, Verdict};
 
 use super::StreamSockets;
 use super::handle::Shared;
+use crate::dscp::{Dscp, Mark, Marks};
 use crate::mmsg::{self, Batch, CALL, Outgoing};
 use crate::poll::{Epoll, Ready};
+use crate::sockopt;
 
 /// Most streams of a worker: slots are indices of a plain array.
 pub(super) const MOST_STREAMS: u32 = 1 << 18;
@@ -44,6 +46,7 @@ pub(super) struct Backend {
     epoll: Epoll,
     ready: Ready,
     shared: Arc<Shared>,
+    marks: Marks,
     streams: Vec<Option<Stream>>,
     attached: u32,
     batch: Batch,
@@ -62,6 +65,7 @@ struct Stream {
     id: StreamId,
     /// Tells this use of the slot from earlier ones.
     serial: u32,
+    video: bool,
     ports: [Port; 4],
 }
 
@@ -70,6 +74,8 @@ struct Port {
     socket: UdpSocket,
     /// Something has arrived or left.
     used: bool,
+    /// What it marks packets with now, where each keeps its own.
+    kept: Option<Dscp>,
     /// First and last packet of the chain that leaves by this socket.
     head: u16,
     tail: u16,
@@ -92,9 +98,28 @@ pub(super) struct Detached {
     pub(super) used: [bool; 2],
 }
 
+impl Port {
+    fn mark(&mut self, mark: Mark) {
+        self.kept = (mark == Mark::Keep).then_some(Dscp::DEFAULT);
+        sockopt::mark_media(&self.socket, self.ipv4(), mark);
+    }
+
+    /// Marks what is sent next as it came.
+    fn keep(&mut self, mark: Option<Dscp>) {
+        if let Some(mark) = mark.filter(|_| self.kept != mark) {
+            self.kept = Some(mark);
+            sockopt::set_dscp(&self.socket, self.ipv4(), mark);
+        }
+    }
+
+    fn ipv4(&self) -> bool {
+        self.socket.local_addr().is_ok_and(|local| local.is_ipv4())
+    }
+}
+
 impl Backend {
     /// No sockets yet; woken by the waker of `shared`.
-    pub(super) fn new(shared: Arc<Shared>) -> io::Result<Self> {
+    pub(super) fn new(shared: Arc<Shared>, marks: Marks) -> io::Result<Self> {
         let epoll = Epoll::new()?;
         epoll.add(shared.waker.as_fd(), WAKE)?;
         let nowhere = Onward { to: SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), 0), next: NONE };
@@ -102,6 +127,7 @@ impl Backend {
             epoll,
             ready: Ready::new(BATCH),
             shared,
+            marks,
             streams: Vec::new(),
             attached: 0,
             batch: Batch::new(BATCH, ROOM),
@@ -133,16 +159,37 @@ impl Backend {
         if self.streams.len() <= slot {
             self.streams.resize_with(slot + 1, || None);
         }
-        let ports = sockets.map(|socket| Port { socket, used: false, head: NONE, tail: NONE });
-        self.streams[slot] = Some(Stream { id, serial, ports });
+        let kept = (self.marks.audio == Mark::Keep).then_some(Dscp::DEFAULT);
+        let ports = sockets.map(|socket| Port { socket, used: false, kept, head: NONE, tail: NONE });
+        self.streams[slot] = Some(Stream { id, serial, video: false, ports });
         Ok(())
+    }
+
+    /// Marks the packets of a stream as its class wants it, from here on.
+    pub(super) fn mark(&mut self, id: StreamId, video: bool) {
+        let stream = self.streams.get_mut(id.slot as usize).and_then(Option::as_mut);
+        if let Some(stream) = stream.filter(|stream| stream.id == id && stream.video != video) {
+            stream.video = video;
+            let mark = self.marks.media(video);
+            if mark != self.marks.media(!video) {
+                for port in &mut stream.ports {
+                    port.mark(mark);
+                }
+            }
+        }
     }
 
     /// Lets the sockets of a slot go, if it has any and `meant` says that they
     /// are the right stream's.
     pub(super) fn detach(&mut self, slot: u32, meant: impl FnOnce(StreamId) -> bool) -> Option<Detached> {
         let place = self.streams.get_mut(slot as usize)?;
-        let stream = place.take_if(|stream| meant(stream.id))?;
+        let mut stream = place.take_if(|stream| meant(stream.id))?;
+        for port in &mut stream.ports {
+            // Whoever takes the sockets next finds them as they were bound.
+            if port.kept.is_some() || stream.video {
+                port.mark(self.marks.audio);
+            }
+        }
         for port in &stream.ports {
             self.leave(&port.socket);
         }
@@ -240,9 +287,12 @@ impl Backend {
         let mut retry = true;
         while at != NONE {
             let (batch, onward) = (&self.batch, &self.onward);
+            let kept = port.kept.and_then(|_| batch.packet(usize::from(at))).map(|packet| packet.mark);
+            port.keep(kept);
             let follow = |at: &u16| Some(onward[usize::from(*at)].next).filter(|next| *next != NONE);
             let chain = std::iter::successors(Some(at), follow).map_while(|at| {
-                let packet = batch.packet(usize::from(at))?;
+                let packet =
+                    batch.packet(usize::from(at)).filter(|packet| kept.is_none_or(|kept| kept == packet.mark))?;
                 Some(Outgoing { to: onward[usize::from(at)].to, source: None, bytes: packet.bytes })
             });
             let done = match mmsg::send(port.socket.as_fd(), chain) {
@@ -308,7 +358,7 @@ mod tests {
     use crate::sockopt::{Class, bind_udp};
 
     fn socket() -> UdpSocket {
-        bind_udp("127.0.0.1:0".parse().unwrap(), Class::Media).unwrap()
+        bind_udp("127.0.0.1:0".parse().unwrap(), Class::Media(Mark::Set(Dscp::EF))).unwrap()
     }
 
     fn stream(slot: u32) -> StreamId {
@@ -319,7 +369,7 @@ mod tests {
     /// all the same, and what leaves by one socket keeps its order.
     #[test]
     fn more_than_a_batch_is_judged_once_each_and_leaves_in_order() {
-        let mut backend = Backend::new(Arc::new(Shared::new().unwrap())).unwrap();
+        let mut backend = Backend::new(Arc::new(Shared::new().unwrap()), Marks::default()).unwrap();
         let sockets = [(); 4].map(|()| socket());
         let addresses = sockets.each_ref().map(|socket| socket.local_addr().unwrap());
         backend.attach(stream(2), sockets).unwrap();
@@ -360,11 +410,64 @@ mod tests {
         assert_eq!((detached.stream, detached.used), (stream(2), [true, true]));
     }
 
+    /// Sends packets with these marks through a stream's first socket to its second; how they come out.
+    fn marked(local: &str, marks: Marks, video: bool, points: &[Dscp]) -> Vec<Dscp> {
+        let mut backend = Backend::new(Arc::new(Shared::new().unwrap()), marks).unwrap();
+        let bind = |mark| bind_udp(local.parse().unwrap(), Class::Media(mark)).unwrap();
+        let sockets = [(); 4].map(|()| bind(marks.audio));
+        let (first, far, sink) = (sockets[0].local_addr().unwrap(), bind(Mark::Keep), bind(Mark::Keep));
+        backend.attach(stream(0), sockets).unwrap();
+        backend.mark(stream(0), video);
+        for (number, point) in (0..).zip(points) {
+            sockopt::set_dscp(&far, first.is_ipv4(), *point);
+            far.send_to(&[number], first).unwrap();
+        }
+        let mut judged = 0;
+        while judged < points.len() {
+            backend.wait(Some(Duration::from_secs(5))).unwrap();
+            backend.receive();
+            backend.judge(|_, _, _| {
+                judged += 1;
+                Verdict::Forward { via: Slot(1), to: sink.local_addr().unwrap() }
+            });
+        }
+        let mut batch = Batch::new(CALL, ROOM);
+        assert_eq!(batch.receive(sink.as_fd(), CALL).unwrap(), points.len());
+        let out = (0..points.len()).map(|at| batch.packet(at).unwrap());
+        assert!(out.clone().map(|packet| packet.bytes[0]).eq(0..points.len() as u8), "in order");
+        // Its sockets come back as they were bound.
+        let detached = backend.detach(0, |_| true).unwrap();
+        let back = |socket| socket2::SockRef::from(socket).tos_v4().unwrap();
+        if first.is_ipv4() {
+            assert!(detached.sockets.iter().all(|socket| back(socket) == u32::from(marks.audio.first().octet())));
+        }
+        out.map(|packet| packet.mark).collect()
+    }
+
+    #[test]
+    fn packets_are_marked_by_class_or_keep_their_mark() {
+        let points = [Dscp::EF, Dscp::EF, Dscp::DEFAULT, Dscp::CS3, Dscp::EF];
+        let set = Marks::default();
+        let keep = Marks { audio: Mark::Keep, ..set };
+        let keep_video = Marks { video: Mark::Keep, ..set };
+        for local in ["127.0.0.1:0", "[::1]:0"] {
+            if bind_udp(local.parse().unwrap(), Class::Signalling(Dscp::CS3)).is_err() {
+                continue;
+            }
+            assert_eq!(marked(local, set, false, &points), [Dscp::EF; 5]);
+            assert_eq!(marked(local, set, true, &points), [Dscp::AF41; 5]);
+            assert_eq!(marked(local, keep, false, &points), points);
+            assert_eq!(marked(local, keep, true, &points), [Dscp::AF41; 5]);
+            assert_eq!(marked(local, keep_video, false, &points), [Dscp::EF; 5]);
+            assert_eq!(marked(local, keep_video, true, &points), points);
+        }
+    }
+
     /// An order that closes a stream, and opens another in its slot, comes
     /// between the receive and the judgement.
     #[test]
     fn packets_of_a_former_use_of_the_slot_are_dropped() {
-        let mut backend = Backend::new(Arc::new(Shared::new().unwrap())).unwrap();
+        let mut backend = Backend::new(Arc::new(Shared::new().unwrap()), Marks::default()).unwrap();
         let sockets = [(); 4].map(|()| socket());
         let first = sockets[0].local_addr().unwrap();
         backend.attach(stream(0), sockets).unwrap();

@@ -19,6 +19,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use super::epoll::{Backend, MOST_STREAMS};
 use super::worker::Worker;
 use super::{Order, Report, StreamSockets};
+use crate::dscp::Marks;
 use crate::poll::Waker;
 
 /// Orders that a worker may be behind before it counts as full. A worker
@@ -57,10 +58,16 @@ pub struct Counts {
 }
 
 impl WorkerHandle {
-    pub(super) fn spawn(worker: u8, relay: Relay, streams: u32, reports: UnboundedSender<Report>) -> io::Result<Self> {
+    pub(super) fn spawn(
+        worker: u8,
+        relay: Relay,
+        streams: u32,
+        marks: Marks,
+        reports: UnboundedSender<Report>,
+    ) -> io::Result<Self> {
         let (orders, queue) = unbounded_channel();
         let shared = Arc::new(Shared::new()?);
-        let backend = Backend::new(Arc::clone(&shared))?;
+        let backend = Backend::new(Arc::clone(&shared), marks)?;
         let inbox = Inbox { queue, shared: Arc::clone(&shared) };
         let thread = Builder::new()
             .name(format!("media-{worker}"))

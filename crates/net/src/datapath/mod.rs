@@ -23,6 +23,7 @@ use tokio::sync::mpsc::UnboundedSender;
 
 pub use handle::{Counts, Undelivered, WorkerHandle};
 
+use crate::dscp::Marks;
 use crate::entropy;
 
 /// The sockets of a stream, in the order of their `media::Slot`s: RTP and RTCP
@@ -39,6 +40,8 @@ pub struct Config {
     /// Most streams per worker; four descriptors each. Reaching it makes
     /// [`WorkerHandle::has_room`] false. No more than 2¹⁸.
     pub streams: u32,
+    /// How packets are marked; sockets come with the mark of audio.
+    pub marks: Marks,
 }
 
 /// What a worker is told, by way of its handle.
@@ -97,7 +100,13 @@ pub fn spawn_workers(count: u8, config: &Config, reports: &UnboundedSender<Repor
                 keepalive: config.keepalive,
                 keepalive_interval: config.keepalive_interval,
             };
-            WorkerHandle::spawn(worker, Relay::new(relay, entropy::seed()?), config.streams, reports.clone())
+            WorkerHandle::spawn(
+                worker,
+                Relay::new(relay, entropy::seed()?),
+                config.streams,
+                config.marks,
+                reports.clone(),
+            )
         })
         .collect()
 }

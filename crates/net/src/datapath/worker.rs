@@ -69,6 +69,9 @@ impl Worker {
             match order {
                 Order::Open { command, sockets } => self.open(now, command, sockets),
                 Order::Relay(command) => {
+                    if let Command::Formats { stream, formats } = &command {
+                        self.backend.mark(*stream, formats.video);
+                    }
                     self.relay.handle_input(now, command);
                     self.carry_out();
                 }

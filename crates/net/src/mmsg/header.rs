@@ -72,7 +72,7 @@ impl Name {
     }
 }
 
-/// Room for one pktinfo of either family, aligned as cmsg(3) wants it.
+/// Room for one pktinfo of either family and a traffic class, aligned as cmsg(3) wants it.
 #[derive(Clone, Copy)]
 #[repr(C, align(8))]
 pub(super) struct Control([u8; 64]);
@@ -86,13 +86,25 @@ impl Control {
 
 // SAFETY: CMSG_SPACE only computes a size.
 const SPACE_V6: usize = unsafe { libc::CMSG_SPACE(size_of::<libc::in6_pktinfo>() as u32) } as usize;
-const _: () = assert!(SPACE_V6 <= size_of::<Control>());
+// SAFETY: as above.
+const SPACE_CLASS: usize = unsafe { libc::CMSG_SPACE(size_of::<libc::c_int>() as u32) } as usize;
+const _: () = assert!(SPACE_V6 + SPACE_CLASS <= size_of::<Control>());
 
-/// Our address in a received header's control messages.
+/// What a received header's control messages say.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Told {
+    /// Our address.
+    pub(super) destination: Option<IpAddr>,
+    /// The octet of traffic class (ip(7) `IP_TOS`, RFC 3542 §6.5), 0 where the socket does not tell.
+    pub(super) class: u8,
+}
+
+/// Reads them.
 ///
 /// # Safety
 /// The control pointer and length of `header` describe a live buffer that the kernel has filled.
-pub(super) unsafe fn destination(header: &libc::msghdr) -> Option<IpAddr> {
+pub(super) unsafe fn told(header: &libc::msghdr) -> Told {
+    let mut told = Told::default();
     // SAFETY: the caller vouches for the buffer; CMSG_FIRSTHDR and CMSG_NXTHDR stay inside it, and each payload is read unaligned.
     unsafe {
         let mut next = libc::CMSG_FIRSTHDR(header);
@@ -101,17 +113,22 @@ pub(super) unsafe fn destination(header: &libc::msghdr) -> Option<IpAddr> {
                 (libc::IPPROTO_IP, libc::IP_PKTINFO) => {
                     let info = libc::CMSG_DATA(message).cast::<libc::in_pktinfo>().read_unaligned();
                     // Not `ipi_addr`: for a broadcast that is no address of ours.
-                    return Some(Ipv4Addr::from(u32::from_be(info.ipi_spec_dst.s_addr)).into());
+                    told.destination = Some(Ipv4Addr::from(u32::from_be(info.ipi_spec_dst.s_addr)).into());
                 }
                 (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO) => {
                     let info = libc::CMSG_DATA(message).cast::<libc::in6_pktinfo>().read_unaligned();
-                    return Some(Ipv6Addr::from(info.ipi6_addr.s6_addr).into());
+                    told.destination = Some(Ipv6Addr::from(info.ipi6_addr.s6_addr).into());
                 }
-                _ => next = libc::CMSG_NXTHDR(header, message),
+                (libc::IPPROTO_IP, libc::IP_TOS) => told.class = libc::CMSG_DATA(message).read_unaligned(),
+                (libc::IPPROTO_IPV6, libc::IPV6_TCLASS) => {
+                    told.class = libc::CMSG_DATA(message).cast::<libc::c_int>().read_unaligned() as u8;
+                }
+                _ => {}
             }
+            next = libc::CMSG_NXTHDR(header, message);
         }
     }
-    None
+    told
 }
 
 /// Makes the kernel send this datagram from `source`; `control` must live as long as `header` is used.

@@ -27,6 +27,7 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
 use self::pair::{Handle, Pair, State};
+use crate::dscp::Mark;
 use crate::mmsg::{Batch, CALL};
 use crate::poll::{Epoll, Ready};
 use crate::sockopt::{Class, bind_udp};
@@ -52,6 +53,7 @@ pub struct Ports {
     batch: Batch,
     discovery: Discovery,
     quiet: Duration,
+    mark: Mark,
     pairs: Vec<Option<Pair>>,
     vacant: Vec<u32>,
     births: u32,
@@ -64,15 +66,17 @@ pub struct Ports {
 
 impl Ports {
     /// No pairs yet. `discovery` finds the mapped addresses of idle pairs,
-    /// `quiet` is the resting time (normally [`QUIET`]). Must be called inside
+    /// `quiet` is the resting time (normally [`QUIET`]), `mark` what sockets are
+    /// bound with. Must be called inside
     /// the runtime that will poll it; fails when descriptors have run out.
-    pub fn new(discovery: Discovery, quiet: Duration) -> io::Result<Self> {
+    pub fn new(discovery: Discovery, quiet: Duration, mark: Mark) -> io::Result<Self> {
         Ok(Self {
             set: Epoll::new()?.on_runtime()?,
             ready: Ready::new(BITE),
             batch: Batch::new(CALL, ROOM),
             discovery,
             quiet,
+            mark,
             pairs: Vec::new(),
             vacant: Vec::new(),
             births: 0,
@@ -256,7 +260,7 @@ impl Ports {
 
     /// Both or neither: what was opened before an error is closed with it.
     fn open(&self, pair: PortPair, handles: [Handle; 2]) -> io::Result<[UdpSocket; 2]> {
-        let sockets = [bind_udp(pair.rtp(), Class::Media)?, bind_udp(pair.rtcp(), Class::Media)?];
+        let sockets = [bind_udp(pair.rtp(), Class::Media(self.mark))?, bind_udp(pair.rtcp(), Class::Media(self.mark))?];
         for (socket, handle) in sockets.iter().zip(handles) {
             self.set.get_ref().add(socket.as_fd(), handle.0)?;
         }

@@ -22,6 +22,7 @@ use super::meter::{Meter, Metered};
 use super::roll::{Caps, Roll};
 use super::{stream, tcp, tls, ws};
 use crate::clock;
+use crate::dscp::Dscp;
 
 /// How long is waited for what.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -154,6 +155,8 @@ pub(super) struct Goal {
     pub(super) name: String,
     /// How long TCP may take.
     pub(super) within: Duration,
+    /// How its packets are marked.
+    pub(super) mark: Dscp,
 }
 
 /// What a connection's task has.
@@ -244,7 +247,7 @@ impl Connection {
     async fn connect(&mut self, goal: Goal) -> End {
         let (patience, largest, port) = (self.patience.handshake, self.limits.message_bytes, self.flow.remote.port());
         let tls = async |socket| handshake(patience, self.tls()?.connect(socket, &goal.name)).await;
-        let socket = match deadline(goal.within, tcp::connect(self.flow)).await {
+        let socket = match deadline(goal.within, tcp::connect(self.flow, goal.mark)).await {
             Ok(Ok(socket)) => socket,
             Ok(Err(error)) => return End::new(Why::Unreachable, error),
             Err(late) => return End::new(Why::Unreachable, late),

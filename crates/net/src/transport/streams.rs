@@ -24,6 +24,7 @@ use super::connection::{Connection, Event, Goal, Patience};
 use super::line::Line;
 use super::roll::{Caps, Census, Roll};
 use super::{tcp, tls};
+use crate::dscp::Dscp;
 
 /// Events that may wait for the signalling loop, each with at most one message.
 /// Connections beyond that wait in the order in which they came.
@@ -40,6 +41,8 @@ pub struct Settings {
     pub patience: Patience,
     /// Threads for handshakes, encryption and framing; at least 1.
     pub threads: usize,
+    /// How packets are marked.
+    pub mark: Dscp,
 }
 
 /// The stream listeners and all their connections.
@@ -91,13 +94,18 @@ impl Streams {
         Ok(Self { runtime: Some(runtime), doors: BTreeMap::new(), within: Arc::new(within), events })
     }
 
+    /// How packets are marked.
+    pub fn mark(&self) -> Dscp {
+        self.within.settings.mark
+    }
+
     /// Opens a listener; returns its address, which matters for port 0. Errors
     /// as of [`bind_udp`](crate::sockopt::bind_udp).
     pub fn listen(&mut self, id: ListenerId, transport: Transport, local: SocketAddr) -> io::Result<SocketAddr> {
         let Some(runtime) = &self.runtime else { return Err(io::ErrorKind::NotConnected.into()) };
         let listener = {
             let _inside = runtime.enter();
-            tcp::listen(local)?
+            tcp::listen(local, self.mark())?
         };
         let local = listener.local_addr()?;
         let task = runtime.spawn(Arc::clone(&self.within).accept(id, transport, listener));
@@ -123,7 +131,7 @@ impl Streams {
         let Some(runtime) = &self.runtime else { return };
         let line = Arc::new(Line::new(self.within.settings.limits.message_bytes, true));
         self.within.roll.enter(flow, Arc::clone(&line));
-        runtime.spawn(self.within.connection(flow, line).goes_out(Goal { name, within }));
+        runtime.spawn(self.within.connection(flow, line).goes_out(Goal { name, within, mark: self.mark() }));
     }
 
     /// Queues a message; it comes back when its connection is not there any more.

@@ -8,14 +8,15 @@ use std::time::Duration;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use wire::Flow;
 
+use crate::dscp::Dscp;
 use crate::sockopt;
 
 /// How long to wait before the system is asked again for what it has none of.
 pub(super) const PAUSE: Duration = Duration::from_millis(100);
 
 /// Opens a listener. Must be called inside the runtime that accepts.
-pub(super) fn listen(local: SocketAddr) -> io::Result<TcpListener> {
-    TcpListener::from_std(sockopt::listen_tcp(local)?)
+pub(super) fn listen(local: SocketAddr, mark: Dscp) -> io::Result<TcpListener> {
+    TcpListener::from_std(sockopt::listen_tcp(local, mark)?)
 }
 
 /// The next connection, its local and its remote address. An error says that
@@ -41,7 +42,7 @@ fn short(error: &io::Error) -> bool {
 }
 
 /// Connects to the remote end of a flow, from the IP of its local end.
-pub(super) async fn connect(flow: Flow) -> io::Result<TcpStream> {
-    let socket = TcpSocket::from_std_stream(sockopt::from_tcp(flow.local)?);
+pub(super) async fn connect(flow: Flow, mark: Dscp) -> io::Result<TcpStream> {
+    let socket = TcpSocket::from_std_stream(sockopt::from_tcp(flow.local, mark)?);
     socket.connect(flow.remote).await
 }

@@ -17,6 +17,7 @@ use tokio::io::Interest;
 use tokio::net::UdpSocket;
 use wire::{Flow, ListenerId, Transmit, Transport};
 
+use crate::dscp::Dscp;
 use crate::mmsg::{self, Batch, CALL, Outgoing};
 use crate::sockopt::{Class, bind_udp};
 
@@ -73,8 +74,8 @@ pub struct Readiness {
 impl UdpListener {
     /// Binds `local`; a wildcard IP and port 0 are allowed. Errors as of
     /// [`bind_udp`]. Must be called inside the runtime that will poll it.
-    pub fn bind(id: ListenerId, local: SocketAddr) -> io::Result<Self> {
-        let socket = bind_udp(local, Class::Signalling)?;
+    pub fn bind(id: ListenerId, local: SocketAddr, mark: Dscp) -> io::Result<Self> {
+        let socket = bind_udp(local, Class::Signalling(mark))?;
         let local = socket.local_addr()?;
         Ok(Self {
             id,

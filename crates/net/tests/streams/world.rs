@@ -24,6 +24,7 @@ pub(crate) fn settings() -> Settings {
         caps: Caps { total: 5000, strangers: 4000, per_source: 4000, handshakes: 4000 },
         patience: Patience::default(),
         threads: 2,
+        mark: net::dscp::Dscp::CS3,
     }
 }
 

@@ -116,6 +116,9 @@ advertise = "203.0.113.7"
 uri = "sip:203.0.113.5"
 [media]
 keepalive = "off"
+[dscp]
+signalling = "cs5"
+audio = "keep"
 [metrics]
 listen = "127.0.0.1:9091"
 [state]
