@@ -206,7 +206,7 @@ impl World {
             side: None,
             advertise: None,
             latch: false,
-            signalling_only: false,
+            media: nat::MediaMode::Relay,
             trusted: true,
         }));
         let config = Arc::new(config);

@@ -32,6 +32,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use body::{As, relayed, signalled, write};
+use ice::offered_on;
+use nat::MediaMode;
 use pairs::{Slots, discovered};
 use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng as _;
@@ -144,6 +146,9 @@ impl Offers {
         let lines = read.media.clone();
         if let Some(mark) = lines.iter().find_map(|line| line.ice.mark()) {
             session.ice[from.index()].offered(mark, &mut self.rng);
+        }
+        if lines.iter().enumerate().any(|(line, said)| offered_on(said.ice, &session.ends[from.other().index()], line))
+        {
             session.ice[from.other().index()].ready(&mut self.rng);
         }
         for (line, pairs) in opened.iter().zip(taken) {
@@ -376,7 +381,7 @@ impl Offers {
 
     /// Is the media of this session none of ours? What was relayed once is relayed to its end.
     fn passes(&self, key: Key, ends: &[EndPlan; 2]) -> bool {
-        ends.iter().any(|end| end.signalling_only) && !self.sessions.contains_key(&key)
+        ends.iter().any(|end| end.media == MediaMode::SignallingOnly) && !self.sessions.contains_key(&key)
     }
 
     fn read<'a>(&self, body: &'a [u8], end: &EndPlan) -> Result<Body<'a>, Refusal> {
@@ -422,7 +427,8 @@ impl Offers {
         let mut stream = Stream::new(id, pairs);
         stream.targets[from.index()] = target.filter(|_| spiral.is_none());
         stream.said[from.index()] = near;
-        stream.ice[from.other().index()] = session.ice[from.other().index()].agent().filter(|_| near.ice.speaks());
+        let told = offered_on(near.ice, &session.ends[from.other().index()], line);
+        stream.ice[from.other().index()] = session.ice[from.other().index()].agent().filter(|_| told);
         self.by_stream.insert(id, key);
         self.out.push_back(Command::Open {
             stream: id,

@@ -18,4 +18,4 @@ pub mod side;
 pub use access::Access;
 pub use address::{Advertised, Claimed, Mapped, Source};
 pub use discovery::Discovery;
-pub use side::{Advertise, Network, Prefix, Side};
+pub use side::{Advertise, MediaMode, Network, Prefix, Side};

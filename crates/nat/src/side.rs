@@ -108,6 +108,18 @@ impl std::fmt::Display for Prefix {
     }
 }
 
+/// What is done about the media of whoever is in a network (RFC 7584 §3, §4).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum MediaMode {
+    /// Relayed; ICE is spoken where an end does.
+    #[default]
+    Relay,
+    /// Relayed, and ICE is offered whatever the other end speaks (§4.1).
+    Ice,
+    /// Left to them: SDP passes untouched (§3).
+    SignallingOnly,
+}
+
 /// A prefix with rules of its own (`[[network]]`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Network {
@@ -119,8 +131,8 @@ pub struct Network {
     pub advertise: Option<Advertise>,
     /// Media of any source inside the prefix may latch (carrier NAT pools).
     pub latch: bool,
-    /// Media of theirs is left to them: SDP passes untouched (RFC 7584 §3).
-    pub signalling_only: bool,
+    /// What is done about their media.
+    pub media: MediaMode,
     /// Asserted identities from there are believed, and shown there (RFC 3325).
     pub trusted: bool,
 }
@@ -190,7 +202,7 @@ mod tests {
             side: None,
             advertise: None,
             latch,
-            signalling_only: false,
+            media: MediaMode::Relay,
             trusted: false,
         };
         let networks = [network("10.0.0.0/8", false), network("10.1.0.0/16", true), network("10.1.0.0/16", false)];

@@ -108,6 +108,37 @@ fn rtp(sequence: u16, ssrc: u32) -> [u8; 172] {
     packet
 }
 
+/// A key is pressed for 100 ms while speech goes on (RFC 4733 §2.5.1.2–4): the
+/// first packet has the marker bit, all have the timestamp of the start, the
+/// last comes three times, and the duration grows.
+#[tokio::test]
+async fn telephone_events_pass_untouched_and_in_order() {
+    let (worker, _reports) = worker();
+    let (a, b) = (Peer::new(), Peer::new());
+    let (_, [pair_a, _], command, sockets) = open(0, 1, &a, &b);
+    worker.open(command, sockets).unwrap();
+    let event = |sequence: u16, first: bool, end: bool, duration: u16| {
+        let mut packet = rtp(sequence, 0xaaaa)[..16].to_vec();
+        packet[1] = 101 | u8::from(first) << 7;
+        packet[4..8].copy_from_slice(&(40_u32 * 160).to_be_bytes());
+        packet[12..14].copy_from_slice(&[5, 10 | u8::from(end) << 7]);
+        packet[14..].copy_from_slice(&duration.to_be_bytes());
+        packet
+    };
+    let mut sent: Vec<Vec<u8>> = (0..40).map(|number| rtp(number, 0xaaaa).to_vec()).collect();
+    sent.extend((0..5).map(|step| event(40 + step, step == 0, false, 160 * (step + 1))));
+    sent.extend((0..3).map(|copy| event(45 + copy, false, true, 800)));
+    sent.extend((48..60).map(|number| rtp(number, 0xaaaa).to_vec()));
+    let mut room = [0; 2048];
+    for packet in &sent {
+        a.rtp.send_to(packet, pair_a.rtp()).unwrap();
+    }
+    for packet in &sent {
+        let (len, _) = b.rtp.recv_from(&mut room).unwrap();
+        assert_eq!(room[..len], packet[..]);
+    }
+}
+
 #[tokio::test]
 async fn relays_both_ways_without_loss_and_returns_the_sockets() {
     let (worker, mut reports) = worker();

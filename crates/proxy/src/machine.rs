@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use media::RangeId;
 use media::offer::{EndPlan, Offers};
 use media::ports::{Counts, Pools};
-use nat::{Advertise, Advertised, Mapped, Network, Prefix, Side};
+use nat::{Advertise, Advertised, Mapped, MediaMode, Network, Prefix, Side};
 use rand_chacha::ChaCha12Rng;
 use rand_core::{Rng, SeedableRng};
 use registry::{BindingId, PassId, Registry};
@@ -470,8 +470,8 @@ impl Proxy {
             open: self.config.role == Role::Office && side == Side::Outer,
             prefixes: self.latching.clone(),
             networks: self.networks.clone(),
-            signalling_only: Network::covering(&self.config.networks, flow.remote.ip())
-                .is_some_and(|n| n.signalling_only),
+            media: Network::covering(&self.config.networks, flow.remote.ip())
+                .map_or(MediaMode::Relay, |network| network.media),
         }
     }
 

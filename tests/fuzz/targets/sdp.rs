@@ -69,7 +69,7 @@ fn end(side: Side, local: IpAddr, advertise: Advertise, signalled_from: Option<I
         open: signalled_from.is_none(),
         prefixes: [].into(),
         networks: [].into(),
-        signalling_only: false,
+        media: nat::MediaMode::Relay,
     }
 }
 

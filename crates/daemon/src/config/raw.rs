@@ -211,8 +211,10 @@ section! {
         /// keys do not go with it. "allow": it may, even where a shorter prefix or the side's allow
         /// list says otherwise. Default: as the side's allow list says.
         access: String = r#""allow""#,
-        /// "relay", or "signalling-only": SDP from and to there passes untouched, for phones and servers
-        /// that reach each other without us. Default: "relay".
+        /// "relay"; "ice": the same, and ICE is offered to whoever is here even where the other end does
+        /// not speak it (phones that do not either ignore that), so that who takes it up is heard by
+        /// password alone; "signalling-only": SDP from and to there passes untouched, for phones and
+        /// servers that reach each other without us. Default: "relay".
         media: String = r#""relay""#,
         /// Media may come from any address inside (the NAT pool of a carrier). Whoever sends from
         /// such an address can take over the sound of a call, so keep the prefix narrow. Default: false.

@@ -7,7 +7,7 @@ use wire::Edit;
 use wire::sdp::{self, Body, Direction};
 
 use super::EndPlan;
-use super::ice::{self, Said};
+use super::ice::{self, Said, offered_on};
 use super::pairs::discovered;
 use super::session::{Session, Stream};
 use crate::{End, Target};
@@ -76,7 +76,7 @@ pub(super) fn write(session: &Session, to: End, what: As, whole: &[u8], body: &B
             Some(stream) => {
                 let muxed = what == As::Answer && stream.said[to.index()].muxed && is_rtp(media);
                 write_ports(whole, edit, media, stream.advertised[to.index()], muxed, discovered(end.advertise));
-                lite |= write_ice(session, stream, to, what, whole, edit, media);
+                lite |= write_ice(session, line, stream, to, what, whole, edit, media);
             }
             None => {
                 if media.port != 0 {
@@ -111,9 +111,11 @@ fn write_ports(whole: &[u8], edit: &mut Edit, media: &sdp::Media<'_>, target: Ta
 }
 
 /// Speaks ICE for our leg: in an answer where it was offered, in an offer
-/// where the offerer speaks it or this leg does already. True if so.
+/// where it is offered on or this leg speaks it already. True if so.
+#[expect(clippy::too_many_arguments, reason = "a step takes what it needs by name, not through a blackboard")]
 fn write_ice(
     session: &Session,
+    line: usize,
     stream: &Stream,
     to: End,
     what: As,
@@ -123,7 +125,9 @@ fn write_ice(
 ) -> bool {
     let said = stream.said.map(|line| line.ice);
     let wanted = match what {
-        As::Offer => said[to.other().index()].speaks() || stream.ice[to.index()].is_some(),
+        As::Offer => {
+            offered_on(said[to.other().index()], &session.ends[to.index()], line) || stream.ice[to.index()].is_some()
+        }
         As::Answer if said[to.index()] == Said::Mismatch => {
             sdp::edit::add_attribute(whole, edit, media, &[b"ice-mismatch"]);
             false

@@ -7,11 +7,13 @@
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
+use nat::MediaMode;
 use nat::ice_lite::{Agent, Credentials};
 use rand_chacha::ChaCha20Rng;
 use wire::Edit;
 use wire::sdp::{self, Body, Candidate};
 
+use super::EndPlan;
 use crate::Target;
 
 /// ICE is spoken on so many m-lines of a body at most: what we write must stay small.
@@ -78,6 +80,11 @@ impl Said {
     pub(super) fn checks(self) -> bool {
         matches!(self, Self::Speaks { lite: false, .. })
     }
+}
+
+/// Is ICE offered on, of an offer that says this, to that end? (RFC 7584 §4.1)
+pub(super) fn offered_on(said: Said, to: &EndPlan, line: usize) -> bool {
+    said.speaks() || to.media == MediaMode::Ice && line < MOST_LINES
 }
 
 /// RFC 8839 §4.2.5. A default that says nothing yet (RFC 8840 §4.1.1: port 9

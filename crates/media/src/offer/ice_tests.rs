@@ -117,6 +117,27 @@ fn who_does_not_speak_ice_never_sees_any() {
 }
 
 #[test]
+fn who_is_in_a_network_with_ice_is_offered_it_whatever_the_offerer_speaks() {
+    let mut call = Call::new();
+    call.ends[1].media = nat::MediaMode::Ice;
+    let offer = call.offer(End::A, &body("10.0.0.9", "a=ptime:20\r\n"));
+    assert_eq!((lines(&offer, "a=ice-lite").len(), lines(&offer, "a=candidate").len()), (1, 2), "{offer}");
+    assert_eq!(call.plans().map(|plan| plan.ice.is_some()), [false, true], "it may check before it answers");
+    // It takes that up; the offerer hears nothing of it.
+    let answer = call.answer(End::B, &body("192.0.2.77", &ICE.replace("10.0.0.9", "192.0.2.77")));
+    assert!(!answer.contains("ice-") && !answer.contains("candidate"), "{answer}");
+    assert_eq!(call.plans().map(|plan| plan.ice.is_some()), [false, true]);
+    // It does not: that leg latches. What it offers itself has no ICE, and is answered so.
+    let mut plain = Call::new();
+    plain.ends[1].media = nat::MediaMode::Ice;
+    plain.offer(End::A, &body("10.0.0.9", ""));
+    plain.answer(End::B, &body("192.0.2.77", ""));
+    assert_eq!(plain.plans().map(|plan| plan.ice), [None, None]);
+    plain.offer(End::B, &body("192.0.2.77", ""));
+    assert!(!plain.answer(End::A, &body("10.0.0.9", "")).contains("ice-"));
+}
+
+#[test]
 fn a_default_address_that_is_no_candidate_is_a_mismatch() {
     let mut call = Call::new();
     call.offer(End::A, &body("203.0.113.66", ICE));

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use nat::{Advertise, Network, Prefix, Side};
+use nat::{Advertise, MediaMode, Network, Prefix, Side};
 
 use crate::RangeId;
 
@@ -40,8 +40,8 @@ pub struct EndPlan {
     pub prefixes: Arc<[Prefix]>,
     /// Networks with rules: no address in one of the other side is ever sent to from here.
     pub networks: Arc<[Network]>,
-    /// Its network needs no relay: SDP passes as it is (RFC 7584 §3).
-    pub signalling_only: bool,
+    /// What is done about its network's media: with no relay SDP passes as it is.
+    pub media: MediaMode,
 }
 
 /// An SDP body inside the message that carries it.

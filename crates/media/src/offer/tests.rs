@@ -25,7 +25,7 @@ pub(super) fn end(side: Side, local: [u8; 4]) -> EndPlan {
         open: false,
         prefixes: [].into(),
         networks: [].into(),
-        signalling_only: false,
+        media: nat::MediaMode::Relay,
     }
 }
 
@@ -141,17 +141,17 @@ fn where_media_is_none_of_ours_not_an_octet_changes() {
         let mut offers = offers();
         let mut ends = [end(Side::Inner, [10, 0, 0, 2]), end(Side::Outer, [192, 0, 2, 1])];
         ends.iter().for_each(|end| offers.want(end));
-        ends[whose].signalling_only = true;
+        ends[whose].media = nat::MediaMode::SignallingOnly;
         assert_eq!(write(&mut offers, &ends, SDP).as_deref(), Ok(SDP));
         let mut edit = Edit::new();
         let text = Text { whole: SDP.as_bytes(), body: SDP.as_bytes() };
         assert_eq!(offers.answer(KEY, 0, End::B, ends.clone(), text, Settles::Call, &mut edit), Ok(()));
         assert!(edit.is_empty() && offers.open_streams() == 0 && offers.poll_command().is_none());
         // A call that was relayed before the setting changed is relayed to its end.
-        ends[whose].signalling_only = false;
+        ends[whose].media = nat::MediaMode::Relay;
         let relayed = write(&mut offers, &ends, SDP).expect("taken");
         assert_ne!(relayed, SDP);
-        ends[whose].signalling_only = true;
+        ends[whose].media = nat::MediaMode::SignallingOnly;
         assert_eq!(write(&mut offers, &ends, SDP), Ok(relayed));
     }
 }
@@ -163,7 +163,7 @@ fn no_leg_is_aimed_at_this_machine_its_link_or_a_network_of_the_other_side() {
         side: Some(side),
         advertise: None,
         latch: false,
-        signalling_only: false,
+        media: nat::MediaMode::Relay,
         trusted: false,
     };
     let networks = [network("172.16.0.0/12", Side::Outer), network("172.16.9.0/24", Side::Inner)];

@@ -18,7 +18,7 @@ fn network(prefix: &str) -> nat::Network {
         side: None,
         advertise: None,
         latch: false,
-        signalling_only: false,
+        media: nat::MediaMode::Relay,
         trusted: false,
     }
 }

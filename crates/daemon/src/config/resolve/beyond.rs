@@ -1,6 +1,6 @@
 //! `[[upstream]]` and `[[network]]`: who is out there.
 
-use nat::{Advertise, Network, Prefix, Side};
+use nat::{Advertise, MediaMode, Network, Prefix, Side};
 use proxy::config::{Role, Upstream};
 
 use super::super::written;
@@ -57,11 +57,12 @@ impl Resolver<'_> {
         let mut access: Vec<(Prefix, bool)> = Vec::new();
         for (index, raw) in self.raw.network.iter().enumerate() {
             let path = format!("network[{index}]");
-            let policies = [("relay", false), ("signalling-only", true)];
-            let signalling_only = raw
+            let modes =
+                [("relay", MediaMode::Relay), ("ice", MediaMode::Ice), ("signalling-only", MediaMode::SignallingOnly)];
+            let media = raw
                 .media
                 .as_ref()
-                .and_then(|text| self.take(&format!("{path}.media"), written::word(text, "media", &policies)));
+                .and_then(|text| self.take(&format!("{path}.media"), written::word(text, "media", &modes)));
             let side = raw.side.as_ref().and_then(|side| self.take(&format!("{path}.side"), written::side(side)));
             let advertise = raw
                 .advertise
@@ -98,8 +99,8 @@ impl Resolver<'_> {
                     continue;
                 }
                 let (latch, trusted) = (raw.latch.unwrap_or(false), raw.trusted.unwrap_or(false));
-                let signalling_only = signalling_only.unwrap_or(false);
-                networks.push(Network { prefix, side, advertise, latch, signalling_only, trusted });
+                let media = media.unwrap_or_default();
+                networks.push(Network { prefix, side, advertise, latch, media, trusted });
             }
         }
         (networks, access)

@@ -16,7 +16,7 @@ fn border(role: Role) -> Rig {
         side: None,
         advertise: None,
         latch: false,
-        signalling_only: false,
+        media: nat::MediaMode::Relay,
         trusted: true,
     }];
     Rig::new(config)
