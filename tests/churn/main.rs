@@ -38,6 +38,7 @@ fn calls() -> usize {
 #[test]
 fn nothing_is_left_of_calls_that_ended_in_every_way() {
     let calls = calls();
+    let early = (calls / 4).min(500);
     let world = World::new();
     let began = Instant::now();
     let next = AtomicUsize::new(0);
@@ -65,7 +66,7 @@ fn nothing_is_left_of_calls_that_ended_in_every_way() {
                     if number >= calls {
                         return;
                     }
-                    if number == (calls / 4).min(500) {
+                    if number == early {
                         memory.lock().unwrap()[0] = world.daemon.resident();
                     } else if number == calls / 2 {
                         memory.lock().unwrap()[1] = world.daemon.resident();
@@ -87,7 +88,7 @@ fn nothing_is_left_of_calls_that_ended_in_every_way() {
     let busy = world.daemon.resident();
     let failures = failures.into_inner().unwrap();
     let left = settle(&world.daemon);
-    let [warm, middle] = memory.into_inner().unwrap();
+    let [first, middle] = memory.into_inner().unwrap();
     let end = world.daemon.resident();
     for (at, (name, _)) in WAYS.iter().enumerate() {
         let of_it = (calls + WAYS.len() - 1 - at) / WAYS.len();
@@ -96,11 +97,11 @@ fn nothing_is_left_of_calls_that_ended_in_every_way() {
     }
     failures.iter().take(20).for_each(|failure| announce(failure));
     announce(&format!(
-        "churn  {calls} calls in {:.0} s; left: {}; resident {:.1} MiB when warm, {:.1} in the middle, {:.1} at the \
+        "churn  {calls} calls in {:.0} s; left: {}; resident {:.1} MiB at call {early}, {:.1} in the middle, {:.1} at the \
          last call, {:.1} when all is over",
         took.as_secs_f64(),
         left.iter().map(|(what, figure)| format!("{figure} {what}")).collect::<Vec<_>>().join(", "),
-        mib(warm),
+        mib(first),
         mib(middle),
         mib(busy),
         mib(end)
