@@ -15,6 +15,9 @@
 
 mod audit;
 mod body;
+mod crypto;
+#[cfg(test)]
+mod crypto_tests;
 mod follow;
 mod formats;
 mod ice;
@@ -29,6 +32,7 @@ mod tests;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use body::{As, relayed, signalled, write};
@@ -41,7 +45,7 @@ use wire::sdp::Body;
 use wire::{Edit, Malformed};
 
 use crate::ports::{self, Pools};
-use crate::{Command, End, Fact, PortPair, RangeId, StreamId, Target};
+use crate::{Command, End, Fact, PortPair, RangeId, StreamId, Target, srtp};
 
 /// New streams of one offer at most; further lines are passed on as refused (port 0).
 const MOST_NEW: usize = 8;
@@ -147,7 +151,8 @@ impl Offers {
             session.ice[from.other().index()].ready(&mut self.rng);
         }
         for (line, pairs) in opened.iter().zip(taken) {
-            self.open(&mut session, key, worker_hint, *line, from, lines[*line], pairs);
+            let keys = read.crypto[*line].offered();
+            self.open(&mut session, key, worker_hint, *line, from, (lines[*line], keys), pairs);
         }
         session.said(from, &lines);
         write(&session, from.other(), As::Offer, text.whole, &sdp, edit);
@@ -410,7 +415,7 @@ impl Offers {
         worker_hint: u64,
         line: usize,
         from: End,
-        near: Line,
+        (near, keys): (Line, Arc<[srtp::Key]>),
         pairs: Pairs,
     ) {
         let target = near.target(false);
@@ -422,6 +427,7 @@ impl Offers {
         let mut stream = Stream::new(id, pairs);
         stream.targets[from.index()] = target.filter(|_| spiral.is_none());
         stream.said[from.index()] = near;
+        stream.srtp[from.index()] = keys;
         stream.ice[from.other().index()] = session.ice[from.other().index()].agent().filter(|_| near.ice.speaks());
         self.by_stream.insert(id, key);
         self.out.push_back(Command::Open {

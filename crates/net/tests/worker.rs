@@ -76,6 +76,7 @@ impl Peer {
             open: false,
             muxed: false,
             ice: None,
+            srtp: [].into(),
         }
     }
 }
