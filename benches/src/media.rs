@@ -49,6 +49,7 @@ fn leg(slot: u32, end: End) -> LegPlan {
         open: false,
         muxed: false,
         ice: None,
+        srtp: [].into(),
     }
 }
 

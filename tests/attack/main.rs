@@ -13,6 +13,7 @@ mod forged_tokens;
 mod handshakes;
 mod hijack;
 mod injection;
+mod keyed_media;
 mod leak;
 mod log_flood;
 mod management;

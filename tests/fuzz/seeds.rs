@@ -147,12 +147,17 @@ fn calls() -> Seeds {
     let moves = [1, 10, 3, 0x98, 3, 0x98, 3, 0x98, 3, 0x98, 3, 0x98, 3, 0x98];
     let checks = [7, 2, 7, 6, 0, 30, 7, 4, 3, 24, 2, 0x28, 7, 3];
     let settled = [2, 0x23, 1, 10, 3, 26, 2, 0x20];
-    let rows: [&[&[u8]]; 5] = [
+    let spoofs = [0, 250, 3, 0x58, 3, 0xd8, 12, 0, 0, 12, 1, 1, 3, 0x5a].repeat(3);
+    let (keyed, rekeyed) = ([2, 0xa3, 3, 24, 0, 20], [2, 0xe3, 3, 0x58, 3, 24]);
+    let rows: [&[&[u8]]; 8] = [
         &[&[0], &talk, &strangers, &settled, &talk],
         &[&[0], &talk, &moves, &strangers, &talk],
         &[&[1], &checks, &talk, &strangers, &checks, &talk],
         &[&[3], &talk, &checks, &settled, &strangers],
         &[&[2], &strangers, &talk, &settled, &moves, &strangers],
+        &[&[4], &spoofs, &talk, &spoofs, &moves, &spoofs, &talk],
+        &[&[6], &talk, &rekeyed, &spoofs, &talk, &settled, &spoofs, &keyed, &spoofs],
+        &[&[5], &talk, &checks, &spoofs, &keyed, &spoofs, &moves],
     ];
     rows.iter().enumerate().map(|(n, row)| (format!("call-{n}"), row.concat())).collect()
 }

@@ -60,7 +60,7 @@ pub(crate) const ROOMS: &[Room] = &[
     Room {
         name: "media",
         rooms: &["wire", "nat"],
-        outside: &["rand_chacha", "rand_core"], // SRTP authentication joins them when it is built
+        outside: &["rand_chacha", "rand_core", "aes", "aes-gcm", "ctr", "hmac", "sha1", "zeroize"],
         forbidden: MACHINE,
         unsafe_code: UnsafeCode::Forbidden,
     },

@@ -9,6 +9,7 @@ use nat::{Prefix, Side};
 use serde::{Deserialize, Serialize};
 
 use crate::quality::Formats;
+use crate::srtp::Key;
 use crate::{End, PortPair};
 
 /// Names one stream of one worker; a slot that is used again has the next generation.
@@ -79,6 +80,9 @@ pub struct LegPlan {
     /// ICE was agreed on this leg: its checks are answered by this agent, and
     /// once one was valid, nobody latches without (RFC 8445 §2.5).
     pub ice: Option<Box<Agent>>,
+    /// The keys that the peer may send with, as SDP shows them (RFC 4568); none
+    /// if they are not known. Where they are, nobody latches without (RFC 7362 §5).
+    pub srtp: Arc<[Key]>,
 }
 
 /// What a stream carries (RFC 8866 §5.14 `proto`), as far as a worker cares.

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use nat::Side;
 
 use crate::relay::{Config, Output};
+use crate::srtp::Key;
 use crate::{Command, Component, Early, End, Fact, LegPlan, PortPair, Relay, Slot, Sources, StreamId, Target, Verdict};
 
 /// An arbitrary beginning: tests count from here.
@@ -60,6 +61,24 @@ pub(crate) fn target(rtp: &str) -> Target {
     Target { rtp, rtcp: SocketAddr::new(rtp.ip(), rtp.port() + 1) }
 }
 
+/// A key that SDP may show; each seed another one.
+pub(crate) fn srtp_key(seed: u8) -> Key {
+    let digits = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ";
+    let text = char::from(digits[usize::from(seed) % digits.len()]).to_string().repeat(40);
+    let line = format!("1 AES_CM_128_HMAC_SHA1_80 inline:{text}");
+    Key::new(&wire::sdp::Crypto::parse(line.as_bytes()).expect("a line"))
+}
+
+/// Of the stream [`rtp`], the packet with this index, as who has the key sends it.
+pub(crate) fn srtp(key: &Key, ssrc: u32, index: u32) -> Vec<u8> {
+    key.seal(&rtp_at(ssrc, index as u16, index.wrapping_mul(160)), index >> 16).expect("sealed")
+}
+
+/// The same of RTCP.
+pub(crate) fn srtcp(key: &Key, ssrc: u32, index: u32) -> Vec<u8> {
+    key.seal_rtcp(&rtcp(ssrc), index).expect("sealed")
+}
+
 /// Any port of these.
 pub(crate) fn from_ip(ip: &str) -> Sources {
     Sources { exact: None, ips: [Some(ip.parse().expect("an IP")), None], prefixes: [].into() }
@@ -89,6 +108,7 @@ pub(crate) fn phone(slot: u32) -> LegPlan {
         open: false,
         muxed: false,
         ice: None,
+        srtp: [].into(),
     }
 }
 
@@ -103,6 +123,7 @@ pub(crate) fn server(slot: u32) -> LegPlan {
         open: false,
         muxed: false,
         ice: None,
+        srtp: [].into(),
     }
 }
 

@@ -81,10 +81,12 @@ pub enum Drop {
     Loop,
     /// A connectivity check without the leg's credentials, or one that wants us to control (RFC 8445 §7.3).
     BadCheck,
+    /// The peer's keys are known, and by none of them is this a packet that is newer than what was heard (RFC 3711 §3.3).
+    Unauthenticated,
 }
 
 /// How many [`Drop`] reasons there are.
-pub const DROPS: usize = 8;
+pub const DROPS: usize = 9;
 
 impl Drop {
     /// Every reason, in the order of [`Drop::index`].
@@ -97,6 +99,7 @@ impl Drop {
         Self::EarlyCap,
         Self::Loop,
         Self::BadCheck,
+        Self::Unauthenticated,
     ];
 
     /// Index into [`crate::stats::Totals::drops`].
@@ -115,6 +118,7 @@ impl Drop {
             Self::EarlyCap => "early_cap",
             Self::Loop => "loop",
             Self::BadCheck => "bad_check",
+            Self::Unauthenticated => "srtp_unauthenticated",
         }
     }
 }
@@ -144,6 +148,7 @@ impl Relay {
                 lane.count_in(&mut self.totals, bytes);
                 let via = lane.to(heard);
                 if kind == Media::Rtcp {
+                    self.share(on, packet);
                     self.overhear(now, on, packet);
                 }
                 via
@@ -205,7 +210,7 @@ impl Relay {
             Judgement::Refuse(why) => {
                 if let Some(Some(lane)) = self.lanes.get_mut(on.0 as usize) {
                     lane.counts.refused += 1;
-                    lane.quality.refused(now, from);
+                    lane.quality.refused(now, from, why);
                 }
                 return self.drop(why);
             }
@@ -221,7 +226,10 @@ impl Relay {
                     lane.quality.heard(self.clock.nanos, header);
                 }
             }
-            Kind::Rtcp => self.overhear(now, on, packet),
+            Kind::Rtcp => {
+                self.share(on, packet);
+                self.overhear(now, on, packet);
+            }
             Kind::Dtls | Kind::Opaque => {}
         }
         self.send(now, via, bytes)

@@ -10,7 +10,6 @@
 use std::collections::BTreeSet;
 use std::time::Instant;
 
-use crate::latch::Latch;
 use crate::leg::NOWHERE;
 use crate::{Component, End, Relay, Slot, StreamId};
 
@@ -29,7 +28,7 @@ impl Relay {
             }
             for component in [Component::Rtp, Component::Rtcp] {
                 if let Some(lane) = self.lane_mut(Slot::of(this.0.slot, this.1, component)) {
-                    lane.latch = Latch::new(now);
+                    lane.latch.reset(now);
                 }
             }
         }

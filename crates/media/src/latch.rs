@@ -15,6 +15,10 @@
 //! | held | the same from an address outside the plan, five packets in a row | moves (the phone's NAT was renewed) |
 //! | held | anything else | refused |
 //! | any, with ICE | a valid check; nothing that no check came from counts for more | takes or moves, as below |
+//! | free, with keys | allowed or not; authentic | takes it |
+//! | held, with keys | allowed or not; authentic and newer, and the old source is silent or has less right | moves |
+//! | re-armed, with keys | as above without keys, and authentic and newer | moves, once |
+//! | any, with keys | anything else but STUN | refused |
 //!
 //! Where ICE was agreed a valid connectivity check is worth more than SDP and
 //! signalling: from the first one on only sources that such a check came from
@@ -27,6 +31,19 @@
 //! One that did change it waits for the old source's silence from then on,
 //! except for the very address that SDP names.
 //!
+//! Where SDP shows the keys that the peer sends with (SDES, RFC 4568), nothing
+//! takes or moves the latch that does not authenticate by SRTP (RFC 7362 §5), and
+//! what does may come from anywhere. *Newer* is newer than all that was heard
+//! of that SSRC, so whoever sends again what he has seen passing comes to
+//! nothing; nor does a copy that arrives beside its original. Silence is asked
+//! for all the same: a man on the way whose copy outruns the original has no
+//! more than the gaps of speech. *Less right* has an address outside the plan
+//! toward one within it, and whoever took over in a silence toward the one that
+//! was silent; the peer itself ends such a theft with its next packet.
+//! Media still goes to a source that was held before the keys were known, but
+//! it is heard again only when it has authenticated. ICE counts for more: once a
+//! check was valid, keys are not asked.
+//!
 //! RTP has no business on the socket of RTCP: where the two share one, it is
 //! RTP's (RFC 5761 §4). RTCP is silent for seconds at a time, so a free or
 //! re-armed latch there would fall to any RTP that bears the phone's address.
@@ -35,13 +52,22 @@
 //! packets, no "most recent source", no learning period. A refused packet
 //! changes nothing here, so a flood of them cannot either.
 
+mod checked;
+mod rules;
+mod trail;
+
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use wire::demux::Media;
 use wire::rtp;
 
-use crate::{Component, Drop, Sources};
+use crate::srtp::Key;
+use crate::srtp::context::Contexts;
+use crate::{Component, Drop};
+use checked::Checked;
+pub(crate) use rules::Rules;
+use trail::Trail;
 
 /// So long without a packet, and a source counts as silent.
 pub(crate) const SILENCE: Duration = Duration::from_millis(200);
@@ -92,89 +118,6 @@ pub(crate) enum Judgement {
     Refuse(Drop),
 }
 
-/// What the plan and the neighbouring component say while one packet is judged.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Rules<'a> {
-    /// Who may latch.
-    pub(crate) sources: &'a Sources,
-    /// Which of the leg's two latches this is.
-    pub(crate) component: Component,
-    /// Where SDP says that this component's peer is.
-    pub(crate) target: Option<SocketAddr>,
-    /// For RTCP: the last SSRC on the leg's RTP socket.
-    pub(crate) ssrc: Option<u32>,
-    /// For RTCP: an address outside the plan to which the leg's RTP latch has moved by proof.
-    pub(crate) roamed: Option<IpAddr>,
-}
-
-impl Rules<'_> {
-    /// *What may latch*: the exact address of SDP, any port of the IPs that the
-    /// control half names, any address in a prefix with `latch = true`. Nothing else.
-    fn allows(&self, from: SocketAddr) -> bool {
-        let ip = from.ip().to_canonical();
-        self.exact().is_some_and(|exact| exact.port() == from.port() && exact.ip().to_canonical() == ip)
-            || self.ips().any(|allowed| allowed == ip)
-            || self.sources.prefixes.iter().any(|prefix| prefix.contains(ip))
-    }
-
-    /// Same /24 (IPv6: /48) as an allowed address: for a counter, never for a decision.
-    pub(crate) fn neighbour(&self, from: SocketAddr) -> bool {
-        let near = |a: IpAddr, b: IpAddr| match (a, b) {
-            (IpAddr::V4(a), IpAddr::V4(b)) => a.octets()[..3] == b.octets()[..3],
-            (IpAddr::V6(a), IpAddr::V6(b)) => a.octets()[..6] == b.octets()[..6],
-            (IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_)) => false,
-        };
-        let ip = from.ip().to_canonical();
-        self.exact().is_some_and(|exact| near(exact.ip().to_canonical(), ip)) || self.ips().any(|a| near(a, ip))
-    }
-
-    fn exact(&self) -> Option<SocketAddr> {
-        self.sources.exact.map(|exact| match self.component {
-            Component::Rtp => exact.rtp,
-            Component::Rtcp => exact.rtcp,
-        })
-    }
-
-    fn ips(&self) -> impl Iterator<Item = IpAddr> {
-        self.sources.ips.into_iter().chain([self.roamed]).flatten().map(|ip| ip.to_canonical())
-    }
-}
-
-/// Where an RTP stream stands (RFC 3550 §5.1).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Trail {
-    at: Instant,
-    ssrc: u32,
-    timestamp: u32,
-    sequence: u16,
-}
-
-impl Trail {
-    #[inline]
-    fn of(at: Instant, header: rtp::Header) -> Self {
-        Self { at, ssrc: header.ssrc, timestamp: header.timestamp, sequence: header.sequence }
-    }
-
-    /// Could `next` be the same sender, now? A blind guess must hit the SSRC
-    /// (32 bits) and both windows, which grow with the time that has passed:
-    /// the sequence number at most 64 + 500 packets/s ahead, never over 3000;
-    /// the timestamp at most 96 kHz × time + 1 s of video ahead, or 2 s of
-    /// telephony behind (the packets of a DTMF event carry its start, RFC 4733 §2.3.4).
-    fn continues(&self, next: &Self) -> bool {
-        let passed = u64::try_from(next.at.duration_since(self.at).as_millis()).unwrap_or(u64::MAX);
-        let ahead = u64::from(next.sequence.wrapping_sub(self.sequence));
-        let ticks = next.timestamp.wrapping_sub(self.timestamp);
-        next.ssrc == self.ssrc
-            && (1..=(64 + passed / 2).min(3000)).contains(&ahead)
-            && (u64::from(ticks) <= passed.saturating_mul(96).saturating_add(90_000) || ticks.wrapping_neg() <= 16_000)
-    }
-
-    /// A duplicate, or a packet that was overtaken on the way.
-    fn overtook(&self, next: &Self) -> bool {
-        next.ssrc == self.ssrc && self.sequence.wrapping_sub(next.sequence) < 64
-    }
-}
-
 /// An address outside the plan that is proving itself.
 #[derive(Debug, Clone, Copy)]
 struct Candidate {
@@ -193,39 +136,6 @@ struct Armed {
     changed: bool,
 }
 
-/// So many sources with a valid check are remembered; the oldest goes first, but never the held one.
-const CHECKED: usize = 4;
-
-/// Sources that have proven by a check that they know this leg's password.
-#[derive(Debug, Clone, Copy, Default)]
-struct Checked {
-    sources: [Option<SocketAddr>; CHECKED],
-    next: u8,
-    /// Priority of the held source's nomination.
-    nominated: Option<u32>,
-}
-
-impl Checked {
-    fn knows(&self, from: SocketAddr) -> bool {
-        self.sources.contains(&Some(from))
-    }
-
-    fn learn(&mut self, from: SocketAddr, held: Option<SocketAddr>) {
-        if self.knows(from) {
-            return;
-        }
-        if held.is_some() && self.sources[usize::from(self.next) % CHECKED] == held {
-            self.next = self.next.wrapping_add(1);
-        }
-        self.sources[usize::from(self.next) % CHECKED] = Some(from);
-        self.next = self.next.wrapping_add(1);
-    }
-
-    fn any(&self) -> bool {
-        self.sources[0].is_some()
-    }
-}
-
 /// The latch of one component of one leg.
 #[derive(Debug, Clone)]
 pub(crate) struct Latch {
@@ -242,6 +152,12 @@ pub(crate) struct Latch {
     /// The held source is outside the plan and has proven itself.
     roamed: bool,
     checked: Checked,
+    /// The peer's keys are known.
+    contexts: Option<Box<Contexts>>,
+    /// Held before they were: media goes there until somebody has authenticated.
+    provisional: Option<SocketAddr>,
+    /// From where the latch was moved in a silence, by authentication.
+    former: Option<SocketAddr>,
 }
 
 impl Latch {
@@ -257,6 +173,9 @@ impl Latch {
             candidate: None,
             roamed: false,
             checked: Checked::default(),
+            contexts: None,
+            provisional: None,
+            former: None,
         }
     }
 
@@ -268,7 +187,7 @@ impl Latch {
 
     /// The held source: where this component's peer is sent to.
     pub(crate) fn source(&self) -> Option<SocketAddr> {
-        self.held
+        self.held.or(self.provisional)
     }
 
     /// When the held source last spoke; before that, when the latch was made.
@@ -293,7 +212,7 @@ impl Latch {
 
     /// SDP named exactly the held source when it was taken: no NAT stands between.
     pub(crate) fn truthful(&self) -> bool {
-        self.held.is_some() && self.held == self.base
+        self.source().is_some() && self.source() == self.base
     }
 
     /// An RTP packet from the held source.
@@ -302,6 +221,9 @@ impl Latch {
         self.heard = now;
         let header = rtp::Header::parse(packet)?;
         self.trail = Some(Trail::of(now, header));
+        if let Some(contexts) = &mut self.contexts {
+            contexts.follow(header, packet);
+        }
         Some(header)
     }
 
@@ -310,8 +232,18 @@ impl Latch {
         self.heard = now;
         match kind {
             Kind::Rtp => drop(self.heard_rtp(now, packet)),
-            Kind::Rtcp => self.reporter = rtp::rtcp_ssrc(packet),
+            Kind::Rtcp => {
+                self.reporter = rtp::rtcp_ssrc(packet);
+                self.heard_rtcp(packet);
+            }
             Kind::Dtls | Kind::Stun | Kind::Opaque => {}
+        }
+    }
+
+    /// RTCP that was heard here or on the leg's other socket: from nowhere does it move anything any more.
+    pub(crate) fn heard_rtcp(&mut self, packet: &[u8]) {
+        if let Some(contexts) = &mut self.contexts {
+            contexts.vouch(Kind::Rtcp, packet);
         }
     }
 
@@ -320,8 +252,8 @@ impl Latch {
     /// the new one flows (RFC 3264 §8.3.1). A target that only now becomes
     /// known, none (hold by `c=0.0.0.0`), or the held source itself is not a change.
     pub(crate) fn rearm(&mut self, now: Instant, target: Option<SocketAddr>) {
-        if self.held.is_some() {
-            self.base = if target == self.held { target } else { self.base.or(target) };
+        if self.source().is_some() {
+            self.base = if target == self.source() { target } else { self.base.or(target) };
             self.armed = Some(Armed { at: now, changed: target.is_some() && target != self.base });
         }
     }
@@ -352,6 +284,7 @@ impl Latch {
             (_, Kind::Stun) if allowed => Judgement::Pass,
             (_, Kind::Rtp) if allowed && rules.component == Component::Rtcp => Judgement::Refuse(Drop::NotLatched),
             (_, Kind::Rtp) if rules.component == Component::Rtcp => Judgement::Refuse(Drop::RefusedSource),
+            _ if self.contexts.is_some() => return self.authenticate(now, from, kind, packet, rules, allowed),
             (None, _) if allowed => Judgement::Take,
             (Some(_), Kind::Dtls) if allowed && self.open(now, from, rules) => Judgement::Pass,
             (Some(_), Kind::Rtp | Kind::Rtcp | Kind::Opaque) if allowed && self.open(now, from, rules) => {
@@ -369,10 +302,74 @@ impl Latch {
         judgement
     }
 
+    /// Where the peer's keys are known. No packet is asked for its tag that could not move the latch.
+    fn authenticate(
+        &mut self,
+        now: Instant,
+        from: SocketAddr,
+        kind: Kind,
+        packet: &[u8],
+        rules: &Rules<'_>,
+        allowed: bool,
+    ) -> Judgement {
+        let silent = self.silent(now);
+        let right = self.former == Some(from) || self.roamed && allowed;
+        let may = self.held.is_none() || silent || right || allowed && self.open(now, from, rules);
+        let authentic = may && self.contexts.as_mut().is_some_and(|contexts| contexts.vouch(kind, packet));
+        if !authentic {
+            return Judgement::Refuse(match (allowed, may) {
+                (false, _) => Drop::RefusedSource,
+                (true, false) => Drop::NotLatched,
+                (true, true) => Drop::Unauthenticated,
+            });
+        }
+        let former = self.held.filter(|_| silent && !right);
+        let judgement = if self.held.is_none() { Judgement::Take } else { Judgement::Move };
+        self.take(now, from, rules.target, !allowed);
+        self.former = former;
+        self.heard(now, kind, packet);
+        judgement
+    }
+
     fn take(&mut self, now: Instant, from: SocketAddr, base: Option<SocketAddr>, roamed: bool) {
-        let checked = Checked { nominated: None, ..self.checked };
+        let mut checked = self.checked;
+        checked.nominated = None;
         let roamed = roamed && !checked.any();
-        *self = Self { held: Some(from), base, roamed, checked, ..Self::new(now) };
+        let contexts = self.contexts.take();
+        *self = Self { held: Some(from), base, roamed, checked, contexts, ..Self::new(now) };
+    }
+
+    /// SDP shows these keys of the peer; none: they are not known.
+    pub(crate) fn secure(&mut self, keys: &[Key]) {
+        match &mut self.contexts {
+            _ if keys.is_empty() => {
+                self.contexts = None;
+                self.held = self.source();
+                self.provisional = None;
+            }
+            Some(contexts) => contexts.rekey(keys),
+            None => {
+                self.contexts = Some(Box::new(Contexts::new(keys)));
+                if !self.is_checked() {
+                    self.provisional = self.held.take();
+                }
+            }
+        }
+    }
+
+    /// Another peer has this end: its keys alone count, and its source.
+    pub(crate) fn replace(&mut self, now: Instant, target: Option<SocketAddr>) {
+        if let Some(contexts) = &mut self.contexts {
+            contexts.forget_former();
+        }
+        if self.source() != target {
+            self.reset(now);
+        }
+    }
+
+    /// Free again, for the same peer.
+    pub(crate) fn reset(&mut self, now: Instant) {
+        *self = Self { contexts: self.contexts.take(), ..Self::new(now) };
     }
 
     /// A valid check came from here (RFC 8445 §7.3.1.5): `Take` and `Move` as

@@ -24,6 +24,7 @@ pub mod ports;
 pub mod quality;
 pub mod relay;
 pub mod silence;
+pub mod srtp;
 pub mod stats;
 
 pub use command::{Command, Early, LegPlan, Proto, Sources, StreamId, Target};

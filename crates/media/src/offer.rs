@@ -15,6 +15,9 @@
 
 mod audit;
 mod body;
+mod crypto;
+#[cfg(test)]
+mod crypto_tests;
 mod follow;
 mod formats;
 mod ice;
@@ -29,6 +32,7 @@ mod tests;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use body::{As, relayed, signalled, write};
@@ -43,7 +47,7 @@ use wire::sdp::Body;
 use wire::{Edit, Malformed};
 
 use crate::ports::{self, Pools};
-use crate::{Command, End, Fact, PortPair, RangeId, StreamId, Target};
+use crate::{Command, End, Fact, PortPair, RangeId, StreamId, Target, srtp};
 
 /// New streams of one offer at most; further lines are passed on as refused (port 0).
 const MOST_NEW: usize = 8;
@@ -152,7 +156,8 @@ impl Offers {
             session.ice[from.other().index()].ready(&mut self.rng);
         }
         for (line, pairs) in opened.iter().zip(taken) {
-            self.open(&mut session, key, worker_hint, *line, from, lines[*line], pairs);
+            let keys = read.crypto[*line].offered();
+            self.open(&mut session, key, worker_hint, *line, from, (lines[*line], keys), pairs);
         }
         session.said(from, &lines);
         write(&session, from.other(), As::Offer, text.whole, &sdp, edit);
@@ -415,7 +420,7 @@ impl Offers {
         worker_hint: u64,
         line: usize,
         from: End,
-        near: Line,
+        (near, keys): (Line, Arc<[srtp::Key]>),
         pairs: Pairs,
     ) {
         let target = near.target(false);
@@ -427,6 +432,7 @@ impl Offers {
         let mut stream = Stream::new(id, pairs);
         stream.targets[from.index()] = target.filter(|_| spiral.is_none());
         stream.said[from.index()] = near;
+        stream.srtp[from.index()] = keys;
         let told = offered_on(near.ice, &session.ends[from.other().index()], line);
         stream.ice[from.other().index()] = session.ice[from.other().index()].agent().filter(|_| told);
         self.by_stream.insert(id, key);

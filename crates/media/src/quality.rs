@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 
 use wire::rtp::Header;
 
-use crate::End;
+use crate::{Drop, End};
 pub(crate) use clock::Clock;
 pub use formats::{Codec, Format, Formats};
 use round_trip::Trips;
@@ -117,7 +117,7 @@ pub(crate) struct Meter {
     /// What comes is no RTP, whatever it looks like.
     mute: bool,
     trips: Trips,
-    stranger: Option<(Instant, SocketAddr)>,
+    stranger: Option<(Instant, SocketAddr, Drop)>,
 }
 
 impl Meter {
@@ -273,14 +273,14 @@ impl Meter {
         self.formats.as_ref().is_some_and(|formats| formats.audio)
     }
 
-    /// The last source that may not speak here and did, and when.
-    pub(crate) fn stranger(&self) -> Option<(Instant, SocketAddr)> {
+    /// The last source that may not speak here and did, when, and why it may not.
+    pub(crate) fn stranger(&self) -> Option<(Instant, SocketAddr, Drop)> {
         self.stranger
     }
 
     /// A source that may not speak here did.
-    pub(crate) fn refused(&mut self, now: Instant, from: SocketAddr) {
-        self.stranger = Some((now, from));
+    pub(crate) fn refused(&mut self, now: Instant, from: SocketAddr, why: Drop) {
+        self.stranger = Some((now, from, why));
     }
 
     /// What is to be told.

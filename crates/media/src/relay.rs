@@ -21,7 +21,7 @@ use rand_chacha::ChaCha20Rng;
 use rand_core::{Rng, SeedableRng};
 
 use crate::command::Proto;
-use crate::latch::{Judgement, Kind, Latch, Rules};
+use crate::latch::{Judgement, Kind, Rules};
 use crate::leg::{self, Aim, Allowance, Lane};
 use crate::opening::{self, Opening};
 use crate::quality::{Clock, Formats};
@@ -192,7 +192,8 @@ impl Relay {
             self.own.extend([plan.pair.rtp(), plan.pair.rtcp()]);
         }
         for (end, component) in SOCKETS {
-            let lane = Lane::new(now, legs[end.index()].side);
+            let mut lane = Lane::new(now, legs[end.index()].side);
+            lane.latch.secure(&legs[end.index()].srtp);
             self.lanes[Slot::of(id.slot, end, component).0 as usize] = Some(lane);
         }
         let allowance = [Allowance::new(legs[0].target), Allowance::new(legs[1].target)];
@@ -236,6 +237,7 @@ impl Relay {
         }
         let spoke = std::mem::replace(&mut stream.legs, legs).map(|plan| credentials(&plan));
         let speaks = [credentials(&stream.legs[0]), credentials(&stream.legs[1])];
+        let keys = [Arc::clone(&stream.legs[0].srtp), Arc::clone(&stream.legs[1].srtp)];
         stream.legs[0].pair = pairs[0];
         stream.legs[1].pair = pairs[1];
         for (allowance, plan) in stream.allowance.iter_mut().zip(stream.legs.iter()) {
@@ -253,6 +255,7 @@ impl Relay {
             if rearm {
                 lane.latch.rearm(now, target);
             }
+            lane.latch.secure(&keys[end.index()]);
         }
         self.relink(now, id.slot);
     }
@@ -264,10 +267,8 @@ impl Relay {
         for component in [Component::Rtp, Component::Rtcp] {
             let on = Slot::of(id.slot, end, component);
             let target = self.target(on);
-            if let Some(lane) = self.lane_mut(on)
-                && lane.latch.source() != target
-            {
-                lane.latch = Latch::new(now);
+            if let Some(lane) = self.lane_mut(on) {
+                lane.latch.replace(now, target);
             }
         }
         self.refresh(now, id.slot);
@@ -354,6 +355,17 @@ impl Relay {
             self.totals.neighbours += 1;
         }
         judgement
+    }
+
+    /// RTCP that was heard on one socket of a leg is nothing new on the other.
+    pub(crate) fn share(&mut self, on: Slot, packet: &[u8]) {
+        let beside = match on.component() {
+            Component::Rtp => Component::Rtcp,
+            Component::Rtcp => Component::Rtp,
+        };
+        if let Some(lane) = self.lane_mut(Slot::of(on.stream(), on.end(), beside)) {
+            lane.latch.heard_rtcp(packet);
+        }
     }
 
     /// A latch took `source`.
@@ -464,5 +476,7 @@ fn credentials(plan: &LegPlan) -> Option<Credentials> {
     plan.ice.as_ref().map(|agent| agent.credentials())
 }
 
+#[cfg(test)]
+mod keyed_tests;
 #[cfg(test)]
 mod tests;

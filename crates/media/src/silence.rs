@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use nat::Side;
 
 use crate::relay::Stream;
-use crate::{Component, Early, End, Fact, Relay, Slot, StreamId};
+use crate::{Component, Drop, Early, End, Fact, Relay, Slot, StreamId};
 
 /// So long without RTP, and a leg is silent.
 const SILENT: Duration = Duration::from_secs(2);
@@ -22,6 +22,8 @@ const LOOK: Duration = Duration::from_millis(500);
 pub enum Reason {
     /// Packets come, from a source that may not speak here.
     Refused,
+    /// Packets come from where they may, and the key that SDP shows does not vouch for them.
+    Unauthenticated,
     /// Its SDP names an address of another family than our socket's: it cannot reach us.
     Family,
     /// Nothing ever came, and its SDP names a private address: its NAT, or its router's ALG, is in the way.
@@ -103,8 +105,9 @@ impl Relay {
         let last = self.last_rtp(id, end);
         let target = plan.target.map(|target| target.rtp);
         let private = |address: SocketAddr| nat::address::is_private(address.ip());
-        let stranger = lane.quality.stranger().filter(|(at, _)| last.is_none_or(|last| *at > last));
+        let stranger = lane.quality.stranger().filter(|(at, ..)| last.is_none_or(|last| *at > last));
         let reason = match (last, target) {
+            _ if stranger.is_some_and(|(.., why)| why == Drop::Unauthenticated) => Reason::Unauthenticated,
             _ if stranger.is_some() => Reason::Refused,
             (Some(_), _) => Reason::Stopped,
             (None, Some(target)) if target.is_ipv4() != plan.pair.ip.is_ipv4() => Reason::Family,
@@ -113,7 +116,7 @@ impl Relay {
             }
             (None, _) => Reason::Never,
         };
-        Some(Silence { side: lane.side, reason, target, refused: stranger.map(|(_, from)| from) })
+        Some(Silence { side: lane.side, reason, target, refused: stranger.map(|(_, from, _)| from) })
     }
 
     fn last_rtp(&self, id: StreamId, end: End) -> Option<Instant> {

@@ -85,6 +85,7 @@ impl Peer {
             open: false,
             muxed: false,
             ice: None,
+            srtp: [].into(),
         }
     }
 }

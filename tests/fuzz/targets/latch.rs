@@ -1,15 +1,20 @@
 //! One call through a worker, with strangers around it: whatever they send
 //! and whenever, nothing of it is relayed, nothing of the call comes to them, and
 //! once an offer/answer has settled and the old source is silent the phone is
-//! heard. The input is a row of deeds: packets, time, and new plans.
+//! heard. Where SDP shows the phone's SRTP keys, no packet without the tag of one
+//! moves its latch, nor one that was heard before. The input is a row of
+//! deeds: packets, time, and new plans.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use media::relay::{Config, Output};
-use media::{Command, Component, Early, End, LegPlan, PortPair, Relay, Slot, Sources, StreamId, Target, Verdict};
+use media::srtp;
+use media::{Command, Component, Early, End, Fact, LegPlan, PortPair, Relay, Slot, Sources, StreamId, Target, Verdict};
 use nat::Side;
 use nat::ice_lite::{Agent, Credentials};
+use wire::demux::{Media, media};
+use wire::sdp::Crypto;
 use wire::stun::check::{Key, check};
 
 use super::choices::Choices;
@@ -48,6 +53,10 @@ struct Play {
     epoch: u32,
     /// Packets of ours that may be on the way to a stranger: answers to its checks.
     owed: Option<(SocketAddr, usize)>,
+    /// What is being heard has no tag, or one that was heard before.
+    worthless: bool,
+    /// Packets with a tag, as the phone sent them last, and the socket that heard them.
+    sealed: Vec<(Slot, Vec<u8>)>,
 }
 
 fn at(address: &str) -> SocketAddr {
@@ -71,6 +80,7 @@ impl Play {
             open: false,
             muxed: false,
             ice: None,
+            srtp: [].into(),
         };
         let phone = plan(Side::Outer, 30_000, "192.0.2.1:1", PHONE[0], target(PHONE[0], PHONE[1]));
         let server = LegPlan {
@@ -85,11 +95,16 @@ impl Play {
             sequence: [1, 1],
             epoch: 1,
             owed: None,
+            worthless: false,
+            sealed: Vec::new(),
         };
         if kind & 1 != 0 {
             play.plans[0].ice = Some(Box::new(Agent::new(drawn(1))));
         }
         play.plans[0].muxed = kind & 2 != 0;
+        if kind & 4 != 0 {
+            play.plans[0].srtp = [key('A')].into();
+        }
         let legs = Box::new(play.plans.clone());
         play.relay.handle_input(now, Command::Open { stream: STREAM, epoch: 1, legs, timeout: None });
         play.settle();
@@ -97,13 +112,14 @@ impl Play {
     }
 
     fn deed(&mut self, choices: &mut Choices<'_>) {
-        match choices.octet() % 12 {
+        match choices.octet() % 13 {
             0 => self.pass(u64::from(choices.octet())),
             1 => self.pass(u64::from(choices.octet()) * 40),
             2 => self.plan(choices),
             3 | 4 => self.friend(choices, 0),
             5 | 6 => self.friend(choices, 1),
             7 => self.checks(choices),
+            12 => self.again(choices),
             // Somebody who knows neither SSRC nor password.
             _ => self.stranger(choices),
         }
@@ -132,6 +148,17 @@ impl Play {
             _ => self.plans[0].ice.take(),
         };
         self.plans[0].muxed = what & 16 != 0;
+        let before = self.plans[0].srtp.clone();
+        match what >> 6 {
+            0 => {}
+            1 => self.plans[0].srtp = [].into(),
+            2 => self.plans[0].srtp = [key('A')].into(),
+            _ => self.plans[0].srtp = [key('B')].into(),
+        }
+        if self.plans[0].srtp != before {
+            // A key that is taken up again makes packets good that it made good before.
+            self.sealed.clear();
+        }
         self.update(what & 32 != 0);
     }
 
@@ -154,7 +181,32 @@ impl Play {
         let (end, component) = (if who == 0 { End::A } else { End::B }, component(how));
         self.sequence[who] = self.sequence[who].wrapping_add(1);
         let packet = packet(how >> 3, SSRC[who], self.sequence[who]);
-        self.hear(Slot::of(0, end, component), at(from), &packet);
+        let on = Slot::of(0, end, component);
+        // Or somebody behind the same address, who knows the stream and not the key.
+        let sealed = if who == 0 && how & 0x40 == 0 { self.seal(&packet, self.sequence[0]) } else { None };
+        self.worthless = who == 0 && sealed.is_none();
+        let verdict = self.hear(on, at(from), sealed.as_ref().unwrap_or(&packet));
+        self.worthless = false;
+        let heard = matches!(verdict, Verdict::Forward { .. });
+        self.sealed.extend(sealed.filter(|_| heard).map(|sealed| (on, sealed)));
+    }
+
+    /// With the tag of the phone's key, if it is known.
+    fn seal(&self, packet: &[u8], sequence: u16) -> Option<Vec<u8>> {
+        let key = self.plans[0].srtp.first()?;
+        let kind = media(packet);
+        let rtcp = (kind == Media::Rtcp).then(|| key.seal_rtcp(packet, sequence.into()));
+        rtcp.or_else(|| (kind == Media::Rtp).then(|| key.seal(packet, 0))).flatten()
+    }
+
+    /// What the phone sent, sent again by somebody who saw it passing.
+    fn again(&mut self, choices: &mut Choices<'_>) {
+        let how = choices.octet();
+        let Some((on, packet)) = choices.pick(&self.sealed).cloned() else { return };
+        let from = at(if how & 1 == 0 { PHONE[2] } else { STRANGERS[usize::from(how) % STRANGERS.len()] });
+        self.worthless = true;
+        self.hear(on, from, &packet);
+        self.worthless = false;
     }
 
     /// The phone's ICE agent.
@@ -207,7 +259,11 @@ impl Play {
     }
 
     fn settle(&mut self) {
+        let keyed = !self.plans[0].srtp.is_empty() && self.plans[0].ice.is_none();
         while let Some(output) = self.relay.poll_output() {
+            if let Output::Fact(Fact::Latched { end: End::A, source, .. }) = &output {
+                assert!(!(keyed && self.worthless), "{source:?} latches without a key");
+            }
             let Output::Transmit { via, to, packet: (_, length) } = output else { continue };
             match self.owed {
                 Some((owed, most)) if owed == to => {
@@ -226,12 +282,20 @@ impl Play {
         self.pass(500);
         for (end, from, ssrc) in [(End::A, PHONE[0], 0x3333_3333), (End::B, SERVER[0], 0x4444_4444)] {
             let on = Slot::of(0, end, Component::Rtp);
-            let verdict = self.hear(on, at(from), &packet(31, ssrc, 1));
+            let packet = packet(31, ssrc, 1);
+            let sealed = if end == End::A { self.seal(&packet, 1) } else { None };
+            let verdict = self.hear(on, at(from), &sealed.unwrap_or(packet));
             assert!(matches!(verdict, Verdict::Forward { .. }), "{from} is not heard any more: {verdict:?}");
         }
         let verdict = self.hear(Slot::of(0, End::B, Component::Rtp), at(SERVER[0]), &packet(31, 0x4444_4444, 2));
         assert_eq!(verdict, Verdict::Forward { via: Slot::of(0, End::A, Component::Rtp), to: at(PHONE[0]) });
     }
+}
+
+/// A key that SDP may show.
+fn key(seed: char) -> srtp::Key {
+    let line = format!("1 AES_CM_128_HMAC_SHA1_80 inline:{}", seed.to_string().repeat(40));
+    srtp::Key::new(&Crypto::parse(line.as_bytes()).expect("a line"))
 }
 
 fn component(how: u8) -> Component {

@@ -191,7 +191,7 @@ impl Journal {
         match silence.reason {
             // Phones that say nothing while nobody speaks do this, too.
             Reason::Stopped => line!(self, metrics, now, reason, CALLS, info, %call, side, reason, "{unheard}"),
-            Reason::Refused | Reason::Family | Reason::Private | Reason::Never => {
+            Reason::Refused | Reason::Unauthenticated | Reason::Family | Reason::Private | Reason::Never => {
                 line!(self, metrics, now, reason, CALLS, warn, %call, side, reason, "{unheard}");
             }
         }

@@ -70,11 +70,11 @@ label!(Question { Naptr => "naptr", Srv => "srv", Addresses => "addresses" });
 label!(media::Drop {
     NoStream => "no_stream", RefusedSource => "refused_source", NotLatched => "not_latched",
     NotMedia => "not_media", NoTarget => "no_target", EarlyCap => "early_cap", Loop => "loop",
-    BadCheck => "bad_check",
+    BadCheck => "bad_check", Unauthenticated => "srtp_unauthenticated",
 });
 
 label!(media::silence::Reason {
-    Refused => "refused", Family => "family", Private => "private", Never => "never", Stopped => "stopped",
+    Refused => "refused", Unauthenticated => "srtp_unauthenticated", Family => "family", Private => "private", Never => "never", Stopped => "stopped",
 });
 
 /// Whether something came or went.

@@ -506,7 +506,8 @@ pub(crate) const TABLE: &[Series] = &[
         "packets",
         &[("reason", Values::Of(<media::Drop as Label>::VALUES))],
         "Packets on media ports that were dropped. `refused_source`: from where the call's media may not come; an \
-         attack, or a carrier whose media has another address (a `[[network]]` with `latch = true` mends that).",
+         attack, or a carrier whose media has another address (a `[[network]]` with `latch = true` mends that). \
+         `srtp_unauthenticated`: from where it may come, and without the SRTP key that SDP shows.",
     ),
     series(
         Name::MediaNeighbours,

@@ -48,6 +48,10 @@ impl fmt::Display for Unheard {
             (Reason::Refused, Some(from), _) => {
                 write!(f, "packets come from {}, which may not send for it", from.ip())?;
             }
+            (Reason::Unauthenticated, Some(from), _) => {
+                write!(f, "packets come from {}, for which no SRTP key of its SDP vouches", from.ip())?;
+            }
+            (Reason::Unauthenticated, None, _) => write!(f, "packets come for which no SRTP key of its SDP vouches")?,
             (Reason::Refused, None, _) => write!(f, "packets come from where they may not")?,
             (Reason::Stopped, ..) => return write!(f, "it came before and has stopped"),
             (Reason::Family | Reason::Private | Reason::Never, ..) => write!(f, "nothing ever came")?,
@@ -58,7 +62,9 @@ impl fmt::Display for Unheard {
                 let (its, ours) = if target.is_ipv4() { ("IPv4", "IPv6") } else { ("IPv6", "IPv4") };
                 write!(f, "; its SDP names the {its} address {}, and our port is {ours}", target.ip())
             }
-            (Reason::Never | Reason::Refused, Some(target)) => write!(f, "; its SDP names {}", target.ip()),
+            (Reason::Never | Reason::Refused | Reason::Unauthenticated, Some(target)) => {
+                write!(f, "; its SDP names {}", target.ip())
+            }
             (_, None) => write!(f, "; its SDP names no address"),
             (Reason::Stopped, Some(_)) => Ok(()),
         }
@@ -90,6 +96,10 @@ mod tests {
             (
                 told(Reason::Refused, Some("192.0.2.5:4000"), Some("198.51.100.9:6")),
                 "packets come from 198.51.100.9, which may not send for it; its SDP names 192.0.2.5",
+            ),
+            (
+                told(Reason::Unauthenticated, Some("192.0.2.5:4000"), Some("198.51.100.9:6")),
+                "packets come from 198.51.100.9, for which no SRTP key of its SDP vouches; its SDP names 192.0.2.5",
             ),
             (
                 told(Reason::Family, Some("[2001:db8::5]:4000"), None),

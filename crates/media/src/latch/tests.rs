@@ -1,10 +1,12 @@
 //! Every rule of the security page, and the attacks that it is there for.
 
+mod keyed;
+
 use std::time::Duration;
 
 use super::*;
-use crate::Target;
 use crate::fixture::{at, beginning, dtls, from_ip, rtcp, rtp, rtp_at, stun, target, udptl};
+use crate::{Sources, Target};
 
 /// What may come of a packet, in a table's words.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,6 +18,8 @@ enum Said {
     Passes,
     NotLatched,
     Refused,
+    /// No key vouches for it.
+    Unproven,
 }
 use Said::*;
 
@@ -79,6 +83,7 @@ impl Scene {
             Judgement::Pass => Passes,
             Judgement::Refuse(Drop::NotLatched) => NotLatched,
             Judgement::Refuse(Drop::RefusedSource) => Refused,
+            Judgement::Refuse(Drop::Unauthenticated) => Unproven,
             Judgement::Refuse(other) => panic!("the latch says {other:?}"),
         }
     }

@@ -3,6 +3,8 @@
 //!
 //! Decides nothing about whose answer counts: [`super::session`] knows that.
 
+use std::sync::Arc;
+
 use super::session::{Agreed, Session};
 use super::{Command, End, Key, Offers};
 use crate::{Early, LegPlan, Sources};
@@ -44,6 +46,11 @@ impl Offers {
                         let said = if end == by { answer.ice } else { offer.ice };
                         *ice = agent.filter(|_| said.speaks());
                     }
+                    let keys = offered.crypto.get(line).zip(answered.crypto.get(line));
+                    let [offerer, answerer] =
+                        keys.map_or_else(Default::default, |(offer, answer)| offer.agreed(answer));
+                    stream.srtp[by.other().index()] = offerer;
+                    stream.srtp[by.index()] = answerer;
                 }
             }
             self.update(session, line, commit);
@@ -85,8 +92,9 @@ impl Offers {
                     continue;
                 };
                 let mut legs = session.plans(line, stream);
-                let LegPlan { target, sources, early, ice, .. } = &mut legs[End::A.index()];
+                let LegPlan { target, sources, early, ice, srtp, .. } = &mut legs[End::A.index()];
                 (*target, *sources, *early, *ice) = (None, Sources::default(), Early::Never, None);
+                *srtp = Arc::default();
                 let (stream, epoch) = (stream.id, session.epoch);
                 self.out.push_back(Command::Update { stream, epoch, legs, timeout: None, rearm: false });
                 self.out.push_back(Command::Replace { stream, end: End::A });

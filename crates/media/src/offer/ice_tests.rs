@@ -11,13 +11,13 @@ use crate::ports::Pools;
 use crate::{Command, End, LegPlan, PortRange};
 
 /// A phone (end A, inner) and a server (end B, outer).
-struct Call {
-    offers: Offers,
-    ends: [EndPlan; 2],
+pub(super) struct Call {
+    pub(super) offers: Offers,
+    pub(super) ends: [EndPlan; 2],
 }
 
 impl Call {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let pools = Pools::new(vec![PortRange { first: 30_000, last: 30_099 }], 4, [1; 32]);
         let mut offers = Offers::new(pools, 1, Duration::from_secs(60), [2; 32]);
         let ends = [end(Side::Inner, [10, 0, 0, 2]), end(Side::Outer, [192, 0, 2, 1])];
@@ -26,7 +26,7 @@ impl Call {
         Self { offers, ends }
     }
 
-    fn offer(&mut self, from: End, body: &str) -> String {
+    pub(super) fn offer(&mut self, from: End, body: &str) -> String {
         bind(&mut self.offers);
         let (mut edit, mut out) = (Edit::new(), Vec::new());
         let text = Text { whole: body.as_bytes(), body: body.as_bytes() };
@@ -35,7 +35,7 @@ impl Call {
         String::from_utf8(out).expect("text")
     }
 
-    fn answer(&mut self, from: End, body: &str) -> String {
+    pub(super) fn answer(&mut self, from: End, body: &str) -> String {
         let (mut edit, mut out) = (Edit::new(), Vec::new());
         let text = Text { whole: body.as_bytes(), body: body.as_bytes() };
         let settles = Settles::Call;
@@ -45,7 +45,7 @@ impl Call {
     }
 
     /// What the worker was told last of the legs toward A and B.
-    fn plans(&mut self) -> [LegPlan; 2] {
+    pub(super) fn plans(&mut self) -> [LegPlan; 2] {
         let commands = std::iter::from_fn(|| self.offers.poll_command());
         let plans = commands.filter_map(|command| match command {
             Command::Open { legs, .. } | Command::Update { legs, .. } => Some(*legs),

@@ -7,11 +7,13 @@ use wire::sdp::Body;
 
 use super::EndPlan;
 use super::body::{on_hold, signalled};
+use super::crypto;
 use super::formats;
 use super::ice::{Ours, Said};
 use crate::command::Proto;
 use crate::ports::Ready;
 use crate::quality::Formats;
+use crate::srtp::Key;
 use crate::{Early, End, LegPlan, Sources, StreamId, Target};
 
 /// Streams and pending offers of one branch of a call.
@@ -237,6 +239,8 @@ pub(super) struct Stream {
     pub(super) muxed: [bool; 2],
     /// Legs with ICE.
     pub(super) ice: [Option<Box<Agent>>; 2],
+    /// Keys that end A and B send with, where they are known.
+    pub(super) srtp: [Arc<[Key]>; 2],
     /// What the worker takes it for.
     pub(super) proto: Proto,
     /// What the worker knows of its payload types.
@@ -259,6 +263,7 @@ impl Stream {
             said: [Line::default(); 2],
             muxed: [false; 2],
             ice: [None, None],
+            srtp: Default::default(),
             proto: Proto::Rtp,
             formats: None,
             silent: false,
@@ -310,6 +315,7 @@ impl Stream {
             open: end.open,
             muxed,
             ice,
+            srtp: Arc::clone(&self.srtp[which.index()]),
         }
     }
 }
@@ -320,6 +326,8 @@ pub(super) struct Pending {
     pub(super) media: Vec<Line>,
     /// What its payload types mean.
     pub(super) formats: Vec<Formats>,
+    /// What it says of SRTP keys.
+    pub(super) crypto: Vec<crypto::Said>,
     /// Some section asks for less than both directions.
     pub(super) held: bool,
     /// m-lines whose streams this offer opened.
@@ -362,5 +370,6 @@ impl Pending {
             |(m, line): (&wire::sdp::Media<'_>, &Line)| m.port != 0 && on_hold(sdp, m, line.ice != Said::Nothing);
         self.held = sdp.media.iter().zip(&self.media).any(held);
         self.formats = sdp.media.iter().map(formats::read).collect();
+        self.crypto = crypto::Said::read(sdp);
     }
 }

@@ -65,7 +65,7 @@ fn what_is_no_media_is_dropped_and_counted() {
         world.facts.iter().find_map(|f| if let Fact::Totals(totals) = f { Some(totals.clone()) } else { None });
     let totals = totals.expect("figures after a second");
     let drops = Drop::ALL.map(|why| totals.dropped(why));
-    assert_eq!(drops, [2, 2, 1, 6, 0, 0, 0, 0]);
+    assert_eq!(drops, [2, 2, 1, 6, 0, 0, 0, 0, 0]);
     assert_eq!((totals.neighbours, totals.packets_in, totals.packets_out), (1, [0, 3], [1, 0]));
 }
 

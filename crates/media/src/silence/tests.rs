@@ -87,6 +87,7 @@ fn what_is_known_of_the_reason_is_said() {
         (LegPlan { target: None, ..phone(0) }, None, Reason::Never),
         (ipv6, None, Reason::Family),
         (phone(0), Some("203.0.113.77:9"), Reason::Refused),
+        (LegPlan { srtp: [srtp_key(1)].into(), ..phone(0) }, Some(PHONE), Reason::Unauthenticated),
     ] {
         let target = plan.target.map(|target| target.rtp);
         let mut world = answered(plan, server(0));

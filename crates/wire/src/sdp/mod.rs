@@ -8,6 +8,7 @@
 mod attributes;
 mod body;
 mod candidate;
+mod crypto;
 mod decline;
 pub mod edit;
 mod list;
@@ -19,6 +20,7 @@ use std::net::IpAddr;
 
 pub use attributes::Attributes;
 pub use candidate::Candidate;
+pub use crypto::{Crypto, Suite};
 pub use decline::decline;
 pub use list::MediaList;
 
