@@ -24,6 +24,7 @@ pub mod ports;
 pub mod quality;
 pub mod relay;
 pub mod silence;
+pub mod splice;
 pub mod stats;
 
 pub use command::{Command, Early, LegPlan, Proto, Sources, StreamId, Target};
@@ -32,6 +33,7 @@ pub use forward::{Drop, Slot, Verdict};
 pub use ports::{PortPair, PortRange, RangeId};
 pub use relay::Relay;
 pub use silence::Silence;
+pub use splice::{Part, Splice, SpliceCounts, SpliceLeg};
 
 use serde::{Deserialize, Serialize};
 

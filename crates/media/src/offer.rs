@@ -23,6 +23,9 @@ mod ice_tests;
 mod pairs;
 mod session;
 mod spiral;
+mod tcp;
+#[cfg(test)]
+mod tcp_tests;
 mod terms;
 #[cfg(test)]
 mod tests;
@@ -151,6 +154,7 @@ impl Offers {
         }
         session.said(from, &lines);
         write(&session, from.other(), As::Offer, text.whole, &sdp, edit);
+        self.ask_tcp(&mut session, from);
         session.told(from.other());
         session.offered(leg, from, read, opened);
         self.sessions.insert(key, session);
@@ -263,6 +267,7 @@ impl Offers {
             for line in pending.opened {
                 self.close_stream(&mut session, line);
             }
+            self.unask_tcp(&mut session);
         }
         if session.established || session.streams.iter().any(Option::is_some) {
             self.sessions.insert(key, session);
@@ -300,7 +305,7 @@ impl Offers {
     /// True while the silence of some stream of a pass would be reported.
     pub fn watched(&self, pass: u64) -> bool {
         let range = Key { pass, branch: 0 }..=Key { pass, branch: u16::MAX };
-        let watched = |s: &Session| s.established && !s.held && s.streams.iter().any(Option::is_some);
+        let watched = |s: &Session| s.established && !s.held && s.streams.iter().flatten().any(|t| !t.is_tcp());
         self.sessions.range(range).any(|(_, session)| watched(session))
     }
 
@@ -338,7 +343,7 @@ impl Offers {
                     return None;
                 }
                 session.stream_mut(*stream)?.silent = true;
-                session.streams.iter().flatten().all(|s| s.silent).then_some(News::Dead(key))
+                session.streams.iter().flatten().filter(|s| !s.is_tcp()).all(|s| s.silent).then_some(News::Dead(key))
             }
             Fact::Counted { stream, legs } => {
                 let key = *self.by_stream.get(stream)?;
@@ -350,7 +355,11 @@ impl Offers {
                 }
                 None
             }
-            Fact::Latched { .. } | Fact::Unheard { .. } | Fact::Heard { .. } | Fact::Totals(_) => None,
+            Fact::Latched { .. }
+            | Fact::Unheard { .. }
+            | Fact::Heard { .. }
+            | Fact::Spliced { .. }
+            | Fact::Totals(_) => None,
         }
     }
 
@@ -422,6 +431,7 @@ impl Offers {
         let mut stream = Stream::new(id, pairs);
         stream.targets[from.index()] = target.filter(|_| spiral.is_none());
         stream.said[from.index()] = near;
+        stream.tcp = near.tcp.map(|_| tcp::State::new(true));
         stream.ice[from.other().index()] = session.ice[from.other().index()].agent().filter(|_| near.ice.speaks());
         self.by_stream.insert(id, key);
         self.out.push_back(Command::Open {
