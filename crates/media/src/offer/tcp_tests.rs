@@ -379,3 +379,28 @@ fn a_spiral_is_faced_inside() {
     assert_eq!(read(&edit, &body).1, "active");
     assert_eq!(call.parts(), [Part::Face(first, End::B), Part::Listen]);
 }
+
+#[test]
+fn the_fork_that_answers_is_the_one_that_may_connect() {
+    let mut call = Call::new(ends());
+    call.offer(End::A, &sdp(PHONE, "TCP/BFCP", 9, "setup:active"));
+    let ips = [CORE, "10.0.0.10"];
+    let mut last = None;
+    // Both are heard while they ring, each in its turn; the second answers, and the first says it all again.
+    for (leg, settles) in [(1, Settles::Offer), (2, Settles::Offer), (2, Settles::Call), (1, Settles::Nothing)] {
+        let body = sdp(ips[leg - 1], "TCP/BFCP", 9, "setup:active");
+        let text = Text { whole: body.as_bytes(), body: body.as_bytes() };
+        let (ends, mut edit) = (call.ends.clone(), Edit::new());
+        assert_eq!(call.offers.answer(KEY, leg as u8, End::B, ends, text, settles, &mut edit), Ok(()));
+        if let Some(splice) = call.splice() {
+            last = Some(splice);
+        }
+        let admitted = ips.map(|ip| {
+            let splice = last.as_ref().expect("a splice");
+            splice.legs[1].sources.admit(ip.parse().expect("an address"))
+        });
+        assert_eq!(admitted, [leg == 1 && settles == Settles::Offer, leg == 2 || settles == Settles::Nothing]);
+    }
+    let round = last.expect("a splice").round;
+    assert_eq!(round, 1, "one offer, one round of connections");
+}

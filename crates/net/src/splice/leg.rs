@@ -166,7 +166,7 @@ impl Leg {
                 match sockopt::listen_tcp(at).and_then(TcpListener::from_std) {
                     Ok(listener) => self.listener = Some(listener),
                     Err(error) => {
-                        tracing::warn!(%at, %error, "no port for TCP media; asked again");
+                        tracing::debug!(%at, %error, "no port for TCP media; asked again");
                         self.counts.unbound += 1;
                         self.pause = Some(Box::pin(sleep(PAUSE)));
                     }
