@@ -518,7 +518,7 @@ impl World {
     }
 
     fn media(&mut self, command: &media::Command, out: &mut Vec<String>) {
-        use media::Command::{Carry, Close, Formats, Join, Open, Part, Replace, Update};
+        use media::Command::{Carry, Close, Formats, Join, Open, Part, Replace, Splice, Update};
         let target = |plan: &media::LegPlan| match plan.target {
             Some(target) => format!("{} to {}", plan.pair.rtp(), target.rtp),
             None => format!("{} to nowhere yet", plan.pair.rtp()),
@@ -546,6 +546,19 @@ impl World {
             // For figures only; nothing is sent because of it.
             Formats { .. } => {}
             Replace { stream, end } => out.push(format!("*** stream {} has another peer at end {end:?}", stream.slot)),
+            Splice { stream, splice: Some(splice) } => {
+                let legs = splice.legs.each_ref().map(|leg| match leg.part {
+                    media::Part::Listen => format!("{} listens", leg.at),
+                    media::Part::Dial(to) => format!("{} connects to {to}", leg.at),
+                    media::Part::Face(to, end) => format!("{} faces end {end:?} of stream {}", leg.at, to.slot),
+                    media::Part::Rest => format!("{} rests", leg.at),
+                    media::Part::Shut => format!("{} is shut", leg.at),
+                });
+                let asked = splice.asked.map(|end| format!(", end {end:?} is asked")).unwrap_or_default();
+                let (stream, [a, b], round) = (stream.slot, legs, splice.round);
+                out.push(format!("*** splice stream {stream}, connections of offer {round}: {a} | {b}{asked}"));
+            }
+            Splice { stream, splice: None } => out.push(format!("*** stream {} is of TCP no more", stream.slot)),
             Part { stream } => out.push(format!("*** part stream {}", stream.slot)),
             Close { stream, told: _ } => {
                 self.streams.retain(|(s, _)| s != stream);

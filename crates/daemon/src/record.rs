@@ -189,6 +189,7 @@ impl Records {
             Fact::Latched { component: Component::Rtcp, .. }
             | Fact::Silent { .. }
             | Fact::Heard { .. }
+            | Fact::Spliced { .. }
             | Fact::Totals(_) => {}
         }
     }

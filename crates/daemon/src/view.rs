@@ -96,6 +96,7 @@ impl View {
             | Fact::Silent { .. }
             | Fact::Unheard { .. }
             | Fact::Heard { .. }
+            | Fact::Spliced { .. }
             | Fact::Totals(_) => {}
         }
     }

@@ -9,6 +9,7 @@ use nat::{Prefix, Side};
 use serde::{Deserialize, Serialize};
 
 use crate::quality::Formats;
+use crate::splice::Splice;
 use crate::srtp::Key;
 use crate::{End, PortPair};
 
@@ -147,6 +148,14 @@ pub enum Command {
         stream: StreamId,
         /// Codecs and clocks.
         formats: Arc<Formats>,
+    },
+    /// The stream is one of TCP: octets, not packets, pass between its legs. Not
+    /// for a worker; its sockets stay open meanwhile, and silent.
+    Splice {
+        /// The stream.
+        stream: StreamId,
+        /// What is to be; `None`: a splice that it had ends.
+        splice: Option<Box<Splice>>,
     },
     /// Two streams of a spiral: the named legs face each other, so the legs
     /// behind them are tied directly and nothing is sent to ourselves.

@@ -3,6 +3,7 @@
 
 use nat::{Side, Source};
 
+use crate::splice::SpliceCounts;
 use crate::stats::{LegCounts, Totals};
 use crate::{Component, End, Silence, StreamId};
 
@@ -70,6 +71,13 @@ pub enum Fact {
         /// Final figures. A leg that received and sent nothing has an unused pair;
         /// whether it rests the order to close has said.
         legs: Box<[LegCounts; 2]>,
+    },
+    /// What a TCP stream did since this was last told: at most once a second, and when it has ended.
+    Spliced {
+        /// The stream.
+        stream: StreamId,
+        /// Legs of end A and B, with their sides.
+        legs: Box<[(Side, SpliceCounts); 2]>,
     },
     /// The worker could not take or keep the stream: the call must end.
     Failed {

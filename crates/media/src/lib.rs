@@ -24,6 +24,7 @@ pub mod ports;
 pub mod quality;
 pub mod relay;
 pub mod silence;
+pub mod splice;
 pub mod srtp;
 pub mod stats;
 
@@ -33,6 +34,7 @@ pub use forward::{Drop, Slot, Verdict};
 pub use ports::{PortPair, PortRange, RangeId};
 pub use relay::Relay;
 pub use silence::Silence;
+pub use splice::{Part, Splice, SpliceCounts, SpliceLeg};
 
 use serde::{Deserialize, Serialize};
 

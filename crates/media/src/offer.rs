@@ -26,6 +26,9 @@ mod ice_tests;
 mod pairs;
 mod session;
 mod spiral;
+mod tcp;
+#[cfg(test)]
+mod tcp_tests;
 mod terms;
 #[cfg(test)]
 mod tests;
@@ -161,6 +164,7 @@ impl Offers {
         }
         session.said(from, &lines);
         write(&session, from.other(), As::Offer, text.whole, &sdp, edit);
+        self.ask_tcp(&mut session, from);
         session.told(from.other());
         session.offered(leg, from, read, opened);
         self.sessions.insert(key, session);
@@ -273,6 +277,7 @@ impl Offers {
             for line in pending.opened {
                 self.close_stream(&mut session, line);
             }
+            self.unask_tcp(&mut session);
         }
         if session.established || session.streams.iter().any(Option::is_some) {
             self.sessions.insert(key, session);
@@ -310,7 +315,7 @@ impl Offers {
     /// True while the silence of some stream of a pass would be reported.
     pub fn watched(&self, pass: u64) -> bool {
         let range = Key { pass, branch: 0 }..=Key { pass, branch: u16::MAX };
-        let watched = |s: &Session| s.established && !s.held && s.streams.iter().any(Option::is_some);
+        let watched = |s: &Session| s.established && !s.held && s.streams.iter().flatten().any(|t| !t.is_tcp());
         self.sessions.range(range).any(|(_, session)| watched(session))
     }
 
@@ -348,7 +353,7 @@ impl Offers {
                     return None;
                 }
                 session.stream_mut(*stream)?.silent = true;
-                session.streams.iter().flatten().all(|s| s.silent).then_some(News::Dead(key))
+                session.streams.iter().flatten().filter(|s| !s.is_tcp()).all(|s| s.silent).then_some(News::Dead(key))
             }
             Fact::Counted { stream, legs } => {
                 let key = *self.by_stream.get(stream)?;
@@ -360,7 +365,11 @@ impl Offers {
                 }
                 None
             }
-            Fact::Latched { .. } | Fact::Unheard { .. } | Fact::Heard { .. } | Fact::Totals(_) => None,
+            Fact::Latched { .. }
+            | Fact::Unheard { .. }
+            | Fact::Heard { .. }
+            | Fact::Spliced { .. }
+            | Fact::Totals(_) => None,
         }
     }
 
@@ -433,6 +442,7 @@ impl Offers {
         stream.targets[from.index()] = target.filter(|_| spiral.is_none());
         stream.said[from.index()] = near;
         stream.srtp[from.index()] = keys;
+        stream.tcp = near.tcp.map(|_| tcp::State::new(true));
         let told = offered_on(near.ice, &session.ends[from.other().index()], line);
         stream.ice[from.other().index()] = session.ice[from.other().index()].agent().filter(|_| told);
         self.by_stream.insert(id, key);

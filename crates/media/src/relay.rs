@@ -167,6 +167,8 @@ impl Relay {
             Command::Replace { stream, end } => self.replace(now, stream, end),
             Command::Carry { stream, proto } => self.carry(stream, proto),
             Command::Formats { stream, formats } => self.formats(stream, &formats),
+            // Connections are not the worker's.
+            Command::Splice { stream: _, splice: _ } => {}
             Command::Join { a, b } => self.join(now, a, b),
             Command::Part { stream } => self.part(now, stream),
             Command::Close { stream, told: _ } => self.close(now, stream),

@@ -5,7 +5,7 @@ use std::fmt;
 use std::str::FromStr;
 
 /// A code point: six bits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Dscp(u8);
 
 impl Dscp {
@@ -75,8 +75,8 @@ pub enum Mark {
 }
 
 impl Mark {
-    /// Before a packet has come.
-    pub(crate) fn first(self) -> Dscp {
+    /// Before a packet has come, and where none is to be kept of: a connection.
+    pub fn first(self) -> Dscp {
         match self {
             Self::Set(point) => point,
             Self::Keep => Dscp::DEFAULT,

@@ -22,6 +22,7 @@ pub mod entropy;
 pub mod limits;
 pub mod ports;
 pub mod sockopt;
+pub mod splice;
 pub mod transport;
 
 mod mmsg;
@@ -33,4 +34,5 @@ pub use datapath::{Report, WorkerHandle, spawn_workers};
 pub use dns::{Resolver, resolve};
 pub use limits::raise_nofile;
 pub use ports::Ports;
+pub use splice::Splices;
 pub use transport::{Streams, UdpListener};

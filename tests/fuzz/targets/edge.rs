@@ -316,6 +316,7 @@ impl Edge {
             Command::Join { .. }
             | Command::Carry { .. }
             | Command::Formats { .. }
+            | Command::Splice { .. }
             | Command::Part { .. }
             | Command::Replace { .. } => {}
         }

@@ -125,6 +125,7 @@ impl Play {
                     Command::Update { stream, .. }
                     | Command::Carry { stream, .. }
                     | Command::Formats { stream, .. }
+                    | Command::Splice { stream, .. }
                     | Command::Part { stream }
                     | Command::Replace { stream, .. },
                 ) => {

@@ -66,6 +66,7 @@ impl Edge {
             | Command::Update { stream, .. }
             | Command::Carry { stream, .. }
             | Command::Formats { stream, .. }
+            | Command::Splice { stream, .. }
             | Command::Replace { stream, .. }
             | Command::Part { stream } => stream.worker,
             Command::Close { stream, told } => {

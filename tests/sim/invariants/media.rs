@@ -96,6 +96,7 @@ impl MediaPaths {
             | Command::Part { .. }
             | Command::Carry { .. }
             | Command::Formats { .. }
+            | Command::Splice { .. }
             | Command::Replace { .. } => None,
         }
     }

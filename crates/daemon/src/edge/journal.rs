@@ -180,6 +180,7 @@ impl Journal {
             }
             Fact::Heard { stream, epoch: _, end, side: _ } => tracing::debug!(?stream, ?end, "audio is heard again"),
             // Told with the names of those who are in the call.
+            Fact::Spliced { stream, legs } => tracing::debug!(?stream, ?legs, "TCP media"),
             Fact::Unheard { .. } | Fact::Counted { .. } | Fact::Closed { .. } | Fact::Totals(_) => {}
         }
     }

@@ -14,7 +14,7 @@ use nat::Side;
 use nat::discovery::Discovery;
 use net::datapath::{Config, Report, StreamSockets, WorkerHandle, spawn_workers};
 use net::ports::QUIET;
-use net::{Ports, entropy};
+use net::{Ports, Splices, entropy, splice};
 use proxy::config::MediaKeepAlive;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
@@ -28,10 +28,15 @@ const KEEPALIVE: Duration = Duration::from_secs(15);
 /// Descriptors for everything but streams: listeners, idle and resting pairs, the admin side.
 const OTHER_DESCRIPTORS: u64 = 512;
 
+/// The share of what is left that TCP media may have.
+const SPLICES: u64 = 16;
+
 /// Workers, idle pairs, and the pairs that streams hold.
 #[derive(Debug)]
 pub(super) struct Relay {
     workers: Vec<WorkerHandle>,
+    /// What TCP streams have beside their sockets.
+    splices: Splices,
     reports: UnboundedReceiver<Report>,
     /// IPv4 and IPv6, because their STUN servers differ.
     ports: [Ports; 2],
@@ -59,11 +64,16 @@ impl Relay {
             MediaKeepAlive::Rtp => KeepAlive::Rtp,
             MediaKeepAlive::Off => KeepAlive::Off,
         };
-        let streams = descriptors.saturating_sub(OTHER_DESCRIPTORS) / 4 / u64::from(media.workers.max(1));
+        let left = descriptors.saturating_sub(OTHER_DESCRIPTORS);
+        let splices = (left / SPLICES / splice::DESCRIPTORS).max(1);
+        let left = left.saturating_sub(splices * splice::DESCRIPTORS);
+        let streams = left / 4 / u64::from(media.workers.max(1));
         let streams = u32::try_from(streams.max(1)).unwrap_or(u32::MAX);
         let (sender, reports) = unbounded_channel();
         let config = Config { keepalive, keepalive_interval: KEEPALIVE, streams, marks: settings.marks };
         let workers = spawn_workers(media.workers, &config, &sender)?;
+        let splices =
+            Splices::new(usize::try_from(splices).unwrap_or(usize::MAX), settings.marks.audio.first(), sender);
         for worker in &workers {
             view.worker(worker.worker(), true);
         }
@@ -72,7 +82,7 @@ impl Relay {
             Ports::new(discovery, QUIET, settings.marks.audio)
         };
         let ports = [ports()?, ports()?];
-        Ok(Self { workers, reports, ports, streams: BTreeMap::new(), failures: Vec::new() })
+        Ok(Self { workers, splices, reports, ports, streams: BTreeMap::new(), failures: Vec::new() })
     }
 
     fn family(&mut self, pair: PortPair) -> &mut Ports {
@@ -102,7 +112,9 @@ impl Relay {
 
     /// Gives an order to the worker that it is for.
     pub(super) fn order(&mut self, now: Instant, command: Command) {
+        self.splices.handle(&command);
         match &command {
+            Command::Splice { .. } => {}
             Command::Open { stream, epoch: _, legs, timeout: _ } => {
                 let (stream, pairs) = (*stream, [legs[0].pair, legs[1].pair]);
                 self.open(now, stream, pairs, command);

@@ -123,6 +123,27 @@ pub(crate) enum Latch {
 }
 label!(Latch { First => "first", Moved => "moved" });
 
+/// What became of a connection of TCP media.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Connected {
+    /// The peer opened it.
+    Accepted,
+    /// We opened it.
+    Dialled,
+    /// From where none may come.
+    Refused,
+    /// Beside one that lives.
+    Busy,
+    /// It did not come about.
+    Failed,
+    /// Nobody could listen for it.
+    Unbound,
+}
+label!(Connected {
+    Accepted => "accepted", Dialled => "dialled", Refused => "refused", Busy => "busy", Failed => "failed",
+    Unbound => "unbound",
+});
+
 /// What a datagram on a signalling socket was taken for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Datagram {

@@ -6,13 +6,13 @@ pub(crate) mod label;
 pub(crate) mod process;
 pub(crate) mod table;
 
-use media::Fact;
 use media::stats::Totals;
+use media::{Fact, SpliceCounts};
 use nat::Side;
 use prometheus::{CounterVec, GaugeVec, HistogramOpts, HistogramVec, Opts, Registry, TextEncoder};
 use proxy::{Observed, UpstreamState, config::Role};
 
-use label::{BindingEvent, Direction, FailoverTo, FoundBy, Label, Latch, Truth, class, refusal};
+use label::{BindingEvent, Connected, Direction, FailoverTo, FoundBy, Label, Latch, Truth, class, refusal};
 use table::{Kind, Name, TABLE, Values};
 
 /// All series of the program.
@@ -201,7 +201,26 @@ impl Metrics {
             }
             Fact::Heard { stream: _, epoch: _, end: _, side } => self.count(Name::MediaHeard, &[side.label()]),
             Fact::Failed { stream: _ } => self.count(Name::MediaFailures, &[]),
+            Fact::Spliced { stream: _, legs } => legs.iter().for_each(|(side, counts)| self.spliced(*side, counts)),
             Fact::Totals(totals) => self.totals(totals),
+        }
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "Prometheus counts in f64")]
+    fn spliced(&self, side: Side, counts: &SpliceCounts) {
+        let SpliceCounts { bytes_in, bytes_out, accepted, dialled, refused, busy, failed, unbound } = *counts;
+        let side = side.label();
+        self.add(Name::MediaTcpBytes, &[Direction::In.label(), side], bytes_in as f64);
+        self.add(Name::MediaTcpBytes, &[Direction::Out.label(), side], bytes_out as f64);
+        for (outcome, count) in [
+            (Connected::Accepted, accepted),
+            (Connected::Dialled, dialled),
+            (Connected::Refused, refused),
+            (Connected::Busy, busy),
+            (Connected::Failed, failed),
+            (Connected::Unbound, unbound),
+        ] {
+            self.add(Name::MediaTcpConnections, &[side, outcome.label()], count.into());
         }
     }
 

@@ -12,8 +12,8 @@ use registry::snapshot::Lost;
 use net::transport::Why;
 
 use super::label::{
-    BindingEvent, CLASSES, Datagram, Direction, FailoverTo, Finding, FoundBy, Kept, Label, Latch, Lookup, REFUSALS,
-    Recorded, Reloaded, STREAMS, StreamInput, Truth,
+    BindingEvent, CLASSES, Connected, Datagram, Direction, FailoverTo, Finding, FoundBy, Kept, Label, Latch, Lookup,
+    REFUSALS, Recorded, Reloaded, STREAMS, StreamInput, Truth,
 };
 
 /// Names a series in code; its place in [`TABLE`].
@@ -64,6 +64,8 @@ pub(crate) enum Name {
     MediaBytes,
     MediaDrops,
     MediaNeighbours,
+    MediaTcpBytes,
+    MediaTcpConnections,
     Latches,
     MediaSilences,
     MediaUnheard,
@@ -516,6 +518,25 @@ pub(crate) const TABLE: &[Series] = &[
         "packets",
         &[],
         "Of the refused sources, those next door to an allowed address: almost certainly such a carrier.",
+    ),
+    series(
+        Name::MediaTcpBytes,
+        "siplatch_media_tcp_bytes_total",
+        Kind::Counter,
+        "octets",
+        &[DIRECTION, SIDE],
+        "What came and went on the connections of TCP media (BFCP, T.38 over TCP); not among the packets above.",
+    ),
+    series(
+        Name::MediaTcpConnections,
+        "siplatch_media_tcp_connections_total",
+        Kind::Counter,
+        "connections",
+        &[SIDE, ("outcome", Values::Of(<Connected as Label>::VALUES))],
+        "Connections of TCP media. `refused`: from where none may come, closed at once; `busy`: beside one that lives, \
+         closed at once; `failed`: siplatch was to connect and could not, or the system had no descriptor; `unbound`: the \
+         port could not be listened on, or there are too many such streams for the limit of open files. The last two \
+         should be 0.",
     ),
     series(
         Name::Latches,

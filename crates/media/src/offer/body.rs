@@ -10,11 +10,12 @@ use super::EndPlan;
 use super::ice::{self, Said, offered_on};
 use super::pairs::discovered;
 use super::session::{Session, Stream};
+use super::tcp;
 use crate::{End, Target};
 
-/// Transports that a datagram relay can carry (RFC 8866 §5.14 `proto`).
+/// Transports that we can carry (RFC 8866 §5.14 `proto`): datagrams, and connections that can be spliced.
 pub(super) fn relayed(protocol: &[u8]) -> bool {
-    !protocol.get(..3).is_some_and(|p| p.eq_ignore_ascii_case(b"TCP"))
+    !tcp::is(protocol) || tcp::is_spliced(protocol)
 }
 
 /// Where a section of this end's body says that it wants its packets; `None`
@@ -63,7 +64,7 @@ pub(super) fn write(session: &Session, to: End, what: As, whole: &[u8], body: &B
     }
     let mut lite = false;
     for (line, media) in body.media.iter().enumerate() {
-        let relayed = stream(line).filter(|_| media.port != 0);
+        let relayed = stream(line).filter(|_| media.port != 0 && relayed(media.protocol));
         let ip = relayed.map_or(at_session, |stream| stream.advertised[to.index()].rtp.ip());
         match &media.connection {
             Some(connection) if !held(connection, by_ice(line)) => sdp::edit::connection(whole, edit, connection, ip),
@@ -73,6 +74,7 @@ pub(super) fn write(session: &Session, to: End, what: As, whole: &[u8], body: &B
             Some(_) | None => {}
         }
         match relayed {
+            Some(stream) if tcp::is(media.protocol) => tcp::write(session, stream, to, what, whole, edit, body, media),
             Some(stream) => {
                 let muxed = what == As::Answer && stream.said[to.index()].muxed && is_rtp(media);
                 write_ports(whole, edit, media, stream.advertised[to.index()], muxed, discovered(end.advertise));
@@ -82,7 +84,8 @@ pub(super) fn write(session: &Session, to: End, what: As, whole: &[u8], body: &B
                 if media.port != 0 {
                     sdp::edit::port(whole, edit, media, 0);
                 }
-                sdp::edit::remove_media_attributes(whole, edit, media, &["rtcp"]);
+                // Addresses of the other side, `path` those of MSRP (RFC 4975 §8).
+                sdp::edit::remove_media_attributes(whole, edit, media, &["rtcp", "path"]);
             }
         }
     }

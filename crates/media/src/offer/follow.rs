@@ -5,7 +5,8 @@
 
 use std::sync::Arc;
 
-use super::session::{Agreed, Session};
+use super::session::{Agreed, Session, Stream};
+use super::tcp;
 use super::{Command, End, Key, Offers};
 use crate::{Early, LegPlan, Sources};
 
@@ -53,6 +54,9 @@ impl Offers {
                     stream.srtp[by.index()] = answerer;
                 }
             }
+            if !refused {
+                self.settle_tcp(session, line, by, offered.number, commit);
+            }
             self.update(session, line, commit);
             if let Some(stream) = &mut session.streams[line]
                 && let Some(proto) = answer.proto.filter(|proto| *proto != stream.proto)
@@ -73,6 +77,9 @@ impl Offers {
         for line in 0..session.streams.len() {
             if session.agreed(leg).is_some_and(|agreed| agreed.refuses(line)) {
                 self.close_stream(session, line);
+            }
+            if let Some(tcp) = session.streams[line].as_mut().and_then(|stream| stream.tcp.as_mut()) {
+                tcp.stand();
             }
             self.update(session, line, rearm);
         }
@@ -95,9 +102,11 @@ impl Offers {
                 let LegPlan { target, sources, early, ice, srtp, .. } = &mut legs[End::A.index()];
                 (*target, *sources, *early, *ice) = (None, Sources::default(), Early::Never, None);
                 *srtp = Arc::default();
+                let told = tcp::hush(stream, &session.ends, session.epoch);
                 let (stream, epoch) = (stream.id, session.epoch);
                 self.out.push_back(Command::Update { stream, epoch, legs, timeout: None, rearm: false });
                 self.out.push_back(Command::Replace { stream, end: End::A });
+                self.out.extend(told);
             }
         }
     }
@@ -108,7 +117,8 @@ impl Offers {
     }
 
     pub(super) fn update(&mut self, session: &mut Session, line: usize, rearm: bool) {
-        let timeout = (session.established && !session.held).then_some(self.timeout);
+        let tcp = session.streams[line].as_ref().is_some_and(Stream::is_tcp);
+        let timeout = (session.established && !session.held && !tcp).then_some(self.timeout);
         if let Some(stream) = &mut session.streams[line] {
             stream.silent = false;
         }
@@ -121,5 +131,6 @@ impl Offers {
                 rearm,
             });
         }
+        self.splice(session, line);
     }
 }

@@ -50,6 +50,7 @@ impl Call {
         let plans = commands.filter_map(|command| match command {
             Command::Open { legs, .. } | Command::Update { legs, .. } => Some(*legs),
             Command::Carry { .. }
+            | Command::Splice { .. }
             | Command::Formats { .. }
             | Command::Replace { .. }
             | Command::Join { .. }

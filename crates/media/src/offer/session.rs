@@ -10,6 +10,7 @@ use super::body::{on_hold, signalled};
 use super::crypto;
 use super::formats;
 use super::ice::{Ours, Said};
+use super::tcp;
 use crate::command::Proto;
 use crate::ports::Ready;
 use crate::quality::Formats;
@@ -31,6 +32,8 @@ pub(super) struct Session {
     pub(super) shown: Option<u8>,
     /// Counts completed offer/answers.
     pub(super) epoch: u32,
+    /// Counts offers.
+    asked: u32,
     /// An answer was final.
     pub(super) established: bool,
     /// One end holds.
@@ -48,6 +51,7 @@ impl Session {
             owner: None,
             shown: None,
             epoch: 0,
+            asked: 0,
             established: false,
             held: false,
             ice: Default::default(),
@@ -78,10 +82,12 @@ impl Session {
             self.forks.retain(|fork| fork.leg == INVITE);
             self.shown = None;
         }
+        self.asked = self.asked.wrapping_add(1).max(1);
+        let number = self.asked;
         let pending = &mut self.fork_mut(leg).pending[by.index()];
         // What an earlier one opened is this one's, too.
         let before = pending.take().map(|before| before.opened).unwrap_or_default();
-        *pending = Some(Pending { opened: [before, opened].concat(), ..read });
+        *pending = Some(Pending { opened: [before, opened].concat(), number, ..read });
     }
 
     /// How many streams the offer of `by` that waits in this dialog has opened.
@@ -119,6 +125,11 @@ impl Session {
 
     pub(super) fn agreed(&self, leg: u8) -> Option<&Agreed> {
         self.fork(leg)?.agreed.as_ref()
+    }
+
+    /// What this end said of a line in the exchange that the streams follow.
+    pub(super) fn agreed_line(&self, end: End, line: usize) -> Option<Line> {
+        self.agreed(self.shown?)?.media(end).media.get(line).copied()
     }
 
     /// Other callees than this one have said where their media is.
@@ -243,6 +254,8 @@ pub(super) struct Stream {
     pub(super) srtp: [Arc<[Key]>; 2],
     /// What the worker takes it for.
     pub(super) proto: Proto,
+    /// The splice, where TCP is spoken or at least asked for.
+    pub(super) tcp: Option<tcp::State>,
     /// What the worker knows of its payload types.
     pub(super) formats: Option<Arc<Formats>>,
     /// The worker reported silence, and nothing since.
@@ -265,15 +278,22 @@ impl Stream {
             ice: [None, None],
             srtp: Default::default(),
             proto: Proto::Rtp,
+            tcp: None,
             formats: None,
             silent: false,
             heard: 0,
         }
     }
 
+    /// Its octets go through a splice: a worker hears nothing of it.
+    pub(super) fn is_tcp(&self) -> bool {
+        self.tcp.as_ref().is_some_and(|tcp| tcp.agreed)
+    }
+
     /// What the worker must know.
     pub(super) fn plans(&self, ends: &[EndPlan; 2]) -> Box<[LegPlan; 2]> {
-        Box::new([self.plan(End::A, &ends[0]), self.plan(End::B, &ends[1])])
+        let plans = Box::new([self.plan(End::A, &ends[0]), self.plan(End::B, &ends[1])]);
+        if self.is_tcp() { tcp::silent(plans) } else { plans }
     }
 
     fn plan(&self, which: End, end: &EndPlan) -> LegPlan {
@@ -332,6 +352,8 @@ pub(super) struct Pending {
     pub(super) held: bool,
     /// m-lines whose streams this offer opened.
     pub(super) opened: Vec<usize>,
+    /// Which offer of the session it is.
+    pub(super) number: u32,
 }
 
 /// What it said of one m-line.
@@ -345,6 +367,8 @@ pub(super) struct Line {
     pub(super) ice: Said,
     /// What the section carries; `None` if it was not there.
     pub(super) proto: Option<Proto>,
+    /// Of TCP, if it is that.
+    pub(super) tcp: Option<tcp::Said>,
     target: Option<Target>,
 }
 
@@ -361,13 +385,15 @@ impl Pending {
         let line = |(line, m): (usize, &wire::sdp::Media<'_>)| Line {
             refused: m.port == 0,
             muxed: m.rtcp_mux,
-            ice: Said::of(sdp, m, line),
+            ice: if tcp::is(m.protocol) { Said::Nothing } else { Said::of(sdp, m, line) },
             proto: Some(if m.protocol.eq_ignore_ascii_case(b"udptl") { Proto::Udptl } else { Proto::Rtp }),
-            target: signalled(sdp, m, end),
+            tcp: tcp::Said::read(sdp, m, end),
+            target: signalled(sdp, m, end).filter(|_| !tcp::is(m.protocol)),
         };
         self.media = sdp.media.iter().enumerate().map(line).collect();
-        let held =
-            |(m, line): (&wire::sdp::Media<'_>, &Line)| m.port != 0 && on_hold(sdp, m, line.ice != Said::Nothing);
+        let held = |(m, line): (&wire::sdp::Media<'_>, &Line)| {
+            m.port != 0 && !tcp::is(m.protocol) && on_hold(sdp, m, line.ice != Said::Nothing)
+        };
         self.held = sdp.media.iter().zip(&self.media).any(held);
         self.formats = sdp.media.iter().map(formats::read).collect();
         self.crypto = crypto::Said::read(sdp);

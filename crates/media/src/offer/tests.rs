@@ -123,7 +123,7 @@ fn write(offers: &mut Offers, ends: &[EndPlan; 2], body: &str) -> Result<String,
     Ok(String::from_utf8(out).expect("text"))
 }
 
-fn offers() -> Offers {
+pub(super) fn offers() -> Offers {
     Offers::new(
         Pools::new(vec![PortRange { first: 30_000, last: 30_099 }], 4, [1; 32]),
         1,
@@ -221,6 +221,7 @@ fn the_fork_that_answers_first_owns_the_stream_and_no_other_takes_it() {
                 Command::Replace { end: End::B, .. } => last.2 = true,
                 Command::Open { .. } | Command::Formats { .. } => {}
                 command @ (Command::Replace { .. }
+                | Command::Splice { .. }
                 | Command::Carry { .. }
                 | Command::Join { .. }
                 | Command::Part { .. }
@@ -284,6 +285,7 @@ fn when_one_branch_is_answered_the_others_reach_the_caller_no_more_until_they_ar
                 | Command::Replace { .. }
                 | Command::Carry { .. }
                 | Command::Formats { .. }
+                | Command::Splice { .. }
                 | Command::Join { .. }
                 | Command::Part { .. }
                 | Command::Close { .. } => {}

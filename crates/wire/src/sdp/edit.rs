@@ -98,7 +98,13 @@ pub fn add_attribute(whole: &[u8], edit: &mut Edit, media: &Media<'_>, text: &[&
     section.write(whole, edit, media.section.len(), text, std::iter::empty());
 }
 
-/// The same at session level, as the last line before the first `m=`.
+/// Writes an attribute of this name: where it stands, or as the last line of the section. Others of the name go.
+pub fn set_attribute(whole: &[u8], edit: &mut Edit, media: &Media<'_>, name: &str, text: &[&[u8]]) {
+    let section = Level { text: media.section, sample: media.line };
+    section.write(whole, edit, media.section.len(), text, media.attributes.named(name));
+}
+
+/// The same as [`add_attribute`] at session level, as the last line before the first `m=`.
 pub fn add_session_attribute(whole: &[u8], edit: &mut Edit, body: &Body<'_>, text: &[&[u8]]) {
     let session = body.session();
     let level = Level { text: session, sample: next_line(session).0 };
