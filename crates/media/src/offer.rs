@@ -159,7 +159,7 @@ impl Offers {
             session.ice[from.other().index()].ready(&mut self.rng);
         }
         for (line, pairs) in opened.iter().zip(taken) {
-            let keys = read.crypto[*line].offered();
+            let keys = read.crypto.get(*line).map(crypto::Said::offered).unwrap_or_default();
             self.open(&mut session, key, worker_hint, *line, from, (lines[*line], keys), pairs);
         }
         session.said(from, &lines);

@@ -28,9 +28,13 @@ pub(super) struct Said {
 }
 
 impl Said {
-    /// Reads a body. A key that stands in two sections does not tell their
-    /// packets apart, so that those of the one could be sent again to the other.
+    /// Reads a body: a place for each section, or none at all where there is no
+    /// such line. A key that stands in two sections does not tell their packets
+    /// apart, so that those of the one could be sent again to the other.
     pub(super) fn read(sdp: &Body<'_>) -> Vec<Self> {
+        if !sdp.media.iter().any(|media| media.attribute("crypto").is_some()) {
+            return Vec::new();
+        }
         let mut said: Vec<Self> = sdp.media.iter().map(|media| Self::of(sdp, media)).collect();
         let twice = |at: usize, key: &Key| {
             let others = said.iter().enumerate().filter(|(other, _)| *other != at);
