@@ -47,6 +47,8 @@ pub(super) struct Leg {
     /// A splice has ended, in this turn.
     pub(super) spent: bool,
     pub(super) link: Option<Link>,
+    /// Accepted in this turn.
+    arrived: VecDeque<Link>,
     waiting: VecDeque<Link>,
     pub(super) counts: SpliceCounts,
 }
@@ -90,13 +92,21 @@ impl Leg {
         self.link.as_ref().is_some_and(|link| !self.admits(link.from))
     }
 
+    /// Takes in who connects, to be judged by [`poll`](Self::poll). True if anybody did.
+    pub(super) fn poll_arrivals(&mut self, cx: &mut Context<'_>) -> bool {
+        self.start();
+        self.poll_accept(cx);
+        !self.arrived.is_empty()
+    }
+
     /// Does what the plan asks for, as far as that can be done now.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>, asked: bool) {
         if self.link.is_none() && !self.waiting.is_empty() {
             self.judge(asked);
         }
-        self.start();
-        self.poll_accept(cx, asked);
+        for link in std::mem::take(&mut self.arrived) {
+            self.take(link, asked);
+        }
         if let Some(dial) = &mut self.dial
             && let Poll::Ready(dialled) = dial.as_mut().poll(cx)
         {
@@ -193,7 +203,7 @@ impl Leg {
         }
     }
 
-    fn poll_accept(&mut self, cx: &mut Context<'_>, asked: bool) {
+    fn poll_accept(&mut self, cx: &mut Context<'_>) {
         // Another one may begin as one ends, and each must wake us.
         while let Some(pause) = &mut self.pause {
             if pause.as_mut().poll(cx).is_pending() {
@@ -202,10 +212,10 @@ impl Leg {
             self.pause = None;
             self.start();
         }
-        for _ in 0..ACCEPTS {
+        while self.arrived.len() < ACCEPTS {
             let Some(listener) = &self.listener else { return };
             match listener.poll_accept(cx) {
-                Poll::Ready(Ok((stream, from))) => self.take(Link::new(stream, Some(from.ip())), asked),
+                Poll::Ready(Ok((stream, from))) => self.arrived.push_back(Link::new(stream, Some(from.ip()))),
                 Poll::Ready(Err(error)) => {
                     tracing::debug!(%error, "a connection for TCP media was not accepted");
                     self.counts.failed += 1;

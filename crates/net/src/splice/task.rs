@@ -22,6 +22,8 @@ use crate::Report;
 const TOLD: Duration = Duration::from_secs(1);
 /// Reads and writes in a turn; other splices have theirs, too.
 const MOVES: usize = 64;
+/// Turns of taking connections in and obeying, likewise.
+const TURNS: usize = 4;
 
 /// One splice.
 pub(super) struct Task {
@@ -49,16 +51,31 @@ impl Task {
         self.tell();
     }
 
+    /// Takes connections in, **then** obeys, **then** judges them: an order is given before its SDP leaves, so who connects
+    /// because of that SDP is never judged without it.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        loop {
-            match self.orders.poll_recv(cx) {
-                Poll::Ready(Some(order)) => self.obey(order),
-                Poll::Ready(None) => return Poll::Ready(()),
-                Poll::Pending => break,
+        let mut idle = false;
+        for _ in 0..TURNS {
+            idle = self.legs.each_mut().map(|leg| leg.poll_arrivals(cx)) == [false; 2];
+            loop {
+                match self.orders.poll_recv(cx) {
+                    Poll::Ready(Some(order)) => {
+                        idle = false;
+                        self.obey(order);
+                    }
+                    Poll::Ready(None) => return Poll::Ready(()),
+                    Poll::Pending => break,
+                }
+            }
+            for end in [End::A, End::B] {
+                self.legs[end.index()].poll(cx, self.asked == Some(end));
+            }
+            if idle {
+                break;
             }
         }
-        for end in [End::A, End::B] {
-            self.legs[end.index()].poll(cx, self.asked == Some(end));
+        if !idle {
+            cx.waker().wake_by_ref();
         }
         self.pass(cx);
         self.poll_tell(cx);
