@@ -13,7 +13,9 @@ pub mod detect;
 pub mod discovery;
 pub mod ice_lite;
 pub mod keepalive;
+pub mod ledger;
 pub mod side;
+pub mod sources;
 
 pub use access::Access;
 pub use address::{Advertised, Claimed, Mapped, Source};

@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use std::hash::{DefaultHasher, Hasher as _};
 use std::net::IpAddr;
 
-use crate::sources::Sources;
+use nat::sources::Sources;
 
 /// Remembered per source; a source may be a NAT with many phones.
 const MOST: usize = 32;

@@ -14,10 +14,10 @@ use wire::Flow;
 use wire::sip::{Message, Method};
 
 use crate::request::Reject;
-use crate::sources::Source;
 use crate::timer::Timer;
 use crate::transaction::{Context, Id, Purpose};
 use crate::{Observed, Proxy};
+use nat::sources::Source;
 
 /// For the requests of one registered phone.
 const PHONE: usize = 4 << 20;

@@ -53,7 +53,6 @@ mod rig;
 mod session_timer;
 mod silence;
 mod size;
-mod sources;
 mod sweep;
 mod timer;
 mod token;

@@ -6,7 +6,7 @@
 use std::net::IpAddr;
 use std::time::Instant;
 
-use crate::sources::Sources;
+use nat::sources::Sources;
 
 /// Wrong ones at once, and the pause in milliseconds after which one more is looked at.
 const BURST: u64 = 20;

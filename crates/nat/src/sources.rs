@@ -7,12 +7,12 @@ use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, Ipv6Addr};
 
 /// Sources kept at most.
-pub(crate) const MOST: usize = 16_384;
+pub const MOST: usize = 16_384;
 
 /// Who a source is: an IPv4 address, or the 64 bits of an IPv6 address that
 /// one customer has for itself (RFC 6177).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Source(IpAddr);
+pub struct Source(IpAddr);
 
 impl From<IpAddr> for Source {
     fn from(ip: IpAddr) -> Self {
@@ -25,7 +25,7 @@ impl From<IpAddr> for Source {
 
 /// The table.
 #[derive(Debug)]
-pub(crate) struct Sources<T> {
+pub struct Sources<T> {
     known: BTreeMap<Source, T>,
     order: VecDeque<Source>,
 }
@@ -38,7 +38,7 @@ impl<T> Default for Sources<T> {
 
 impl<T> Sources<T> {
     /// What is known of a source; `new` if nothing is.
-    pub(crate) fn of(&mut self, ip: IpAddr, new: impl FnOnce() -> T) -> &mut T {
+    pub fn of(&mut self, ip: IpAddr, new: impl FnOnce() -> T) -> &mut T {
         let source = Source::from(ip);
         if !self.known.contains_key(&source) {
             if self.order.len() >= MOST
@@ -52,7 +52,7 @@ impl<T> Sources<T> {
     }
 
     /// The same, if something is known.
-    pub(crate) fn known(&mut self, ip: IpAddr) -> Option<&mut T> {
+    pub fn known(&mut self, ip: IpAddr) -> Option<&mut T> {
         self.known.get_mut(&Source::from(ip))
     }
 }
