@@ -9,11 +9,14 @@
 
 pub mod access;
 pub mod address;
+pub mod behaviour;
 pub mod detect;
 pub mod discovery;
 pub mod ice_lite;
 pub mod keepalive;
 pub mod ledger;
+pub mod lifetime;
+pub mod reflector;
 pub mod side;
 pub mod sources;
 

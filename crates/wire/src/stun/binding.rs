@@ -13,10 +13,15 @@ use stun_types::message::{
     TransactionId,
 };
 
-use super::{Kind, header, kind, unknown};
+use super::behaviour::{OTHER_ADDRESS, PADDING, RESPONSE_ORIGIN};
+use super::{Kind, header, kind, transaction, unknown_beside};
 
 /// MAPPED-ADDRESS (§14.1): all that servers of RFC 3489 send.
 const MAPPED_ADDRESS: AttributeType = AttributeType::new(0x0001);
+
+/// SOURCE-ADDRESS and CHANGED-ADDRESS of servers of RFC 3489 (§11.2.4, §11.2.3), which later ones do without.
+const SOURCE_ADDRESS: AttributeType = AttributeType::new(0x0004);
+const CHANGED_ADDRESS: AttributeType = AttributeType::new(0x0005);
 
 /// What a response to a Binding request says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,6 +32,11 @@ pub struct Answer {
     pub xor_mapped: Option<SocketAddr>,
     /// MAPPED-ADDRESS.
     pub mapped: Option<SocketAddr>,
+    /// Where it says that it came from: RESPONSE-ORIGIN (RFC 5780 §7.3), or SOURCE-ADDRESS (RFC 3489 §11.2.4).
+    pub origin: Option<SocketAddr>,
+    /// Where else the server can be asked, another IP and another port:
+    /// OTHER-ADDRESS (RFC 5780 §7.4), or CHANGED-ADDRESS (RFC 3489 §11.2.3).
+    pub other: Option<SocketAddr>,
     /// ERROR-CODE of an error response, 500 if it has none that can be read.
     pub error: Option<u16>,
     /// It has attributes that must be understood and are not: by §6.3.3 and
@@ -62,18 +72,22 @@ pub fn read_answer(packet: &[u8]) -> Result<Answer, Unreadable> {
     let transaction = transaction(header.transaction_id());
     let message = Message::from_bytes(packet).map_err(|_| Unreadable::Damaged(transaction))?;
     let xor_mapped = message.attribute::<XorMappedAddress>().ok().map(|a| a.addr(message.transaction_id()));
-    let mapped = message.raw_attribute(MAPPED_ADDRESS).and_then(|raw| MappedSocketAddr::from_raw(&raw).ok());
+    let address = |kind| {
+        let raw = message.raw_attribute(kind)?;
+        MappedSocketAddr::from_raw(&raw).ok().map(|address| address.addr())
+    };
     let error = match message.class() {
         MessageClass::Error => Some(message.attribute::<ErrorCode>().map_or(500, |error| error.code())),
         MessageClass::Success | MessageClass::Request | MessageClass::Indication => None,
     };
-    let unknown = unknown(&message).iter().any(|kind| *kind != UnknownAttributes::TYPE);
-    Ok(Answer { transaction, xor_mapped, mapped: mapped.map(|a| a.addr()), error, unknown })
-}
-
-fn transaction(id: TransactionId) -> [u8; 12] {
-    let bytes = u128::from(id).to_be_bytes();
-    let mut out = [0; 12];
-    out.copy_from_slice(&bytes[4..]);
-    out
+    let understood = [UnknownAttributes::TYPE, SOURCE_ADDRESS, CHANGED_ADDRESS, PADDING];
+    Ok(Answer {
+        transaction,
+        xor_mapped,
+        mapped: address(MAPPED_ADDRESS),
+        origin: address(RESPONSE_ORIGIN).or_else(|| address(SOURCE_ADDRESS)),
+        other: address(OTHER_ADDRESS).or_else(|| address(CHANGED_ADDRESS)),
+        error,
+        unknown: !unknown_beside(&message, &understood).is_empty(),
+    })
 }

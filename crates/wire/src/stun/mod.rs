@@ -6,6 +6,7 @@
 //! `stun-types`, after the length and shape of the packet were checked here,
 //! so that hostile packets cost no more than a look at their header.
 
+pub mod behaviour;
 mod binding;
 pub mod check;
 #[cfg(test)]
@@ -19,6 +20,7 @@ use stun_types::attribute::{
 };
 use stun_types::message::{
     BINDING, Message, MessageClass, MessageHeader, MessageWrite as _, MessageWriteExt as _, MessageWriteVec,
+    TransactionId,
 };
 
 pub use binding::{Answer, Unreadable, read_answer, request};
@@ -107,8 +109,21 @@ fn header(packet: &[u8]) -> Option<MessageHeader> {
     (length.is_multiple_of(4) && length + MessageHeader::LENGTH == packet.len()).then_some(header)
 }
 
+/// The 96 bits of an id.
+fn transaction(id: TransactionId) -> [u8; 12] {
+    let bytes = u128::from(id).to_be_bytes();
+    let mut out = [0; 12];
+    out.copy_from_slice(&bytes[4..]);
+    out
+}
+
 /// Attributes that must be understood (§14: types below 0x8000) and are not.
 fn unknown(message: &Message<'_>) -> Vec<AttributeType> {
+    unknown_beside(message, &[])
+}
+
+/// Likewise, where some more are understood.
+fn unknown_beside(message: &Message<'_>, more: &[AttributeType]) -> Vec<AttributeType> {
     const KNOWN: [AttributeType; 9] = [
         AttributeType::new(0x0001),
         XorMappedAddress::TYPE,
@@ -123,6 +138,8 @@ fn unknown(message: &Message<'_>) -> Vec<AttributeType> {
     message
         .iter_attributes()
         .map(|(_, attribute)| attribute.get_type())
-        .filter(|kind| kind.comprehension_required() && !KNOWN.contains(kind) && !ICE.contains(kind))
+        .filter(|kind| {
+            kind.comprehension_required() && !KNOWN.contains(kind) && !ICE.contains(kind) && !more.contains(kind)
+        })
         .collect()
 }
