@@ -23,6 +23,7 @@ pub mod limits;
 pub mod ports;
 pub mod sockopt;
 pub mod splice;
+pub mod survey;
 pub mod transport;
 
 mod mmsg;
