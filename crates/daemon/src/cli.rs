@@ -56,6 +56,18 @@ pub(crate) enum Command {
     },
     /// Print the ladder of one call, or everything of one phone, as it happens: each line that siplatch changes, and why.
     Trace(Trace),
+    /// Find out what the network does to calls, and say what to do. Exit code 0: calls will work; 1: they will not;
+    /// 2: it is not known.
+    Doctor(Examine),
+    /// Answer STUN on two addresses (RFC 5780), so that others can measure their NAT.
+    Reflect {
+        /// An address of this machine, with or without a port (3478).
+        #[arg(long, value_name = "ADDRESS[:PORT]")]
+        address: String,
+        /// Another one; its port must differ, too (3479). Without it NATs can be seen, but not their filters.
+        #[arg(long, value_name = "ADDRESS[:PORT]")]
+        other: Option<String>,
+    },
     /// Print every key of the configuration with its default.
     Reference,
     /// Print docs/metrics.md.
@@ -78,6 +90,23 @@ pub(crate) struct Run {
     /// How log lines look.
     #[arg(long, value_enum, default_value_t = LogFormat::Text)]
     pub(crate) log_format: LogFormat,
+}
+
+/// Flags of `doctor`.
+#[derive(Debug, Args)]
+pub(crate) struct Examine {
+    /// A configuration whose STUN servers are asked.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// A STUN server, may be repeated; instead of those of the configuration.
+    #[arg(long, value_name = "HOST[:PORT]")]
+    pub(crate) stun: Vec<String>,
+    /// Measure also what takes minutes: how long the NAT keeps a silent mapping.
+    #[arg(long)]
+    pub(crate) long: bool,
+    /// Print JSON instead of text.
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 /// Flags of `trace`.

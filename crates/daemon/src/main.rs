@@ -7,6 +7,7 @@ mod admin;
 mod banner;
 mod cli;
 mod config;
+mod doctor;
 mod edge;
 mod log;
 mod metrics;
@@ -72,6 +73,8 @@ fn main() -> ExitCode {
                 Err(why) => complain(&why),
             }
         }
+        Command::Doctor(asked) => doctor::run(&asked),
+        Command::Reflect { address, other } => doctor::reflect(&address, other.as_deref()),
         Command::Reference => print(&config::reference::page()),
         Command::MetricsDoc => print(&metrics::table::page()),
     }
@@ -86,6 +89,11 @@ fn print(text: &str) -> ExitCode {
 
 /// Prints why there is no answer.
 fn complain(text: &str) -> ExitCode {
-    let _ = io::stderr().lock().write_all(text.as_bytes());
+    note(text);
     ExitCode::FAILURE
+}
+
+/// Says something beside the answer.
+fn note(text: &str) {
+    let _ = io::stderr().lock().write_all(text.as_bytes());
 }

@@ -28,6 +28,13 @@ pub(crate) struct HostPort {
     pub(crate) port: u16,
 }
 
+impl HostPort {
+    /// Reads one, with this port where none is written.
+    pub(crate) fn read(text: &str, default: u16) -> Result<Self, String> {
+        host_port(text, default).map_err(|(what, mend)| format!("{what}\n  mend: {mend}\n"))
+    }
+}
+
 impl std::fmt::Display for HostPort {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self.host.parse::<Ipv6Addr>() {
