@@ -46,7 +46,7 @@ impl Report {
     fn text(&self) -> String {
         let mut text: String = self.findings.iter().map(Finding::text).collect();
         let sum = match self.calls {
-            "work" => "Calls will work.",
+            "work" => "As far as STUN tells, calls will work.",
             "fail" => "Calls will not work before the lines marked with BAD are mended.",
             _ => "Whether calls will work is not known.",
         };

@@ -42,10 +42,14 @@ fn on_loopback_calls_work() {
     let _reflector = Reflector::start("127.0.11.1:34780", "127.0.11.2:34790");
     let spoken = doctor(&["--stun", "127.0.11.1:34780"]);
     assert_eq!(spoken.status.code(), Some(0), "{}", text(&spoken));
-    assert!(text(&spoken).contains("ok    NAT: none") && text(&spoken).ends_with("Calls will work.\n"));
+    assert!(
+        text(&spoken).contains("ok    NAT: none")
+            && text(&spoken).ends_with("As far as STUN tells, calls will work.\n")
+    );
     let report = doctor(&["--stun", "127.0.11.1:34780", "--json"]);
     let report: serde_json::Value = serde_json::from_slice(&report.stdout).unwrap();
     assert_eq!((&report["calls"], &report["nat"]["translated"]), (&"work".into(), &false.into()));
+    assert_eq!(report["nat"]["formerly"], "open Internet");
     for of in ["mapping", "filtering"] {
         assert_eq!(report["nat"][of], "endpoint-independent", "{report}");
     }

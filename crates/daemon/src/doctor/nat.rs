@@ -127,7 +127,7 @@ fn translation(verdict: &Verdict) -> Finding {
                          where ours comes from";
             let mend = "write comedia = true at an [[upstream]] that does so; else forward the media range in the router \
                         and write advertise = \"stun-address\"";
-            Finding::new(Weight::Notice, tested, found, means).mend(mend)
+            Finding::new(Weight::Unknown, tested, found, means).mend(mend)
         }
         (_, None) => {
             let found = format!("there is one, and how it chooses ports is not known; it {filter}");
