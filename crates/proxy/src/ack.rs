@@ -101,6 +101,7 @@ impl Proxy {
         self.route_edit(flow, message, &target, &value, &routed, &mut edit);
         breadth::write(message, &mut edit, 0, 1);
         self.identities(flow, out, message, &mut edit);
+        self.raise(pass, from, to, message, &mut edit);
         let token = self.key.seal(Token::Leg(pass, from));
         contact::to_ours(message, &mut edit, self.reach(out), Some(&token));
         if message.field(Name::ContentType).is_some() {

@@ -47,6 +47,7 @@ impl Proxy {
             cseq: message.cseq().map_or(0, |c| c.number),
             state: CallState::Early,
             branch: 0,
+            raised: [0; 2],
             session: session_of(message).unwrap_or_default(),
         };
         let retried = self
@@ -138,6 +139,7 @@ impl Proxy {
                     cseq: number,
                     state: CallState::Early,
                     branch: 0,
+                    raised: [0; 2],
                     session: Vec::new(),
                 });
             }
@@ -207,6 +209,7 @@ impl Proxy {
                         cseq: 0,
                         state: CallState::Early,
                         branch,
+                        raised: [0; 2],
                         session: Vec::new(),
                     });
                     call.callees.len() - 1
@@ -454,7 +457,7 @@ pub(crate) fn standing(call: &Call) -> impl Iterator<Item = (u8, &Party)> {
     (1..=u8::MAX).zip(&call.callees).filter(|(_, p)| p.state == CallState::Confirmed)
 }
 
-fn party_mut(call: &mut Call, leg: u8) -> Option<&mut Party> {
+pub(crate) fn party_mut(call: &mut Call, leg: u8) -> Option<&mut Party> {
     match leg {
         0 => Some(&mut call.caller),
         n => call.callees.get_mut(usize::from(n) - 1),

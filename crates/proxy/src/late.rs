@@ -113,6 +113,7 @@ impl Proxy {
             cseq,
             state: CallState::Early,
             branch: 0,
+            raised: [0; 2],
             session: Vec::new(),
         };
         let caller = Party {

@@ -24,6 +24,7 @@ mod challenge;
 pub mod config;
 mod connection;
 mod credentials;
+mod cseq;
 mod dialog;
 mod digest;
 mod ending;

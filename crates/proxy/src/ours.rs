@@ -9,6 +9,7 @@ use wire::Flow;
 use wire::sip::compose::Request;
 use wire::sip::{Message, Method, Status, Stored, session_id};
 
+use crate::cseq;
 use crate::locate::{Hop, Way};
 use crate::request::Target;
 use crate::request::target::party;
@@ -42,6 +43,7 @@ impl Proxy {
             return None;
         }
         let uri = target.uri.clone().unwrap_or_default();
+        let cseq = cseq::above(cseq, cseq::raised(call, from, to));
         let extra = [session_line(speaker, listener), extra.as_bytes().to_vec()].concat();
         self.originate(now, flow, target, purpose, |via| {
             let mut bytes = Vec::with_capacity(512);

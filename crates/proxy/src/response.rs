@@ -9,6 +9,7 @@ use wire::sip::{self, Message, Method, Status, Stored};
 use wire::{Edit, Flow};
 
 use crate::best;
+use crate::cseq;
 use crate::dialog::callee;
 use crate::late::ELSEWHERE;
 use crate::request::Reject;
@@ -215,6 +216,7 @@ impl Proxy {
             }
             Purpose::Create(pass) => record_route::turn(message, &mut edit, &self.key, pass, own),
             Purpose::Within { pass, from, to } => {
+                cseq::lower(context.request.message(), message, &mut edit);
                 if status.is_success() && self.registry.call(pass).is_none() && body::sdp(message).is_some() {
                     // A BYE overtook it: what it agreed on is gone (§15.1.2).
                     context.branches[index].result = Some(Status(487));

@@ -65,6 +65,9 @@ pub struct Party {
     pub state: CallState,
     /// Which branch of the creating request it answered; 0 for the caller. Names the media session.
     pub branch: u16,
+    /// Of a callee: by how much CSeq numbers are raised on their way, of
+    /// requests toward it and of its own, because we have spoken in between.
+    pub raised: [u32; 2],
     /// Its UUID in Session-ID (RFC 7989), empty while it is not known.
     pub session: Vec<u8>,
 }

@@ -145,6 +145,8 @@ struct PortableParty {
     state: CallState,
     branch: u16,
     #[serde(default)]
+    raised: [u32; 2],
+    #[serde(default)]
     session: Text,
 }
 
@@ -341,7 +343,7 @@ impl PortableCall {
 
 impl PortableParty {
     fn of(party: &Party, places: &[Place]) -> Option<Self> {
-        let Party { tag, identity, contact, route, flow, binding, cseq, state, branch, session } = party;
+        let Party { tag, identity, contact, route, flow, binding, cseq, state, branch, raised, session } = party;
         Some(Self {
             tag: tag.into(),
             identity: identity.into(),
@@ -352,6 +354,7 @@ impl PortableParty {
             cseq: *cseq,
             state: *state,
             branch: *branch,
+            raised: *raised,
             session: session.into(),
         })
     }
@@ -367,6 +370,7 @@ impl PortableParty {
             cseq: self.cseq,
             state: self.state,
             branch: self.branch,
+            raised: self.raised,
             session: self.session.into(),
         })
     }

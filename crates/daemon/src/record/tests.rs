@@ -96,6 +96,7 @@ fn call(since: Instant) -> Call {
         cseq: 1,
         state: CallState::Early,
         branch: 0,
+        raised: [0; 2],
         session: Vec::new(),
     };
     Call {

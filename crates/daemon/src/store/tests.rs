@@ -58,6 +58,7 @@ fn call(id: u64, state: CallState, now: Instant) -> Call {
         cseq: 1,
         state,
         branch: 0,
+        raised: [0; 2],
         session: Vec::new(),
     };
     Call {

@@ -73,6 +73,7 @@ fn callee_of(rig: &Rig, tag: &str) -> Party {
         cseq: 0,
         state: CallState::Confirmed,
         branch: 0,
+        raised: [0; 2],
         session: Vec::new(),
     }
 }

@@ -260,6 +260,7 @@ impl Proxy {
                 }
             }
             Purpose::Within { pass, from, to } => {
+                self.raise(*pass, *from, *to, message, edit);
                 let token = self.key.seal(Token::Leg(*pass, *from));
                 contact::to_ours(message, edit, reach, Some(&token));
                 session_timer::ask(message, edit);

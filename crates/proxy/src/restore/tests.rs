@@ -58,6 +58,7 @@ fn party(tag: &str, flow: Flow, binding: Option<u64>) -> Party {
         cseq: 1,
         state: CallState::Confirmed,
         branch: 0,
+        raised: [0; 2],
         session: Vec::new(),
     }
 }

@@ -71,6 +71,7 @@ fn party(tag: &str, listener: u16, state: CallState) -> Party {
         cseq: 4,
         state,
         branch: 1,
+        raised: [2, 0],
         session: b"ab30317f1a784dc48ff824d0d3715d86".to_vec(),
     }
 }
