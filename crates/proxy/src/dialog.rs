@@ -11,6 +11,7 @@ use wire::sip::{Contact, Message, Method, Name, SessionId};
 use crate::ours::header;
 use crate::request::target::party;
 use crate::request::{Reject, Target};
+use crate::rewrite::record_route;
 use crate::{Cause, Observed, Proxy, probe};
 
 /// A call that was challenged keeps its ports this long for the next try.
@@ -174,24 +175,22 @@ impl Proxy {
 
     /// A response to a dialog-forming request: the callee's leg, made when its
     /// To tag is new (a fork). `None` without a tag.
+    #[expect(clippy::too_many_arguments, reason = "a step takes what it needs by name, not through a blackboard")]
     pub(crate) fn note_callee(
         &mut self,
         pass: PassId,
         branch: u16,
         target: &Target,
         flow: Flow,
+        request: Message<'_>,
         message: Message<'_>,
     ) -> Option<u8> {
         let to = message.to().ok()?;
         let tag = to.tag()?;
         let contact = contact_of(message);
-        let key = &self.key;
-        // Entries above ours were added behind us; nearest to us is the last of them.
-        let mut route: Vec<Vec<u8>> = message
-            .values(Name::RecordRoute)
-            .take_while(|value| !crate::rewrite::record_route::is_ours(key, pass, value))
-            .map(<[u8]>::to_vec)
-            .collect();
+        // Nearest to us is the last of them.
+        let mut route: Vec<Vec<u8>> =
+            record_route::behind(request, message, &self.key, pass).map(<[u8]>::to_vec).collect();
         route.reverse();
         self.registry.update_call(pass, |call| {
             let position = call.callees.iter().position(|p| p.tag == tag && p.branch == branch);

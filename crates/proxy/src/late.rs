@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use registry::{Call, CallKind, CallState, Party, PassId};
 use wire::sip::compose::Request;
-use wire::sip::{Contact, Message, Method, Name, Status, Stored, compose};
+use wire::sip::{Contact, Message, Method, Status, Stored, compose};
 use wire::{Flow, sdp};
 
 use crate::locate::Located;
@@ -124,8 +124,7 @@ impl Proxy {
             Some(Ok(Contact::Addr(addr))) => addr.uri.to_vec(),
             Some(Ok(Contact::Star) | Err(_)) | None => return None,
         };
-        let behind = message.values(Name::RecordRoute).take_while(|v| !record_route::is_ours(&self.key, pass, v));
-        let mut behind: Vec<&[u8]> = behind.collect();
+        let mut behind: Vec<&[u8]> = record_route::behind(request, message, &self.key, pass).collect();
         behind.reverse();
         let callee = Party {
             contact,

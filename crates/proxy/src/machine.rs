@@ -405,6 +405,11 @@ impl Proxy {
             .unwrap_or(Advertise::Listen)
     }
 
+    /// True where our own address is found out, and may change.
+    pub(crate) fn moves(&self, flow: Flow) -> bool {
+        matches!(self.policy(flow), Advertise::Stun | Advertise::StunAddress)
+    }
+
     /// What we write as our signalling address toward this flow's remote end.
     /// Precedence for a discovered one: what the upstream saw, then STUN.
     pub(crate) fn advertised(&self, flow: Flow) -> Option<SocketAddr> {

@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use media::End;
 use media::offer::{Key as MediaKey, Refusal};
+use registry::PassId;
 use wire::sip::{self, Message, Method, Status, Stored};
 use wire::{Edit, Flow};
 
@@ -187,8 +188,8 @@ impl Proxy {
                     return false;
                 }
                 let target = context.branches[index].target.clone();
-                let leg = self.note_callee(pass, index as u16, &target, flow, message);
-                record_route::turn(message, &mut edit, &self.key, pass, own);
+                let leg = self.note_callee(pass, index as u16, &target, flow, context.request.message(), message);
+                self.face(context, index, pass, message, &mut edit);
                 let token = leg.map(|leg| self.key.seal(Token::Leg(pass, leg)));
                 contact::to_ours(message, &mut edit, own, token.as_ref());
                 session_timer::answer(context.request.message(), message, &mut edit);
@@ -214,7 +215,7 @@ impl Proxy {
                     self.note_streams(pass);
                 }
             }
-            Purpose::Create(pass) => record_route::turn(message, &mut edit, &self.key, pass, own),
+            Purpose::Create(pass) => self.face(context, index, pass, message, &mut edit),
             Purpose::Within { pass, from, to } => {
                 cseq::lower(context.request.message(), message, &mut edit);
                 if status.is_success() && self.registry.call(pass).is_none() && body::sdp(message).is_some() {
@@ -225,7 +226,7 @@ impl Proxy {
                 }
                 if dialog_forming {
                     self.note_target(now, pass, to, flow, message, timer);
-                    record_route::turn(message, &mut edit, &self.key, pass, own);
+                    self.face(context, index, pass, message, &mut edit);
                     let token = self.key.seal(Token::Leg(pass, to));
                     contact::to_ours(message, &mut edit, own, Some(&token));
                     session_timer::answer(context.request.message(), message, &mut edit);
@@ -264,6 +265,21 @@ impl Proxy {
         sip::edit::content_length(message, &mut edit);
         let bytes = self.edited(message, &edit);
         self.send_response(now, context, status, bytes)
+    }
+
+    /// Our entries in Record-Route, as the sender of the request is to see them.
+    fn face(&self, context: &Context, index: usize, pass: PassId, message: Message<'_>, edit: &mut Edit) {
+        let Some(reply) = context.answering.as_ref().map(|a| a.reply) else { return };
+        let (out, own) = (context.branches[index].flow, self.reach(reply));
+        let creates = matches!(context.purpose, Purpose::Create(_));
+        if self.moves(reply) {
+            record_route::leave(message, edit, &self.key, pass);
+        } else if creates && self.moves(out) && message.status().is_some_and(|s| s.class() <= 2) {
+            let crossing = context.flow.listener != out.listener;
+            record_route::enter(context.request.message(), message, edit, &self.key, pass, own, crossing);
+        } else {
+            record_route::turn(message, edit, &self.key, pass, own);
+        }
     }
 
     /// SDP in a response that cannot be carried: what the request gets instead.
@@ -369,8 +385,7 @@ impl Proxy {
             }
         }
         if let (Some(pass), Some(reply)) = (context.purpose.pass(), context.answering.as_ref().map(|a| a.reply)) {
-            let own = self.reach(reply);
-            record_route::turn(message, &mut edit, &self.key, pass, own);
+            self.face(context, best, pass, message, &mut edit);
             self.identities(context.branches[best].flow, reply, message, &mut edit);
         }
         let bytes = self.edited(message, &edit);

@@ -247,8 +247,10 @@ impl Proxy {
         self.transfer(flow, reach, message, edit);
         match &context.purpose {
             Purpose::Create(pass) => {
-                let crossing = context.flow.listener != flow.listener;
-                record_route::push(message, edit, &self.key, *pass, reach, crossing);
+                if !self.moves(flow) {
+                    let crossing = context.flow.listener != flow.listener;
+                    record_route::push(message, edit, &self.key, *pass, reach, crossing);
+                }
                 let token = self.key.seal(Token::Leg(*pass, 0));
                 contact::to_ours(message, edit, reach, Some(&token));
                 session_timer::ask(message, edit);

@@ -2,6 +2,10 @@
 //! entries of ours. Both always carry the address of the side that the
 //! message goes to, so that neither side learns an address of the other; in
 //! the response they are turned to face the other way.
+//!
+//! A route set lasts as long as its dialog (§12.2), so a side on which our own
+//! address may change gets no entry: our Contact names us there, and can be
+//! told anew (ADR 18).
 
 use registry::PassId;
 use wire::sip::{Message, Name, NameAddr, Scheme, Uri};
@@ -12,17 +16,57 @@ use crate::token::{Facing, Key, Token};
 
 /// Adds our entries to a dialog-forming request.
 pub(crate) fn push(message: Message<'_>, edit: &mut Edit, key: &Key, pass: PassId, own: Own, crossing: bool) {
+    entries(message, key, pass, own, crossing, |value| {
+        sip::edit::push(message, edit, Rule::RecordRoute, Name::RecordRoute, value);
+    });
+}
+
+/// Adds our entries to the response to a request that had none of ours, for its sender alone.
+pub(crate) fn enter(
+    request: Message<'_>,
+    message: Message<'_>,
+    edit: &mut Edit,
+    key: &Key,
+    pass: PassId,
+    own: Own,
+    crossing: bool,
+) {
+    let behind = behind(request, message, key, pass).count();
+    entries(request, key, pass, own, crossing, |value| {
+        sip::edit::insert_value(message, edit, Rule::RecordRoute, Name::RecordRoute, behind, value);
+    });
+}
+
+fn entries(request: Message<'_>, key: &Key, pass: PassId, own: Own, crossing: bool, write: impl FnOnce(&[&[u8]])) {
     let at = own.to_string();
     let callee = key.seal(Token::Route(pass, Facing::Callee));
     let caller = key.seal(Token::Route(pass, Facing::Caller));
     // §16.6(4): what is secure keeps to secure hops on the way back.
-    let sips = Uri::parse(message.request_uri()).is_ok_and(|uri| uri.scheme == Scheme::Sips);
+    let sips = Uri::parse(request.request_uri()).is_ok_and(|uri| uri.scheme == Scheme::Sips);
     let scheme: &[u8] = if sips { b"<sips:" } else { b"<sip:" };
     let mut value: Vec<&[u8]> = vec![scheme, &callee, b"@", at.as_bytes(), b";lr>"];
     if crossing {
         value.extend([b", ", scheme, &caller, b"@", at.as_bytes(), b";lr>"]);
     }
-    sip::edit::push(message, edit, Rule::RecordRoute, Name::RecordRoute, &value);
+    write(&value);
+}
+
+/// The entries of a response that were added behind us, the farthest first:
+/// those in front of ours, and of those that the request brought.
+pub(crate) fn behind<'a>(
+    request: Message<'_>,
+    response: Message<'a>,
+    key: &'a Key,
+    pass: PassId,
+) -> impl Iterator<Item = &'a [u8]> {
+    let brought = request.values(Name::RecordRoute).count();
+    let added = response.values(Name::RecordRoute).count().saturating_sub(brought);
+    response.values(Name::RecordRoute).take(added).take_while(move |value| !is_ours(key, pass, value))
+}
+
+/// Takes our entries out of a response.
+pub(crate) fn leave(message: Message<'_>, edit: &mut Edit, key: &Key, pass: PassId) {
+    sip::edit::drop_values(message, edit, Rule::RecordRoute, Name::RecordRoute, |value| is_ours(key, pass, value));
 }
 
 /// True for an entry of this pass.

@@ -57,6 +57,44 @@ pub fn pop(message: Message<'_>, edit: &mut Edit, rule: Rule, name: Name, count:
     }
 }
 
+/// Removes those values of a comma-list field that `goes` names: whole lines
+/// where all of a line's values go.
+pub fn drop_values(message: Message<'_>, edit: &mut Edit, rule: Rule, name: Name, goes: impl Fn(&[u8]) -> bool) {
+    for field in message.fields_of(name) {
+        let values = || comma_list(message.slice(field.value)).map(|value| (message.span(value), goes(value)));
+        if !values().any(|(_, goes)| goes) {
+            continue;
+        }
+        let Some((last, _)) = values().filter(|(_, goes)| !goes).last() else {
+            edit.delete(field.line, rule);
+            continue;
+        };
+        // Each goes with the comma behind it; those behind the last that stays go with the comma before them.
+        let mut from = None;
+        for (span, goes) in values().take_while(|(span, _)| span.start <= last.start) {
+            if goes {
+                from.get_or_insert(span.start);
+            } else if let Some(start) = from.take() {
+                edit.delete(Span { start, end: span.start }, rule);
+            }
+        }
+        if let Some((end, _)) = values().last().filter(|(_, goes)| *goes) {
+            edit.delete(Span { start: last.end, end: end.end }, rule);
+        }
+    }
+}
+
+/// Adds a value to a comma-list field, behind so many of its values.
+pub fn insert_value(message: Message<'_>, edit: &mut Edit, rule: Rule, name: Name, behind: usize, value: &[&[u8]]) {
+    let next = message.values(name).nth(behind).map(|next| message.span(next).start);
+    let last = message.values(name).last().map(|last| message.span(last).end);
+    match (next, last) {
+        (Some(at), _) => edit.replace_with(Span { start: at, end: at }, rule, value.iter().copied().chain([&b", "[..]])),
+        (None, Some(at)) => edit.replace_with(Span { start: at, end: at }, rule, [&b", "[..]].into_iter().chain(value.iter().copied())),
+        (None, None) => append(message, edit, rule, name, value),
+    }
+}
+
 /// Removes every field of that name.
 pub fn remove(message: Message<'_>, edit: &mut Edit, rule: Rule, name: Name) {
     for field in message.fields_of(name) {
@@ -181,6 +219,39 @@ mod tests {
             (9, "To: t\r\n".to_owned()),
         ] {
             assert_eq!(lines(base, |m, e| pop(m, e, Rule::Route, Name::Route, count)), expected, "{count}");
+        }
+    }
+
+    #[test]
+    fn dropping_and_inserting_values() {
+        let base = "Record-Route: <a>, <b> ,<c>\r\nTo: t\r\nrecord-route: <d>\r\n";
+        for (gone, expected) in [
+            ("", base),
+            ("a", "Record-Route: <b> ,<c>\r\nTo: t\r\nrecord-route: <d>\r\n"),
+            ("b", "Record-Route: <a>, <c>\r\nTo: t\r\nrecord-route: <d>\r\n"),
+            ("c", "Record-Route: <a>, <b>\r\nTo: t\r\nrecord-route: <d>\r\n"),
+            ("ab", "Record-Route: <c>\r\nTo: t\r\nrecord-route: <d>\r\n"),
+            ("bc", "Record-Route: <a>\r\nTo: t\r\nrecord-route: <d>\r\n"),
+            ("ac", "Record-Route: <b>\r\nTo: t\r\nrecord-route: <d>\r\n"),
+            ("abc", "To: t\r\nrecord-route: <d>\r\n"),
+            ("d", "Record-Route: <a>, <b> ,<c>\r\nTo: t\r\n"),
+            ("abcd", "To: t\r\n"),
+        ] {
+            let goes = |value: &[u8]| gone.as_bytes().contains(&value[1]);
+            let found = lines(base, |m, e| drop_values(m, e, Rule::RecordRoute, Name::RecordRoute, goes));
+            assert_eq!(found, expected, "{gone}");
+        }
+        for (behind, expected) in [
+            (0, "Record-Route: xy, <a>, <b> ,<c>\r\nTo: t\r\nrecord-route: <d>\r\n"),
+            (2, "Record-Route: <a>, <b> ,xy, <c>\r\nTo: t\r\nrecord-route: <d>\r\n"),
+            (3, "Record-Route: <a>, <b> ,<c>\r\nTo: t\r\nrecord-route: xy, <d>\r\n"),
+            (4, "Record-Route: <a>, <b> ,<c>\r\nTo: t\r\nrecord-route: <d>, xy\r\n"),
+        ] {
+            let add = |m: Message<'_>, e: &mut Edit| {
+                insert_value(m, e, Rule::RecordRoute, Name::RecordRoute, behind, &[b"x", b"y"]);
+            };
+            assert_eq!(lines(base, add), expected, "{behind}");
+            assert_eq!(lines("To: t\r\n", add), "To: t\r\nRecord-Route: xy\r\n");
         }
     }
 
