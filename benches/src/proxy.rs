@@ -262,6 +262,7 @@ impl Border {
                         self.input(Input::Resolved { question, answer });
                     }
                     Output::KeepAlive(_)
+                    | Output::Doubt { .. }
                     | Output::Connect { .. }
                     | Output::Close { .. }
                     | Output::Proven { .. }

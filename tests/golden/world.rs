@@ -166,6 +166,8 @@ fn beside(udp: &[Listener], head: &Head) -> Vec<Listener> {
 
 /// How STUN and the provider see the outer listener of the office.
 const MAPPED: &str = "198.51.100.7:41070";
+/// Whom sockets of a call ask where they are seen.
+const STUN: &str = "203.0.113.10:3478";
 
 /// The answer to a ping.
 pub(crate) fn pong(ping: &[u8]) -> Vec<u8> {
@@ -228,6 +230,7 @@ impl World {
         };
         world.drain(&mut Vec::new());
         if role == "office" && !world.head.unmapped {
+            world.input(Input::StunServers(vec![STUN.parse().expect("an address")]));
             world.mapped(MAPPED);
         }
         world
@@ -443,6 +446,7 @@ impl World {
                     });
                     self.sent.insert((to, transmit.bytes));
                 }
+                Output::Doubt { .. } => {}
                 Output::KeepAlive(Transmit { flow, bytes }) => {
                     if self.head.upstream_pings {
                         out.push(format!("*** STUN Binding request to {}", self.place(flow)));
@@ -518,7 +522,7 @@ impl World {
     }
 
     fn media(&mut self, command: &media::Command, out: &mut Vec<String>) {
-        use media::Command::{Carry, Close, Formats, Join, Open, Part, Replace, Splice, Update};
+        use media::Command::{Ask, Carry, Close, Formats, Join, Open, Part, Replace, Splice, Update};
         let target = |plan: &media::LegPlan| match plan.target {
             Some(target) => format!("{} to {}", plan.pair.rtp(), target.rtp),
             None => format!("{} to nowhere yet", plan.pair.rtp()),
@@ -559,6 +563,14 @@ impl World {
                 out.push(format!("*** splice stream {stream}, connections of offer {round}: {a} | {b}{asked}"));
             }
             Splice { stream, splice: None } => out.push(format!("*** stream {} is of TCP no more", stream.slot)),
+            Ask { stream, end, server, transactions: _ } => {
+                out.push(format!("*** stream {} asks {server} where its end {end:?} is seen", stream.slot));
+                for (component, port) in [(media::Component::Rtp, 45_000), (media::Component::Rtcp, 45_777)] {
+                    let mapped = Mapped(SocketAddr::new(self.seen.ip(), port + stream.slot as u16));
+                    let fact = media::Fact::Mapped { stream: *stream, end: *end, component, mapped };
+                    self.proxy.handle_input(self.now, Input::Fact(fact));
+                }
+            }
             Part { stream } => out.push(format!("*** part stream {}", stream.slot)),
             Close { stream, told: _ } => {
                 self.streams.retain(|(s, _)| s != stream);

@@ -65,6 +65,7 @@ fn refusals(bytes: &[u8]) -> Vec<u16> {
             Output::Transmit(transmit) => sent.push(status(&transmit.bytes)),
             Output::Observed(Observed::Refused { status, .. }) => refused.push(status.0),
             Output::KeepAlive(_)
+            | Output::Doubt { .. }
             | Output::Connect { .. }
             | Output::Close { .. }
             | Output::Proven { .. }

@@ -331,6 +331,7 @@ impl<B: FnOnce()> Edge<B> {
             Some(Answer::Servers { side, addresses, all }) => {
                 self.stun.resolved(now, side, addresses, all);
                 self.relay.set_servers(now, &self.stun);
+                self.inputs.push_back(Input::StunServers(self.stun.servers()));
             }
             None => {}
         }
@@ -503,6 +504,7 @@ impl<B: FnOnce()> Edge<B> {
                 // One that does not leave is sent again.
                 let _ = self.sockets.queue(transmit);
             }
+            Output::Doubt { listener } => self.stun.doubt(now, listener),
             Output::Connect { flow, name, within } => self.streams.connect(flow, name, within),
             Output::Close { flow } => self.streams.close(flow),
             Output::Proven { flow } => self.streams.prove(flow),

@@ -190,6 +190,7 @@ impl Records {
             | Fact::Silent { .. }
             | Fact::Heard { .. }
             | Fact::Spliced { .. }
+            | Fact::Mapped { .. }
             | Fact::Totals(_) => {}
         }
     }

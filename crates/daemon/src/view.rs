@@ -97,6 +97,7 @@ impl View {
             | Fact::Unheard { .. }
             | Fact::Heard { .. }
             | Fact::Spliced { .. }
+            | Fact::Mapped { .. }
             | Fact::Totals(_) => {}
         }
     }

@@ -157,6 +157,18 @@ pub enum Command {
         /// What is to be; `None`: a splice that it had ends.
         splice: Option<Box<Splice>>,
     },
+    /// Both sockets of a leg ask a STUN server where they are seen, answered by
+    /// [`Fact::Mapped`](crate::Fact::Mapped); what was asked before counts no more.
+    Ask {
+        /// The stream.
+        stream: StreamId,
+        /// Which leg.
+        end: End,
+        /// The server.
+        server: SocketAddr,
+        /// Transaction ids for RTP and RTCP (RFC 8489 §6.1).
+        transactions: [[u8; 12]; 2],
+    },
     /// Two streams of a spiral: the named legs face each other, so the legs
     /// behind them are tied directly and nothing is sent to ourselves.
     Join {

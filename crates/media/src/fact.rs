@@ -1,7 +1,7 @@
 //! What a media worker tells the signalling thread. Facts carry the epoch of
 //! the last command of their stream; stale ones are dropped by the reader.
 
-use nat::{Side, Source};
+use nat::{Mapped, Side, Source};
 
 use crate::splice::SpliceCounts;
 use crate::stats::{LegCounts, Totals};
@@ -78,6 +78,17 @@ pub enum Fact {
         stream: StreamId,
         /// Legs of end A and B, with their sides.
         legs: Box<[(Side, SpliceCounts); 2]>,
+    },
+    /// A STUN server has said where a socket is seen, because [`Command::Ask`](crate::Command::Ask) had it asked.
+    Mapped {
+        /// The stream.
+        stream: StreamId,
+        /// Which leg.
+        end: End,
+        /// RTP or RTCP.
+        component: Component,
+        /// The address.
+        mapped: Mapped,
     },
     /// The worker could not take or keep the stream: the call must end.
     Failed {

@@ -196,6 +196,9 @@ impl Relay {
     #[cold]
     #[inline(never)]
     fn meet(&mut self, now: Instant, on: Slot, from: SocketAddr, kind: Media, packet: &[u8]) -> Verdict {
+        if kind == Media::Stun && self.answered(on, from, packet) {
+            return Verdict::Consumed;
+        }
         let opaque = self.lanes.get(on.0 as usize).and_then(Option::as_ref).is_some_and(|lane| lane.opaque);
         let Some(kind) = Kind::of(kind, opaque) else { return self.drop(Drop::NotMedia) };
         if kind == Kind::Stun

@@ -8,6 +8,7 @@
 //! [`Fact`]s. Neither half opens a socket or reads a clock.
 #![forbid(unsafe_code)]
 
+mod asked;
 mod check;
 pub mod command;
 mod deadline;

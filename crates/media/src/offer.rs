@@ -23,6 +23,9 @@ mod formats;
 mod ice;
 #[cfg(test)]
 mod ice_tests;
+mod moved;
+#[cfg(test)]
+mod moved_tests;
 mod pairs;
 mod session;
 mod spiral;
@@ -70,7 +73,9 @@ pub struct Offers {
     /// Advertised addresses of live legs: what a spiral's SDP names.
     live: BTreeMap<SocketAddr, (StreamId, End)>,
     out: VecDeque<Command>,
-    /// For the credentials of ICE.
+    /// Whom the sockets of a call ask where they are seen.
+    servers: Vec<SocketAddr>,
+    /// For the credentials of ICE and transactions of STUN.
     rng: ChaCha20Rng,
 }
 
@@ -91,6 +96,7 @@ impl Offers {
             closed_late: BTreeSet::new(),
             live: BTreeMap::new(),
             out: VecDeque::new(),
+            servers: Vec::new(),
             rng,
         }
     }
@@ -150,6 +156,7 @@ impl Offers {
         };
         let mut read = Pending::default();
         read.read(&sdp, &session.ends[from.index()]);
+        read.body = discovered(session.ends[from.other().index()].advertise).then(|| text.body.into());
         let lines = read.media.clone();
         if let Some(mark) = lines.iter().find_map(|line| line.ice.mark()) {
             session.ice[from.index()].offered(mark, &mut self.rng);
@@ -195,6 +202,7 @@ impl Offers {
         };
         let mut answered = Pending::default();
         answered.read(&sdp, &ends[from.index()]);
+        answered.body = discovered(ends[from.other().index()].advertise).then(|| text.body.into());
         if session.owner.is_none_or(|owner| owner == leg) {
             session.said(from, &answered.media);
         }
@@ -319,6 +327,11 @@ impl Offers {
         self.sessions.range(range).any(|(_, session)| watched(session))
     }
 
+    /// Whose a stream is.
+    pub fn key_of(&self, stream: StreamId) -> Option<Key> {
+        self.by_stream.get(&stream).copied()
+    }
+
     /// The streams of a pass, for its record.
     pub fn streams(&self, pass: u64) -> Vec<StreamId> {
         let range = Key { pass, branch: 0 }..=Key { pass, branch: u16::MAX };
@@ -365,6 +378,7 @@ impl Offers {
                 }
                 None
             }
+            Fact::Mapped { stream, end, component, mapped } => self.found(*stream, *end, *component, *mapped),
             Fact::Latched { .. }
             | Fact::Unheard { .. }
             | Fact::Heard { .. }

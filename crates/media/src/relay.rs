@@ -20,6 +20,7 @@ use nat::ice_lite::Credentials;
 use rand_chacha::ChaCha20Rng;
 use rand_core::{Rng, SeedableRng};
 
+use crate::asked::Asked;
 use crate::command::Proto;
 use crate::latch::{Judgement, Kind, Rules};
 use crate::leg::{self, Aim, Allowance, Lane};
@@ -127,6 +128,8 @@ pub(crate) struct Stream {
     pub(crate) reported: Option<Instant>,
     /// What is known of the silence of either leg.
     pub(crate) watches: [Watch; 2],
+    /// STUN servers that its sockets have asked, by socket.
+    pub(crate) asked: Option<Box<[Option<Asked>; 4]>>,
     pub(crate) counted_due: Option<Instant>,
     /// The timer that counts.
     pub(crate) due: Option<Instant>,
@@ -169,6 +172,7 @@ impl Relay {
             Command::Formats { stream, formats } => self.formats(stream, &formats),
             // Connections are not the worker's.
             Command::Splice { stream: _, splice: _ } => {}
+            Command::Ask { stream, end, server, transactions } => self.ask(stream, end, server, transactions),
             Command::Join { a, b } => self.join(now, a, b),
             Command::Part { stream } => self.part(now, stream),
             Command::Close { stream, told: _ } => self.close(now, stream),
@@ -209,6 +213,7 @@ impl Relay {
             since: now,
             reported: None,
             watches: [Watch::default(); 2],
+            asked: None,
             counted_due: now.checked_add(COUNTED),
             due: None,
         }));

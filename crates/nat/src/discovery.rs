@@ -76,6 +76,11 @@ pub enum Input<'a> {
         /// Which socket.
         socket: SocketId,
     },
+    /// Something on this socket's uplink has gone silent: ask now whether its address is what it was.
+    Doubt {
+        /// Which socket.
+        socket: SocketId,
+    },
     /// A STUN packet arrived.
     Received {
         /// The socket that it arrived on.
@@ -192,6 +197,7 @@ impl Discovery {
                     self.timers.remove(&(due, socket));
                 }
             }
+            Input::Doubt { socket } => self.with(now, socket, Watched::refresh),
             Input::Received { socket, from, packet } => {
                 let before = self.mapped(socket);
                 self.with(now, socket, |watched, cx| watched.received(cx, from, packet));

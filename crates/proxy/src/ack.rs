@@ -30,6 +30,11 @@ impl Proxy {
         self.timers.arm(until, Timer::Ack(pass, leg));
     }
 
+    /// True while the ACK of this callee's 2xx has not come.
+    pub(crate) fn awaits_ack(&self, pass: PassId, leg: u8) -> bool {
+        self.unacknowledged.0.contains_key(&(pass, leg))
+    }
+
     /// The ACK came, or nobody waits for it any more.
     fn acknowledged(&mut self, pass: PassId, leg: u8) {
         if let Some(until) = self.unacknowledged.0.remove(&(pass, leg)) {

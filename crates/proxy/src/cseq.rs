@@ -27,7 +27,6 @@ pub(crate) fn above(number: u32, raised: u32) -> u32 {
 
 impl Proxy {
     /// One more request of ours in the name of `from`: its number.
-    #[expect(dead_code, reason = "the first to speak so is the re-INVITE of an office that has moved")]
     pub(crate) fn next_cseq(&mut self, pass: PassId, from: u8, to: u8) -> Option<u32> {
         self.registry.update_call(pass, |call| {
             if let Some(callee) = party_mut(call, callee(from, to)) {

@@ -12,6 +12,7 @@ use crate::ours::header;
 use crate::request::target::party;
 use crate::request::{Reject, Target};
 use crate::rewrite::record_route;
+use crate::session_timer::Timer;
 use crate::{Cause, Observed, Proxy, probe};
 
 /// A call that was challenged keeps its ports this long for the next try.
@@ -175,7 +176,6 @@ impl Proxy {
 
     /// A response to a dialog-forming request: the callee's leg, made when its
     /// To tag is new (a fork). `None` without a tag.
-    #[expect(clippy::too_many_arguments, reason = "a step takes what it needs by name, not through a blackboard")]
     pub(crate) fn note_callee(
         &mut self,
         pass: PassId,
@@ -233,7 +233,7 @@ impl Proxy {
         leg: u8,
         flow: Flow,
         message: Message<'_>,
-        timer: Option<Duration>,
+        timer: Option<Timer>,
     ) {
         let refreshes = matches!(message.method(), Method::Invite | Method::Update);
         if !refreshes || !message.status().is_some_and(|s| s.is_success()) {
@@ -272,7 +272,7 @@ impl Proxy {
         pass: PassId,
         branch: u16,
         message: Message<'_>,
-        timer: Option<Duration>,
+        timer: Option<Timer>,
     ) {
         let tag = message.to().ok().and_then(|to| to.tag()).unwrap_or_default();
         let first = self.registry.update_call(pass, |call| {
@@ -352,6 +352,7 @@ impl Proxy {
         self.offers.close_pass(pass.0);
         self.timed.forget(pass);
         self.probes.forget(pass);
+        self.moves_forget(pass);
         self.expect_no_ack(pass);
         if let Some(call) = self.registry.remove_call(pass)
             && call.kind == CallKind::Invite
@@ -472,8 +473,8 @@ fn contact_of(message: Message<'_>) -> Option<Vec<u8>> {
 }
 
 /// How long an answered call may stay silent by its session timer (RFC 4028); without one its ends are asked.
-fn lasts(timer: Option<Duration>) -> Duration {
-    timer.map_or(probe::EVERY, |timer| timer.min(LONGEST) + GRACE)
+fn lasts(timer: Option<Timer>) -> Duration {
+    timer.map_or(probe::EVERY, |timer| timer.interval.min(LONGEST) + GRACE)
 }
 
 /// What logs show of a text from outside.

@@ -161,16 +161,19 @@ impl Proxy {
             && !address.ip().is_loopback()
             && address.port() != 0
             && (!nat::address::is_private(address.ip()) || nat::address::is_private(flow.remote.ip()));
+        let before = self.advertised_for(id);
         let Some(seen) = self.seen.get_mut(usize::from(listener)) else { return };
         if discovered && believable && seen.observed != Some(address) {
             seen.observed = Some(address);
             self.observe(Observed::AdvertisedChanged { listener: id, address: Some(address), by: "upstream" });
             self.address_changed(now, false);
+            self.calls_moved(now, id, before, false);
         }
     }
 
     /// STUN's view of our address.
     pub(crate) fn mapped(&mut self, now: Instant, listener: ListenerId, mapped: Option<Mapped>) {
+        let before = self.advertised_for(listener);
         let Some(seen) = self.seen.get_mut(usize::from(listener.0)) else { return };
         if seen.mapped == mapped {
             return;
@@ -187,6 +190,7 @@ impl Proxy {
         }
         self.observe(Observed::AdvertisedChanged { listener, address, by: "stun" });
         self.address_changed(now, true);
+        self.calls_moved(now, listener, before, true);
     }
 }
 

@@ -37,6 +37,7 @@ mod late;
 mod ledger;
 mod locate;
 mod machine;
+mod moved;
 mod observed;
 mod ours;
 mod outbound;
@@ -69,6 +70,7 @@ pub use observed::{Cause, DropReason, FailoverCause, MethodLabel, Observed, Over
 pub use request::admit::Urgency;
 pub use trace::{Filter, Traced};
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -134,6 +136,8 @@ pub enum Input<'a> {
         /// What STUN says now.
         mapped: Option<Mapped>,
     },
+    /// The STUN servers, resolved, that sockets of a call may ask.
+    StunServers(Vec<SocketAddr>),
     /// The answer to [`Output::Resolve`].
     Resolved {
         /// As asked.
@@ -188,6 +192,11 @@ pub enum Output {
     Transmit(Transmit),
     /// Send a datagram that is no message: a STUN Binding request that keeps a mapping.
     KeepAlive(Transmit),
+    /// Media from where this listener leads to has stopped: is its mapped address what it was?
+    Doubt {
+        /// Which listener.
+        listener: ListenerId,
+    },
     /// Open a connection; messages for its flow follow at once, and wait for it.
     Connect {
         /// Its flow, `remote` where to; `local` is the listener's, not the socket's.

@@ -24,6 +24,7 @@ use crate::given::Given;
 use crate::holdings::Holdings;
 use crate::keepalive::Ping;
 use crate::locate::Cache;
+use crate::moved::Moves;
 use crate::probe::Probes;
 use crate::renew::Renewals;
 use crate::request::attempts::Attempts;
@@ -75,6 +76,7 @@ pub struct Proxy {
     pub(crate) timers: Timers,
     pub(crate) timed: Timed,
     pub(crate) probes: Probes,
+    pub(crate) moves: Moves,
     pub(crate) unacknowledged: Unacknowledged,
     pub(crate) seen: Vec<Seen>,
     pub(crate) pings: BTreeMap<BindingId, Ping>,
@@ -130,6 +132,7 @@ impl Proxy {
             timers: Timers::default(),
             timed: Timed::default(),
             probes: Probes::default(),
+            moves: Moves::default(),
             unacknowledged: Unacknowledged::default(),
             seen: vec![Seen::default(); config.listeners.len()],
             pings: BTreeMap::new(),
@@ -177,6 +180,7 @@ impl Proxy {
             }
             Input::Fact(fact) => self.fact(now, &fact),
             Input::Mapped { listener, mapped } => self.mapped(now, listener, mapped),
+            Input::StunServers(servers) => self.offers.stun_servers(servers),
             Input::Resolved { question, answer } => self.resolved(now, &question, answer),
             Input::Lag(lag) => self.lag = lag,
             Input::Restore(records) => self.restore(now, records),
@@ -199,6 +203,8 @@ impl Proxy {
                 Timer::Renewal => self.renewal_due(now),
                 Timer::Stun(key) => self.stun_due(now, key),
                 Timer::Ack(pass, leg) => self.ack_due(now, pass, leg),
+                Timer::Moved(pass) => self.moved_due(now, pass),
+                Timer::Move(pass, from, to) => self.move_due(now, (pass, from, to)),
                 Timer::Locate => self.locate_due(now),
             }
             self.settle(now);

@@ -112,12 +112,13 @@ pub enum FailoverCause {
     Unavailable,
 }
 
-/// What became of a phone that we registered again in its place (RFC 5626 §8).
+/// What became of a phone that we registered again in its place (RFC 5626 §8), or
+/// of the far end of a call that was told our new address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Renewed {
-    /// The upstream knows its new address.
+    /// The new address is known there.
     Confirmed,
-    /// The upstream said no.
+    /// It was refused.
     Refused,
     /// Nobody answered.
     Unanswered,
@@ -254,6 +255,13 @@ pub enum Observed {
     },
     /// We registered a phone in its place, because our address had changed.
     Renewed {
+        /// What came of it.
+        outcome: Renewed,
+    },
+    /// The far end of a call was told our new address.
+    CallTold {
+        /// The call.
+        call: PassId,
         /// What came of it.
         outcome: Renewed,
     },

@@ -21,18 +21,21 @@ use crate::{Observed, Proxy, Renewed};
 impl Proxy {
     /// A BYE to leg `to`, spoken for leg `from` (§15.1.1). `extra` is whole header lines.
     pub(crate) fn bye(&mut self, now: Instant, call: &Call, from: u8, to: u8, extra: &str) {
-        let cseq = party(call, from).map_or(0, |speaker| speaker.cseq.saturating_add(1));
-        self.inside(now, call, (from, to), (Method::Bye, cseq), extra, Ours::Bye);
+        let cseq = party(call, from).map_or(0, |speaker| speaker.cseq);
+        let cseq = cseq::above(cseq, cseq::raised(call, from, to).saturating_add(1));
+        self.inside(now, call, (from, to), (Method::Bye, cseq), |_, _| (extra.to_owned(), None), Ours::Bye);
     }
 
-    /// A request inside a dialog, with this CSeq; `None` where no way leads to leg `to`.
+    /// A request inside a dialog, with this CSeq; `None` where no way leads to
+    /// leg `to`. `say` gives whole header lines and the body (SDP), for the flow
+    /// that it leaves on.
     pub(crate) fn inside(
         &mut self,
         now: Instant,
         call: &Call,
         (from, to): (u8, u8),
         (method, cseq): (Method<'_>, u32),
-        extra: &str,
+        say: impl FnOnce(&mut Self, Flow) -> (String, Option<Vec<u8>>),
         purpose: Ours,
     ) -> Option<Id> {
         let (speaker, listener) = (party(call, from)?, party(call, to)?);
@@ -43,8 +46,8 @@ impl Proxy {
             return None;
         }
         let uri = target.uri.clone().unwrap_or_default();
-        let cseq = cseq::above(cseq, cseq::raised(call, from, to));
-        let extra = [session_line(speaker, listener), extra.as_bytes().to_vec()].concat();
+        let (extra, body) = say(self, flow);
+        let extra = [session_line(speaker, listener), extra.into_bytes()].concat();
         self.originate(now, flow, target, purpose, |via| {
             let mut bytes = Vec::with_capacity(512);
             Request {
@@ -57,7 +60,7 @@ impl Proxy {
                 call_id: &call.call_id,
                 cseq,
                 extra: &extra,
-                body: None,
+                body: body.as_deref().map(|body| ("application/sdp", body)),
             }
             .write(&mut bytes);
             bytes
@@ -82,10 +85,13 @@ impl Proxy {
         if let Ok(mut stored) = Stored::parse(bytes.clone(), &self.config.limits) {
             let side = self.side(flow);
             self.observe(Observed::RequestOut { side, method: stored.message().method().into() });
+            context.invite = stored.message().method() == Method::Invite;
             // As it was sent it is kept by its branch.
-            stored.keep_essence();
+            if !context.invite {
+                stored.keep_essence();
+            }
             context.request = stored;
-            context.branches[0].client = Some(Client::new(now, false, flow.transport.reliable()));
+            context.branches[0].client = Some(Client::new(now, context.invite, flow.transport.reliable()));
             context.branches[0].sent = bytes.clone();
             self.transmit(flow, bytes);
         }
@@ -128,6 +134,7 @@ impl Proxy {
             Ours::AskTcp => self.tcp_answered(now, context.flow, true),
             Ours::Renew(renewing) => self.renewed(now, context, &renewing, flow, message, status),
             Ours::Probe { pass, from, to } => self.probed_end(now, pass, (from, to), Some(status)),
+            Ours::Move(moving) => self.move_answered(now, context, &moving, flow, message, status),
             Ours::Bye => {}
         }
     }
@@ -154,6 +161,7 @@ impl Proxy {
             Ours::AskTcp => self.tcp_answered(now, context.flow, false),
             Ours::Renew(_) => self.observe(Observed::Renewed { outcome: Renewed::Unanswered }),
             Ours::Probe { pass, from, to } => self.probed_end(now, pass, (from, to), None),
+            Ours::Move(ref moving) => self.move_unanswered(now, moving),
             Ours::Bye => {}
         }
     }

@@ -6,9 +6,8 @@
 //! that it is gone there (§12.2.1.2); an end that does not answer, or cannot be
 //! reached, gets a second chance. Any other answer will do: who refuses OPTIONS
 //! in a dialog has the dialog, and a 404, which ends one by RFC 5057 §5.1, comes
-//! from peers that look for a user to ask. No request moves its CSeq: it has the
-//! number that the end for which we speak used last, so that the next request of
-//! that end does not look old (§12.2.2).
+//! from peers that look for a user to ask. Its CSeq is above all that the end for
+//! which we speak has used, and that end's later ones are raised ([`crate::cseq`]).
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -17,7 +16,6 @@ use registry::PassId;
 use wire::sip::{Method, Status};
 
 use crate::dialog::{callee, standing};
-use crate::request::target::party;
 use crate::transaction::Ours;
 use crate::{Cause, Proxy};
 
@@ -71,10 +69,10 @@ impl Proxy {
                 // The end asked before was the last that could be missed.
                 return;
             }
-            let cseq = party(&call, from).map_or(0, |speaker| speaker.cseq);
-            let asked =
-                self.inside(now, &call, (from, to), (Method::Options, cseq), "", Ours::Probe { pass, from, to });
-            if asked.is_none() {
+            let cseq = self.next_cseq(pass, from, to).unwrap_or_default();
+            let method = (Method::Options, cseq);
+            let purpose = Ours::Probe { pass, from, to };
+            if self.inside(now, &call, (from, to), method, |_, _| (String::new(), None), purpose).is_none() {
                 self.probed_end(now, pass, (from, to), None);
             }
         }

@@ -14,7 +14,7 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use registry::{Binding, BindingId, Renewal};
-use wire::sip::{self, Message, Method, Name, Status, Stored, Uri};
+use wire::sip::{self, Message, Name, Status, Stored, Uri};
 use wire::{Edit, Flow, Rule};
 
 use crate::credentials::{self, Login};
@@ -216,7 +216,7 @@ impl Proxy {
     }
 
     /// Our answer to a challenge, if it is of the one realm that the password is for.
-    fn login(
+    pub(crate) fn login(
         &mut self,
         binding: &Binding,
         context: &Context,
@@ -239,7 +239,7 @@ impl Proxy {
         let sent = context.request.message();
         let uri = std::str::from_utf8(sent.request_uri()).ok()?;
         let challenges = message.fields_of(asked).map(|field| message.slice(field.value));
-        let value = credentials::answer(challenges, &login, Method::Register.as_bytes(), uri, &cnonce)?;
+        let value = credentials::answer(challenges, &login, sent.method().as_bytes(), uri, &cnonce)?;
         Some((answer, value))
     }
 }

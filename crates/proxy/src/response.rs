@@ -176,7 +176,6 @@ impl Proxy {
         // A 100 does not come so far.
         let dialog_forming = status.class() <= 2;
         self.identities(flow, reply, message, &mut edit);
-        let timer = session_timer::interval(context.request.message(), message);
         match context.purpose.clone() {
             Purpose::Create(pass) if dialog_forming => {
                 if self.registry.call(pass).is_none() {
@@ -225,6 +224,7 @@ impl Proxy {
                     return false;
                 }
                 if dialog_forming {
+                    let timer = session_timer::agreed(context.request.message(), message, from);
                     self.note_target(now, pass, to, flow, message, timer);
                     self.face(context, index, pass, message, &mut edit);
                     let token = self.key.seal(Token::Leg(pass, to));
@@ -310,7 +310,7 @@ impl Proxy {
         context.branches[index].result = message.status();
         match context.purpose {
             Purpose::Create(pass) => {
-                let timer = session_timer::interval(context.request.message(), message);
+                let timer = session_timer::agreed(context.request.message(), message, 0);
                 self.answered(now, pass, index as u16, message, timer);
                 self.subscribed(now, pass, message);
                 if context.invite {

@@ -10,6 +10,7 @@ use std::time::Instant;
 
 use registry::{Binding, Call, CallState, Record};
 
+use crate::session_timer::Timer;
 use crate::{Proxy, probe};
 
 impl Proxy {
@@ -50,6 +51,7 @@ impl Proxy {
         let expires = *call.expires.get_or_insert(now + probe::EVERY);
         // More time than that is a session timer's.
         let timer = expires.checked_duration_since(now).filter(|left| *left > probe::EVERY);
+        let timer = timer.map(|interval| Timer { interval, caller: None });
         self.timed.note(call.id, timer.filter(|_| call.answered.is_some()));
         let parties = std::iter::once(&call.caller).chain(&call.callees);
         let bindings = parties.filter_map(|party| self.registry.binding(party.binding?));

@@ -7,11 +7,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use media::{PortRange, ports};
-use nat::{Advertise, Side};
+use nat::{Advertise, Mapped, Side};
 use wire::{Flow, ListenerId, Transport};
 
 use crate::config::{Config, DigestAlgorithm, Listener, Media, MediaKeepAlive, Phone, Role, Upstream};
 use crate::{Input, Output, Proxy, Traced};
+
+/// Where media ports are seen from outside, at the number that they have inside.
+pub(crate) const PUBLIC: [u8; 4] = [198, 51, 100, 7];
 
 pub(crate) fn listener(side: Side, bind: &str) -> Listener {
     Listener {
@@ -69,8 +72,13 @@ pub(crate) fn outputs(proxy: &mut Proxy, until: Instant) -> Vec<Output> {
     let mut outputs = Vec::new();
     loop {
         while let Some(output) = proxy.poll_output() {
-            if let Output::Ports(ports::Command::Bind { pair, discover: _ }) = output {
+            if let Output::Ports(ports::Command::Bind { pair, discover }) = output {
                 proxy.handle_input(until, Input::Ports(ports::Event::Bound { pair }));
+                if discover {
+                    let seen = |local: SocketAddr| Mapped(SocketAddr::new(PUBLIC.into(), local.port()));
+                    let (rtp, rtcp) = (seen(pair.rtp()), seen(pair.rtcp()));
+                    proxy.handle_input(until, Input::Ports(ports::Event::Mapped { pair, rtp, rtcp }));
+                }
             }
             outputs.push(output);
         }

@@ -3,11 +3,11 @@
 //! how long the session may then stay silent. Nothing is refreshed from here:
 //! the ends do that.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use registry::PassId;
-use wire::sip::{self, Message, Method, Name};
+use wire::sip::{self, Message, Method, Name, Params};
 use wire::{Edit, Rule};
 
 use crate::request::Reject;
@@ -19,18 +19,38 @@ const WANTED: u32 = 1800;
 /// A longer one is lowered: a call of which nothing is heard for so long is over.
 const LONGEST: u32 = 12 * 3600;
 
+/// The session timer of a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Timer {
+    /// Session interval.
+    pub(crate) interval: Duration,
+    /// The caller refreshes, else the callee; `None` when it is not known.
+    pub(crate) caller: Option<bool>,
+}
+
 /// Calls whose time is a session timer's: it ends them even while media flows.
 #[derive(Debug, Default)]
-pub(crate) struct Timed(BTreeSet<PassId>);
+pub(crate) struct Timed(BTreeMap<PassId, Timer>);
 
 impl Timed {
-    /// A 2xx left with this session interval, or with none (§8.2).
-    pub(crate) fn note(&mut self, pass: PassId, interval: Option<Duration>) {
-        if interval.is_some() {
-            self.0.insert(pass);
-        } else {
-            self.0.remove(&pass);
+    /// A 2xx left with this session timer, or with none (§8.2).
+    pub(crate) fn note(&mut self, pass: PassId, timer: Option<Timer>) {
+        match timer {
+            Some(timer) => _ = self.0.insert(pass, timer),
+            None => _ = self.0.remove(&pass),
         }
+    }
+
+    /// Header lines that keep the timer of a call as it is, in a refresh of ours
+    /// that leg `from` is taken to have sent (§7.4: without them it would end).
+    pub(crate) fn kept(&self, pass: PassId, from: u8) -> String {
+        let Some(timer) = self.0.get(&pass) else { return String::new() };
+        let refresher = match timer.caller.map(|caller| caller == (from == 0)) {
+            Some(true) => ";refresher=uac",
+            Some(false) => ";refresher=uas",
+            None => "",
+        };
+        format!("Supported: timer\r\nSession-Expires: {}{refresher}\r\n", timer.interval.as_secs())
     }
 
     pub(crate) fn forget(&mut self, pass: PassId) {
@@ -38,7 +58,7 @@ impl Timed {
     }
 
     pub(crate) fn has(&self, pass: PassId) -> bool {
-        self.0.contains(&pass)
+        self.0.contains_key(&pass)
     }
 }
 
@@ -86,10 +106,13 @@ pub(crate) fn answer(request: Message<'_>, response: Message<'_>, edit: &mut Edi
     }
 }
 
-/// The session interval of a 2xx as it leaves us (§8.2).
-pub(crate) fn interval(request: Message<'_>, response: Message<'_>) -> Option<Duration> {
+/// The session timer of a 2xx as it leaves us (§8.2), to a request of leg `from`.
+pub(crate) fn agreed(request: Message<'_>, response: Message<'_>, from: u8) -> Option<Timer> {
     let seconds = granted(request, response)?.max(SHORTEST);
-    Some(Duration::from_secs(seconds.into()))
+    let written = response.value(Name::SessionExpires);
+    let params = written.and_then(|v| v.iter().position(|b| *b == b';').map(|at| Params(&v[at..])));
+    let answerer = params.and_then(|p| p.value("refresher")).is_some_and(|who| who.eq_ignore_ascii_case(b"uas"));
+    Some(Timer { interval: Duration::from_secs(seconds.into()), caller: Some((from == 0) != answerer) })
 }
 
 fn granted(request: Message<'_>, response: Message<'_>) -> Option<u32> {
@@ -228,8 +251,10 @@ mod tests {
             let request = request(method, "Supported: timer\r\nSession-Expires: 600");
             for lines in ["Session-Expires: 600;refresher=uas", ""] {
                 let response = stored(start, method, lines);
-                let interval = interval(request.message(), response.message());
-                assert_eq!(interval, seconds.map(Duration::from_secs), "{start} {method} {lines}");
+                let timer = agreed(request.message(), response.message(), 0);
+                let expected =
+                    seconds.map(|s| Timer { interval: Duration::from_secs(s), caller: Some(lines.is_empty()) });
+                assert_eq!(timer, expected, "{start} {method} {lines}");
                 let expected = match (lines, seconds) {
                     ("", Some(_)) => "Session-Expires: 600;refresher=uac|Require: timer",
                     _ => lines,
@@ -248,9 +273,14 @@ mod tests {
     fn a_call_is_timed_while_an_interval_stands() {
         let (one, other) = (PassId(1), PassId(2));
         let mut timed = Timed::default();
-        timed.note(one, Some(Duration::from_secs(90)));
+        let timer = |caller| Some(Timer { interval: Duration::from_secs(90), caller });
+        timed.note(one, timer(Some(true)));
+        assert_eq!(timed.kept(one, 0), "Supported: timer\r\nSession-Expires: 90;refresher=uac\r\n");
+        assert_eq!(timed.kept(one, 2), "Supported: timer\r\nSession-Expires: 90;refresher=uas\r\n");
+        assert_eq!(timed.kept(other, 0), "");
         assert!(timed.has(one) && !timed.has(other));
-        timed.note(other, Some(Duration::from_secs(90)));
+        timed.note(other, timer(None));
+        assert_eq!(timed.kept(other, 0), "Supported: timer\r\nSession-Expires: 90\r\n");
         timed.note(one, None);
         assert!(!timed.has(one) && timed.has(other));
         timed.forget(other);
@@ -280,7 +310,7 @@ mod tests {
             let response = response(lines);
             let change = |edit: &mut Edit| answer(request.message(), response.message(), edit);
             assert_eq!(after(&response, change), expected, "{lines}");
-            let interval = interval(request.message(), response.message());
+            let interval = agreed(request.message(), response.message(), 0).map(|timer| timer.interval);
             assert_eq!(interval, seconds.map(Duration::from_secs), "{lines}");
         }
     }

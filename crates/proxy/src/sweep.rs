@@ -246,10 +246,14 @@ impl Proxy {
         match self.offers.handle_fact(fact) {
             Some(News::Dead(key)) => self.end_branch(now, key, Cause::MediaTimeout, "No media"),
             Some(News::Lost(key)) => self.end_branch(now, key, Cause::MediaFailed, "Media failure"),
+            Some(News::Found(key, end)) => self.found(now, key, end),
             None => {}
         }
         if matches!(fact, Fact::Closed { .. }) {
             self.resume(now);
+        }
+        if let Fact::Unheard { stream, end, .. } = fact {
+            self.doubt(*stream, *end);
         }
     }
 

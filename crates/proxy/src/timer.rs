@@ -26,6 +26,10 @@ pub(crate) enum Timer {
     Stun(crate::upstream::Key),
     /// The 2xx of this callee should have been acknowledged.
     Ack(PassId, u8),
+    /// A call whose far end knows us by a former address is told the new one.
+    Moved(PassId),
+    /// The next step of telling one end of it.
+    Move(PassId, u8, u8),
     /// A located next hop is looked up again.
     Locate,
 }

@@ -271,7 +271,11 @@ impl Edge {
                 Output::Changed(Change::Put(Record::Binding(binding))) => self.recipients.bound(binding.flow),
                 Output::Changed(_) | Output::Observed(_) => {}
                 Output::Connect { flow, .. } => panic!("no stream is configured: {flow:?}"),
-                Output::KeepAlive(_) | Output::Close { .. } | Output::Proven { .. } | Output::Traced(_) => {}
+                Output::KeepAlive(_)
+                | Output::Doubt { .. }
+                | Output::Close { .. }
+                | Output::Proven { .. }
+                | Output::Traced(_) => {}
             }
         }
     }
@@ -317,6 +321,7 @@ impl Edge {
             | Command::Carry { .. }
             | Command::Formats { .. }
             | Command::Splice { .. }
+            | Command::Ask { .. }
             | Command::Part { .. }
             | Command::Replace { .. } => {}
         }

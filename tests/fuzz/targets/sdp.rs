@@ -126,6 +126,7 @@ impl Play {
                     | Command::Carry { stream, .. }
                     | Command::Formats { stream, .. }
                     | Command::Splice { stream, .. }
+                    | Command::Ask { stream, .. }
                     | Command::Part { stream }
                     | Command::Replace { stream, .. },
                 ) => {

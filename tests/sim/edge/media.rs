@@ -67,6 +67,7 @@ impl Edge {
             | Command::Carry { stream, .. }
             | Command::Formats { stream, .. }
             | Command::Splice { stream, .. }
+            | Command::Ask { stream, .. }
             | Command::Replace { stream, .. }
             | Command::Part { stream } => stream.worker,
             Command::Close { stream, told } => {

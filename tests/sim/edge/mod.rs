@@ -112,7 +112,8 @@ impl Edge {
         for listener in config.listeners.iter().filter(|l| l.transport.reliable() && l.accepts) {
             streams.listen(listener.transport, listener.bind);
         }
-        let proxy = Proxy::new(base, Arc::clone(config), rng.seed(), rng.seed());
+        let mut proxy = Proxy::new(base, Arc::clone(config), rng.seed(), rng.seed());
+        proxy.handle_input(base, Input::StunServers(setup.stun.clone()));
         Self {
             base,
             proxy,
@@ -272,6 +273,10 @@ impl Edge {
             Output::Transmit(transmit) => self.transmit(transmit, out),
             Output::KeepAlive(Transmit { flow, bytes }) => {
                 out.push(Packet::datagram(flow.local, flow.remote, bytes));
+            }
+            Output::Doubt { listener } => {
+                let socket = SocketId(u64::from(listener.0));
+                self.discovery.handle_input(self.base + now, discovery::Input::Doubt { socket });
             }
             Output::Connect { flow, name: _, within } => self.connect(now, flow, within, out),
             Output::Close { flow } => self.close(flow, out),

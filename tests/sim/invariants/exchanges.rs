@@ -1,10 +1,12 @@
 //! Offers and answers that leave siplatch keep within a dialog to what both
 //! ends count on: the m-lines stay, in number and order (RFC 3264 §8); a line
 //! that was offered at port 0 is answered so (§6); and a stream that lives
-//! keeps the ports that were written for it.
+//! keeps the ports that were written for it, unless its own sockets have found
+//! that they are seen at others now.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
+use ::media::Fact;
 use nat::Side;
 
 use super::{Rule, Truth};
@@ -29,6 +31,8 @@ pub(crate) struct Exchanges {
     asked: BTreeMap<Asked, (Way, Vec<Line>)>,
     /// Offers that came in.
     offered: BTreeMap<Asked, Vec<Line>>,
+    /// Ports at which sockets of calls were seen after a change of our address.
+    found: BTreeSet<u16>,
 }
 
 fn lines(msg: &Msg) -> Vec<Line> {
@@ -71,6 +75,10 @@ impl Rule for Exchanges {
                 let carries = matches!(msg.method(), "INVITE" | "UPDATE" | "ACK") && !msg.body.is_empty();
                 let found = carries.then(|| self.sent(&msg, side)).flatten();
                 found.map(|what| format!("{what} in {} to {}", msg.start, sent.flow.remote))
+            }
+            Entry::Fact(Fact::Mapped { mapped, .. }) => {
+                self.found.insert(mapped.0.port());
+                None
             }
             Entry::Timer
             | Entry::Line(_)
@@ -174,7 +182,9 @@ impl Exchanges {
         let first = (call.clone(), speaker.clone(), String::new(), *outer);
         let standing = self.standing.get(way).or_else(|| self.standing.get(&first))?;
         let fits = |before: &Vec<Line>| {
-            let kept = |(before, now): (&Line, &Line)| before.1 == 0 || now.1 == 0 || before.1 == now.1;
+            let kept = |(before, now): (&Line, &Line)| {
+                before.1 == 0 || now.1 == 0 || before.1 == now.1 || self.found.contains(&now.1)
+            };
             said.len() >= before.len() && before.iter().zip(said).all(kept)
         };
         (!standing.iter().any(fits)).then(|| format!("{:?} became {said:?}", standing.last()))

@@ -4,10 +4,10 @@
 //! A shadow of the legs is kept from commands and facts; where packets then
 //! really go must fit it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 
-use ::media::{Command, Component, Early, End, Fact, LegPlan, StreamId};
+use ::media::{Command, Component, Early, End, Fact, LegPlan, StreamId, Verdict};
 use nat::Side;
 use proxy::config::Role;
 
@@ -27,6 +27,10 @@ struct Leg {
     latched: [Option<SocketAddr>; 2],
     /// Sent while nobody held it.
     early: [u32; 2],
+    /// The STUN server that its sockets were told to ask.
+    asked: Option<SocketAddr>,
+    /// Who has sent a valid connectivity check (RFC 8445 §7.3): it is answered where it came from, wherever that is.
+    checked: BTreeSet<SocketAddr>,
 }
 
 #[derive(Debug, Default)]
@@ -50,6 +54,13 @@ impl Rule for MediaPaths {
                 }
                 self.sent(truth, *via, *to, true)
             }
+            Entry::Judged { on, from, verdict: Verdict::Consumed, .. } => {
+                let rtp = SocketAddr::new(on.ip(), on.port() & !1);
+                if let Some(leg) = self.legs.get_mut(&rtp).filter(|leg| leg.plan.ice.is_some()) {
+                    leg.checked.insert(*from);
+                }
+                None
+            }
             Entry::Own { from, to } => self.sent(truth, *from, *to, false),
             Entry::Judged { .. }
             | Entry::Received(_)
@@ -68,7 +79,15 @@ impl MediaPaths {
         match command {
             Command::Open { stream, legs, .. } => {
                 for (end, plan) in [End::A, End::B].into_iter().zip(legs.iter()) {
-                    let leg = Leg { plan: plan.clone(), stream: *stream, end, latched: [None; 2], early: [0; 2] };
+                    let leg = Leg {
+                        plan: plan.clone(),
+                        stream: *stream,
+                        end,
+                        latched: [None; 2],
+                        early: [0; 2],
+                        asked: None,
+                        checked: BTreeSet::new(),
+                    };
                     if self.legs.insert(plan.pair.rtp(), leg).is_some() {
                         return Some(format!("{} is given to two streams", plan.pair.rtp()));
                     }
@@ -87,6 +106,13 @@ impl MediaPaths {
                     leg.plan = plan.clone();
                 }
                 plans(truth, &legs[..])
+            }
+            Command::Ask { stream, end, server, .. } => {
+                let mut legs = self.legs.values_mut();
+                if let Some(leg) = legs.find(|leg| leg.stream == *stream && leg.end == *end) {
+                    leg.asked = Some(*server);
+                }
+                None
             }
             Command::Close { stream, told: _ } => {
                 self.legs.retain(|_, leg| leg.stream != *stream);
@@ -126,7 +152,7 @@ impl MediaPaths {
         };
         let at = index(component);
         let held = leg.latched[at];
-        if held == Some(to) {
+        if held == Some(to) || !relayed && (leg.asked == Some(to) || leg.checked.contains(&to)) {
             return None;
         }
         let target = leg.plan.target.map(|t| if component == Component::Rtp { t.rtp } else { t.rtcp });

@@ -119,6 +119,10 @@ impl Journal {
                 let outcome = outcome.label();
                 line!(self, metrics, now, outcome, CALLS, info, outcome, "phone registered again in its place");
             }
+            Observed::CallTold { call, outcome } => {
+                let outcome = outcome.label();
+                line!(self, metrics, now, outcome, CALLS, info, %call, outcome, "far end told of our new public address");
+            }
             Observed::TimedOut { side, method } => {
                 tracing::debug!(side = side.as_str(), method = method.label(), "request timed out");
             }
@@ -181,6 +185,9 @@ impl Journal {
             Fact::Heard { stream, epoch: _, end, side: _ } => tracing::debug!(?stream, ?end, "audio is heard again"),
             // Told with the names of those who are in the call.
             Fact::Spliced { stream, legs } => tracing::debug!(?stream, ?legs, "TCP media"),
+            Fact::Mapped { stream, end, component, mapped } => {
+                tracing::debug!(?stream, ?end, ?component, mapped = %mapped.0, "a call's socket is seen anew");
+            }
             Fact::Unheard { .. } | Fact::Counted { .. } | Fact::Closed { .. } | Fact::Totals(_) => {}
         }
     }

@@ -123,6 +123,7 @@ impl Relay {
             | Command::Carry { stream, proto: _ }
             | Command::Formats { stream, formats: _ }
             | Command::Replace { stream, end: _ }
+            | Command::Ask { stream, .. }
             | Command::Part { stream }
             | Command::Join { a: (stream, _), b: _ } => self.tell(*stream, command),
             Command::Close { stream, told } => {

@@ -71,6 +71,7 @@ impl<B: FnOnce()> Edge<B> {
         }
         self.relay.reconfigure(now, &settings, &self.stun);
         self.inputs.push_back(Input::Reconfigure(Arc::clone(&settings.proxy)));
+        self.inputs.push_back(Input::StunServers(self.stun.servers()));
         self.shared.take(Arc::clone(&settings));
         self.settings = settings;
         self.admit();

@@ -136,10 +136,21 @@ impl Stun {
         }
     }
 
-    /// The servers of one family, the outer side's first: what the media ports ask.
+    /// All servers, the outer side's first: what the media ports ask.
+    pub(super) fn servers(&self) -> Vec<SocketAddr> {
+        self.servers.iter().rev().flat_map(|servers| &servers.resolved).copied().collect()
+    }
+
+    /// Those of one family.
     pub(super) fn family(&self, ipv4: bool) -> Vec<SocketAddr> {
-        let all = self.servers.iter().rev().flat_map(|servers| &servers.resolved).copied();
-        all.filter(|server| server.is_ipv4() == ipv4).collect()
+        self.servers().into_iter().filter(|server| server.is_ipv4() == ipv4).collect()
+    }
+
+    /// The address of this listener's socket may have changed.
+    pub(super) fn doubt(&mut self, now: Instant, listener: ListenerId) {
+        if let Some(group) = self.group(listener) {
+            group.discovery.handle_input(now, Input::Doubt { socket: SocketId(u64::from(listener.0)) });
+        }
     }
 
     /// The socket of this listener was opened.

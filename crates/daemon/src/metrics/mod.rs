@@ -156,6 +156,7 @@ impl Metrics {
             }
             Observed::PhoneGone { aor: _ } => self.count(Name::RegistrationsTotal, &[BindingEvent::Gone.label()]),
             Observed::Refresh { absorbed } => self.count(Name::Refreshes, &[Truth::from(*absorbed).label()]),
+            Observed::CallTold { call: _, outcome } => self.count(Name::CallsTold, &[outcome.label()]),
             Observed::Renewed { outcome } => self.count(Name::Renewals, &[outcome.label()]),
             Observed::ContactWithoutToken { found } => {
                 self.count(Name::ContactsWithoutToken, &[Truth::from(*found).label()]);
@@ -202,6 +203,8 @@ impl Metrics {
             Fact::Heard { stream: _, epoch: _, end: _, side } => self.count(Name::MediaHeard, &[side.label()]),
             Fact::Failed { stream: _ } => self.count(Name::MediaFailures, &[]),
             Fact::Spliced { stream: _, legs } => legs.iter().for_each(|(side, counts)| self.spliced(*side, counts)),
+            // What comes of it is counted for the call.
+            Fact::Mapped { stream: _, end: _, component: _, mapped: _ } => {}
             Fact::Totals(totals) => self.totals(totals),
         }
     }

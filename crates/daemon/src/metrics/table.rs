@@ -42,6 +42,7 @@ pub(crate) enum Name {
     Timeouts,
     Refreshes,
     Renewals,
+    CallsTold,
     ContactsWithoutToken,
     Datagrams,
     StreamInputs,
@@ -337,6 +338,15 @@ pub(crate) const TABLE: &[Series] = &[
         &[("outcome", Values::Of(<proxy::Renewed as Label>::VALUES))],
         "Phones that were registered again in their place because our public address had changed. Refused: is their \
          password right?",
+    ),
+    series(
+        Name::CallsTold,
+        "siplatch_calls_told_total",
+        Kind::Counter,
+        "calls",
+        &[("outcome", Values::Of(<proxy::Renewed as Label>::VALUES))],
+        "Calls whose far end was told, by a re-INVITE of ours, that our public address had changed. Refused: media may \
+         be lost on the way to the phone.",
     ),
     series(
         Name::ContactsWithoutToken,

@@ -55,6 +55,9 @@ pub(super) fn write(session: &Session, to: End, what: As, whole: &[u8], body: &B
     let held = |connection: &sdp::Connection<'_>, ice: bool| !ice && held_by_address(connection.ip());
     let by_ice = |line: usize| stream(line).is_some_and(|s| s.said[to.other().index()].ice != Said::Nothing);
     if let Some(origin) = &body.origin {
+        if let Some(version) = origin.version_number().filter(|_| session.raised[to.index()] > 0) {
+            sdp::edit::version(whole, edit, origin, version.saturating_add(session.raised[to.index()].into()));
+        }
         sdp::edit::origin(whole, edit, origin, at_session);
     }
     if let Some(connection) = &body.connection

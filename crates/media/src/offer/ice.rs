@@ -128,9 +128,16 @@ impl Ours {
         }
     }
 
+    /// We offer from another address: a restart of our own (RFC 8839 §4.4.1.1.1).
+    pub(super) fn restart(&mut self, rng: &mut ChaCha20Rng) {
+        if let Some(mark) = self.mark.filter(|_| self.agent.is_some()) {
+            self.next = Some((Credentials::draw(rng), mark));
+        }
+    }
+
     /// The offer or answer stands: what it restarted is settled.
     pub(super) fn settle(&mut self, mark: u64) {
-        if let Some((credentials, mark)) = self.next.take() {
+        if let Some((credentials, _)) = self.next.take() {
             self.agent = self.agent.take().map(|agent| agent.restarted(credentials));
             self.mark = Some(mark);
         }

@@ -51,6 +51,7 @@ impl Call {
             Command::Open { legs, .. } | Command::Update { legs, .. } => Some(*legs),
             Command::Carry { .. }
             | Command::Splice { .. }
+            | Command::Ask { .. }
             | Command::Formats { .. }
             | Command::Replace { .. }
             | Command::Join { .. }

@@ -10,6 +10,7 @@ use super::body::{on_hold, signalled};
 use super::crypto;
 use super::formats;
 use super::ice::{Ours, Said};
+use super::moved::Sought;
 use super::tcp;
 use crate::command::Proto;
 use crate::ports::Ready;
@@ -40,6 +41,9 @@ pub(super) struct Session {
     pub(super) held: bool,
     /// Our ICE toward end A and B.
     pub(super) ice: [Ours; 2],
+    /// By how much the version in `o=` is raised toward end A and B, because
+    /// we have offered in between (RFC 3264 §8).
+    pub(super) raised: [u32; 2],
 }
 
 impl Session {
@@ -55,6 +59,7 @@ impl Session {
             established: false,
             held: false,
             ice: Default::default(),
+            raised: [0; 2],
         }
     }
 
@@ -214,7 +219,7 @@ pub(super) struct Agreed {
 
 impl Agreed {
     /// What this end said.
-    fn media(&self, end: End) -> &Pending {
+    pub(super) fn media(&self, end: End) -> &Pending {
         if self.by == end { &self.answer } else { &self.offer }
     }
 
@@ -240,6 +245,8 @@ pub(super) struct Stream {
     pub(super) advertised: [Target; 2],
     /// What end A and B said in SDP.
     pub(super) targets: [Option<Target>; 2],
+    /// What is known so far of where each leg's sockets are seen now, while that is asked.
+    pub(super) sought: [Option<Sought>; 2],
     /// Which end has been told the address of its pair.
     pub(super) told: [bool; 2],
     /// The stream of ours that a leg faces, in a spiral.
@@ -271,6 +278,7 @@ impl Stream {
             legs,
             advertised,
             targets: [None; 2],
+            sought: [None; 2],
             told: [false; 2],
             joined: [None; 2],
             said: [Line::default(); 2],
@@ -354,6 +362,8 @@ pub(super) struct Pending {
     pub(super) opened: Vec<usize>,
     /// Which offer of the session it is.
     pub(super) number: u32,
+    /// The body as it came, where we may have to say it again.
+    pub(super) body: Option<Arc<[u8]>>,
 }
 
 /// What it said of one m-line.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use nat::{Advertise, MediaMode, Network, Prefix, Side};
 
-use crate::RangeId;
+use crate::{End, RangeId};
 
 /// Names a session: the pass of the call, and the branch of its INVITE.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -89,4 +89,6 @@ pub enum News {
     Dead(Key),
     /// The worker lost a stream.
     Lost(Key),
+    /// Where all sockets of the legs of this end are seen is known anew.
+    Found(Key, End),
 }

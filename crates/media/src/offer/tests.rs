@@ -222,6 +222,7 @@ fn the_fork_that_answers_first_owns_the_stream_and_no_other_takes_it() {
                 Command::Open { .. } | Command::Formats { .. } => {}
                 command @ (Command::Replace { .. }
                 | Command::Splice { .. }
+                | Command::Ask { .. }
                 | Command::Carry { .. }
                 | Command::Join { .. }
                 | Command::Part { .. }
@@ -286,6 +287,7 @@ fn when_one_branch_is_answered_the_others_reach_the_caller_no_more_until_they_ar
                 | Command::Carry { .. }
                 | Command::Formats { .. }
                 | Command::Splice { .. }
+                | Command::Ask { .. }
                 | Command::Join { .. }
                 | Command::Part { .. }
                 | Command::Close { .. } => {}

@@ -93,6 +93,7 @@ impl Splices {
             | Command::Update { .. }
             | Command::Carry { .. }
             | Command::Formats { .. }
+            | Command::Ask { .. }
             | Command::Join { .. }
             | Command::Part { .. } => {}
         }

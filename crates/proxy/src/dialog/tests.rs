@@ -11,8 +11,9 @@ fn response(line: &str) -> Stored {
 
 #[test]
 fn an_answered_call_lasts_as_its_session_timer_says() {
-    assert_eq!(lasts(Some(Duration::from_secs(1800))), Duration::from_secs(1800) + GRACE);
-    assert_eq!(lasts(Some(Duration::MAX)), LONGEST + GRACE);
+    let timer = |interval| Some(Timer { interval, caller: None });
+    assert_eq!(lasts(timer(Duration::from_secs(1800))), Duration::from_secs(1800) + GRACE);
+    assert_eq!(lasts(timer(Duration::MAX)), LONGEST + GRACE);
     assert_eq!(lasts(None), probe::EVERY);
 }
 
@@ -289,7 +290,8 @@ fn a_call_of_ours_ends_on_both_sides_with_the_next_numbers() {
         (call.callees, call.state, call.answered) = (vec![callee], CallState::Confirmed, Some(call.since))
     });
     rig.said.clear();
-    rig.proxy.timed.note(pass, Some(Duration::from_secs(90)));
+    let interval = Duration::from_secs(90);
+    rig.proxy.timed.note(pass, Some(Timer { interval, caller: None }));
     rig.proxy.call_due(rig.now, pass);
     rig.wait(Duration::ZERO);
     let ended =

@@ -11,6 +11,7 @@ use super::route::Routed;
 use super::{Reject, breadth};
 use crate::config::Role;
 use crate::locate::{Goal, Hop};
+use crate::rewrite::body::sdp;
 use crate::rewrite::contact;
 use crate::token::Token;
 use crate::transaction::{Key, Purpose};
@@ -76,6 +77,10 @@ impl Proxy {
                     return Err(reject);
                 }
             };
+            let offers = matches!(method, Method::Invite | Method::Update) && sdp(message).is_some();
+            if (offers || method == Method::Invite) && self.is_telling(pass, from, to) {
+                return Err(Reject::new(491, "Request Pending"));
+            }
             self.note_request(now, flow, pass, from, message);
             return self.start(now, flow, message, key, Purpose::Within { pass, from, to }, vec![target], routed);
         }

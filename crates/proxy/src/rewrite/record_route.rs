@@ -5,7 +5,7 @@
 //!
 //! A route set lasts as long as its dialog (§12.2), so a side on which our own
 //! address may change gets no entry: our Contact names us there, and can be
-//! told anew (ADR 18).
+//! told anew (ADR 21).
 
 use registry::PassId;
 use wire::sip::{Message, Name, NameAddr, Scheme, Uri};

@@ -12,6 +12,7 @@ use super::{Client, Key, Server};
 use crate::holdings::Holder;
 use crate::late::Abandoned;
 use crate::locate::Way;
+use crate::moved::Moving;
 use crate::register::Registration;
 use crate::renew::Renewing;
 use crate::request::Target;
@@ -52,6 +53,8 @@ pub(crate) enum Ours {
     AskTcp,
     /// OPTIONS inside a dialog, from one leg to another.
     Probe { pass: PassId, from: u8, to: u8 },
+    /// The re-INVITE of an office that has moved.
+    Move(Box<Moving>),
     /// BYE.
     Bye,
 }

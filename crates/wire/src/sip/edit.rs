@@ -89,8 +89,12 @@ pub fn insert_value(message: Message<'_>, edit: &mut Edit, rule: Rule, name: Nam
     let next = message.values(name).nth(behind).map(|next| message.span(next).start);
     let last = message.values(name).last().map(|last| message.span(last).end);
     match (next, last) {
-        (Some(at), _) => edit.replace_with(Span { start: at, end: at }, rule, value.iter().copied().chain([&b", "[..]])),
-        (None, Some(at)) => edit.replace_with(Span { start: at, end: at }, rule, [&b", "[..]].into_iter().chain(value.iter().copied())),
+        (Some(at), _) => {
+            edit.replace_with(Span { start: at, end: at }, rule, value.iter().copied().chain([&b", "[..]]))
+        }
+        (None, Some(at)) => {
+            edit.replace_with(Span { start: at, end: at }, rule, [&b", "[..]].into_iter().chain(value.iter().copied()))
+        }
         (None, None) => append(message, edit, rule, name, value),
     }
 }

@@ -36,7 +36,7 @@ impl Watched {
     }
 
     /// Asks the anchor whether all is as before; without one, all servers.
-    pub(super) fn refresh(&mut self, cx: &mut Context<'_>) {
+    pub(in crate::discovery) fn refresh(&mut self, cx: &mut Context<'_>) {
         match self.anchor() {
             Some(anchor) => {
                 self.start_over();
