@@ -8,9 +8,13 @@
 //! every 20 to 25 s. The spread keeps hundreds of phones from being pinged at
 //! one moment after a restart.
 
+pub mod learner;
+
 use std::time::{Duration, Instant};
 
 use rand_core::Rng;
+
+pub use learner::{Bounds, Learner};
 
 /// Repeated moments: `base` apart at most, `base` less the jitter at least.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -49,6 +49,8 @@ pub(crate) struct Seen {
     pub(crate) observed: Option<SocketAddr>,
     /// It asked for a ping within so many seconds (RFC 6223).
     pub(crate) keep: Option<u32>,
+    /// What we wrote for it before its address changed: dialogs that pass us twice still say so.
+    pub(crate) former: Option<SocketAddr>,
 }
 
 /// The signalling core.
@@ -495,7 +497,8 @@ impl Proxy {
             let id = ListenerId(index as u16);
             let bound = listener.bind == address && !address.ip().is_unspecified();
             let written = || self.advertised_for(id) == Some(address) && !address.ip().is_unspecified();
-            (bound || written()).then_some((id, listener.bind))
+            let former = || self.seen.get(index).and_then(|seen| seen.former) == Some(address);
+            (bound || written() || former()).then_some((id, listener.bind))
         })
     }
 

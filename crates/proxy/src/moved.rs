@@ -98,6 +98,9 @@ impl Proxy {
         if before.is_none() || after.is_none() || before == after {
             return;
         }
+        if let Some(seen) = self.seen.get_mut(usize::from(listener.0)) {
+            seen.former = before;
+        }
         let concerned = |call: &&Call| {
             let far = |leg| self.tells(call, leg) == Some(listener);
             call.kind == CallKind::Invite

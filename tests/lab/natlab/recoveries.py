@@ -1,8 +1,8 @@
 """What takes the mappings of a live call away, again and again, and how long each phone then heard nothing.
 
 The gap is the longest time without an RTP packet of the call at either phone, on its own cable, from the event on.
-A provider that does not send back to where media comes from goes on toward the office's old address, and so does the
-far end behind it: there the far end's ear alone is judged.
+A provider that does not send back to where media comes from goes on toward the office's old address until the re-INVITE
+of siplatch tells it the new one. There the far end hangs up every other time: its BYE must find the new address, too.
 """
 
 import re
@@ -25,15 +25,18 @@ def play(scene):
     heard = {user: _heard(ear, user) for user, ear in ears.items()}
     for turn, record in enumerate(records, 1):
         if record["established"]:
-            _judge(record, heard, judged_ears(scene.cell))
+            _judge(record, heard, scene.cell)
         record["problems"] = [f"call {turn}: {each}" for each in record["problems"]]
     return records
 
 
-def judged_ears(cell):
-    """The phones that must hear each other again."""
-    far_end_only = cell.kind == cells.READDRESS and cell.provider == cells.PLAIN
-    return [cell.callee] if far_end_only else cell.hosts
+def _is_told(cell):
+    """The far end must be told by signalling where media goes now."""
+    return cell.kind == cells.READDRESS and cell.provider == cells.PLAIN
+
+
+def gap_limit_s(cell):
+    return settings.TOLD_GAP_LIMIT_S if _is_told(cell) else settings.GAP_LIMIT_S
 
 
 def _once(scene, turn):
@@ -49,27 +52,27 @@ def _once(scene, turn):
     calls.note_ports(scene, record)
     record["begin"] = time.time()
     EVENTS[scene.cell.kind](scene, turn)
-    if not scene.let_pass(settings.WATCH_AFTER_EVENT_S):
+    told = _is_told(scene.cell)
+    if not scene.let_pass(settings.WATCH_WHILE_TOLD_S if told else settings.WATCH_AFTER_EVENT_S):
         record["problems"].append("the call broke off")
     record["end"] = time.time()
-    record["bye_s"] = _bye(caller, callee)
-    if scene.cell.provider == cells.PLAIN and scene.cell.kind == cells.READDRESS:
-        # The far end of the next call sends to what SDP says.
+    record["bye_s"] = _bye(callee, caller) if told and turn % 2 else _bye(caller, callee)
+    if told:
         record["known_after_s"] = _address_known(scene, turn, record["begin"])
     return record
 
 
-def _judge(record, heard, ears):
+def _judge(record, heard, cell):
     begin, end, problems = record["begin"], record["end"], record["problems"]
     record["gaps_s"] = {user: round(_gap(times, begin, end), 3) for user, times in heard.items()}
-    gap = max(record["gaps_s"][user] for user in ears)
+    gap = max(record["gaps_s"].values())
     record["heard_before"] = {user: any(begin - 1 < at < begin for at in times) for user, times in heard.items()}
-    if not all(record["heard_before"][user] for user in ears):
+    if not all(record["heard_before"].values()):
         problems.append("there was no audio before the event")
-    if gap > settings.GAP_LIMIT_S:
+    if gap > gap_limit_s(cell):
         problems.append(f"a gap of {gap:.2f} s")
     if record["bye_s"] is None or record["bye_s"] > settings.BYE_AFTER_EVENT_S:
-        problems.append("BYE did not end the far end's call in time")
+        problems.append("BYE did not end the call at the other end in time")
 
 
 def _registers_again(phone):

@@ -92,7 +92,9 @@ pub(super) struct Watched {
     /// Servers contradict each other: one alone is not believed while others may still speak.
     disputed: bool,
     known: Option<Known>,
-    reported: Option<(SocketAddr, Instant)>,
+    reported: Option<SocketAddr>,
+    /// When it last changed, the later moment last.
+    changes: [Option<Instant>; 2],
     next_ask: Option<Instant>,
     failures: u32,
     ended: VecDeque<[u8; 12]>,
@@ -110,6 +112,7 @@ impl Watched {
             disputed: false,
             known: None,
             reported: None,
+            changes: [None; 2],
             next_ask: None,
             failures: 0,
             ended: VecDeque::new(),

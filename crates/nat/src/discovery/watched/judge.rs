@@ -2,8 +2,8 @@
 //!
 //! Decides whether the word of a server confirms the known address, calls for
 //! a check, or makes another one known. It must not report an address that
-//! [`Evidence`](super::Evidence) does not bear out, nor a new one less than
-//! ten seconds after the last.
+//! [`Evidence`](super::Evidence) does not bear out, nor more than two changes
+//! within twenty seconds.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -13,9 +13,10 @@ use crate::Mapped;
 use crate::discovery::evidence::Belief;
 use crate::discovery::{Finding, Output};
 
-/// The least time between two addresses reported for one socket: what a
-/// forger or a flapping uplink can make us say has a rate.
-const CHANGE: Duration = Duration::from_secs(10);
+/// The least time between one change of a socket's address and the second after
+/// it: what a forger or a flapping uplink can make us say has a rate, but a
+/// router that comes up in two steps is followed at once.
+const CHANGES: Duration = Duration::from_secs(20);
 
 impl Watched {
     /// A server reports an address.
@@ -70,7 +71,7 @@ impl Watched {
         let agreed = agreed || self.known.as_ref().is_some_and(|known| known.agreed && known.address == address);
         let is_new = self.known.as_ref().is_none_or(|known| known.address != address);
         if is_new && self.known.is_some() {
-            let earliest = self.reported.map(|(_, at)| at + CHANGE).filter(|earliest| *earliest > cx.now);
+            let earliest = self.changes[0].map(|at| at + CHANGES).filter(|earliest| *earliest > cx.now);
             if earliest.is_some() {
                 self.next_ask = earliest;
                 return;
@@ -80,8 +81,10 @@ impl Watched {
         self.disputed = false;
         self.rest(cx);
         if is_new {
-            let changed = self.reported.is_some_and(|(reported, _)| reported != address);
-            self.reported = Some((address, cx.now));
+            let changed = self.reported.replace(address).is_some_and(|reported| reported != address);
+            if changed {
+                self.changes = [self.changes[1], Some(cx.now)];
+            }
             tracing::debug!(socket = cx.socket.0, %address, changed, agreed, "mapped address");
             cx.outputs.push_back(Output::Mapped { socket: cx.socket, mapped: Mapped(address), changed });
         }
