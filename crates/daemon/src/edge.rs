@@ -13,6 +13,7 @@ mod reload;
 mod sockets;
 mod streams;
 mod stun;
+mod uplink;
 mod watchers;
 
 use std::collections::VecDeque;
@@ -21,11 +22,12 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use nat::discovery;
+use nat::{Side, discovery};
 use net::datapath::Report;
 use net::transport::Readiness;
 use net::transport::{Census, Streams};
 use net::{Alarm, clock, entropy};
+use proxy::config::Role;
 use proxy::{Input, MethodLabel, Observed, Output, Proxy};
 use registry::Record;
 use tokio::sync::mpsc::UnboundedReceiver;
@@ -47,6 +49,7 @@ use relay::Relay;
 pub(crate) use reload::Prepared;
 use sockets::Sockets;
 use stun::Stun;
+use uplink::Uplink;
 use watchers::Watchers;
 pub(crate) use watchers::{News, Watch};
 
@@ -97,6 +100,7 @@ struct Wake {
     ports: bool,
     report: Option<Report>,
     answer: Option<Answer>,
+    interval: Option<Duration>,
     order: Option<Order>,
 }
 
@@ -117,6 +121,7 @@ struct Edge<B> {
     alarm: Alarm,
     orders: UnboundedReceiver<Order>,
     lookups: Lookups,
+    uplink: Uplink,
     /// What the machine must hear next.
     inputs: VecDeque<Input<'static>>,
     budget: Budget,
@@ -166,6 +171,7 @@ pub(crate) async fn run(shared: Arc<Shared>, begin: Begin, begun: impl FnOnce())
         alarm: Alarm::new()?,
         orders: begin.orders,
         lookups: Lookups::new(),
+        uplink: Uplink::new(),
         inputs: VecDeque::from([Input::Restore(begin.restored)]),
         budget: Budget::default(),
         journal: Journal::default(),
@@ -276,6 +282,7 @@ impl<B: FnOnce()> Edge<B> {
             wake.ports = self.relay.poll_ready(cx);
             wake.report = self.relay.poll_report(cx);
             wake.answer = self.lookups.poll_answer(cx);
+            wake.interval = self.uplink.poll_interval(cx);
             if self.stop.is_none()
                 && let Poll::Ready(order) = self.orders.poll_recv(cx)
             {
@@ -288,6 +295,7 @@ impl<B: FnOnce()> Edge<B> {
                 || wake.stream.is_some()
                 || wake.report.is_some()
                 || wake.answer.is_some()
+                || wake.interval.is_some()
                 || wake.order.is_some();
             if something {
                 return Poll::Ready(Ok(wake));
@@ -332,8 +340,15 @@ impl<B: FnOnce()> Edge<B> {
                 self.stun.resolved(now, side, addresses, all);
                 self.relay.set_servers(now, &self.stun);
                 self.inputs.push_back(Input::StunServers(self.stun.servers()));
+                if side == Side::Outer && self.settings.proxy.role == Role::Office {
+                    self.uplink.set_servers(self.stun.family(true));
+                }
             }
             None => {}
+        }
+        if let Some(interval) = wake.interval {
+            self.shared.metrics.set(Name::KeepAliveInterval, &[], interval.as_secs_f64());
+            self.inputs.push_back(Input::KeepAliveInterval(interval));
         }
         if let Some(order) = wake.order {
             self.obey(now, order);
@@ -538,7 +553,10 @@ impl<B: FnOnce()> Edge<B> {
                     listener.queue(Transmit { flow, bytes });
                 }
             }
-            discovery::Output::Mapped { socket, mapped, changed: _ } => {
+            discovery::Output::Mapped { socket, mapped, changed } => {
+                if changed {
+                    self.relay.doubt(now);
+                }
                 let input = listener(socket).map(|listener| Input::Mapped { listener, mapped: Some(mapped) });
                 self.inputs.extend(input);
             }

@@ -81,6 +81,8 @@ pub enum Input<'a> {
         /// Which socket.
         socket: SocketId,
     },
+    /// The uplink has changed: ask now for all sockets.
+    DoubtAll,
     /// A STUN packet arrived.
     Received {
         /// The socket that it arrived on.
@@ -198,6 +200,11 @@ impl Discovery {
                 }
             }
             Input::Doubt { socket } => self.with(now, socket, Watched::refresh),
+            Input::DoubtAll => {
+                for socket in self.sockets.keys().copied().collect::<Vec<_>>() {
+                    self.with(now, socket, Watched::refresh);
+                }
+            }
             Input::Received { socket, from, packet } => {
                 let before = self.mapped(socket);
                 self.with(now, socket, |watched, cx| watched.received(cx, from, packet));

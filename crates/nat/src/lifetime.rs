@@ -114,22 +114,36 @@ pub struct Lifetime {
     bracket: Bracket,
     /// Does RESPONSE-PORT work here at all? Tried with next to no silence.
     works: bool,
+    /// One silence is tried, and that is all.
+    single: bool,
     outputs: VecDeque<Output>,
 }
 
 impl Lifetime {
     /// Starts measuring by this server. The seed makes transaction ids.
     pub fn new(now: Instant, server: SocketAddr, seed: [u8; 32]) -> Self {
-        let mut this = Self {
+        let mut this = Self::idle(server, seed);
+        this.round(now, &[Duration::from_secs(1)]);
+        this
+    }
+
+    /// Tries one silence alone. Its only bracket says whether that was survived or lost.
+    pub fn trial(now: Instant, server: SocketAddr, silence: Duration, seed: [u8; 32]) -> Self {
+        let mut this = Self { works: true, single: true, ..Self::idle(server, seed) };
+        this.round(now, &[silence]);
+        this
+    }
+
+    fn idle(server: SocketAddr, seed: [u8; 32]) -> Self {
+        Self {
             rng: ChaCha12Rng::from_seed(seed),
             server,
             trials: Vec::new(),
             bracket: Bracket { survived: Duration::ZERO, lost: None, last: false },
             works: false,
+            single: false,
             outputs: VecDeque::new(),
-        };
-        this.round(now, &[Duration::from_secs(1)]);
-        this
+        }
     }
 
     /// The server that is asked.
@@ -241,7 +255,7 @@ impl Lifetime {
         self.bracket.survived = before.survived.max(survived.unwrap_or_default());
         self.bracket.lost = lost.or(before.lost).filter(|lost| *lost > self.bracket.survived);
         let (low, high) = (self.bracket.survived, self.bracket.lost);
-        let stuck = before == self.bracket;
+        let stuck = before == self.bracket || self.single;
         self.bracket.last = stuck || self.bracket.is_narrow() || high.is_none() && low >= LONGEST;
         self.outputs.push_back(Output::Bracket(self.bracket));
         if !self.bracket.last {

@@ -5,7 +5,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use nat::behaviour::{self, Behaviour, Verdict};
 use nat::lifetime::{self, Bracket, Lifetime, SIBLINGS};
@@ -102,10 +102,25 @@ pub async fn behaviour(local: Option<std::net::IpAddr>, servers: Vec<SocketAddr>
 
 /// Measures how long the NAT keeps a silent mapping, by this server. `so_far`
 /// hears of each step. `None`: it cannot be told. Fails as [`behaviour`] does.
-pub async fn lifetime(server: SocketAddr, mut so_far: impl FnMut(Bracket)) -> io::Result<Option<Bracket>> {
+pub async fn lifetime(server: SocketAddr, so_far: impl FnMut(Bracket)) -> io::Result<Option<Bracket>> {
+    measure(Lifetime::new(clock::now(), server, entropy::seed()?), SIBLINGS, so_far).await
+}
+
+/// Does the NAT remember a mapping after so long a silence? By this server;
+/// `None`: it cannot be told. Fails as [`behaviour`] does.
+pub async fn remembered(server: SocketAddr, silence: Duration) -> io::Result<Option<bool>> {
+    let machine = Lifetime::trial(clock::now(), server, silence, entropy::seed()?);
+    Ok(measure(machine, 1, |_| {}).await?.map(|bracket| bracket.lost.is_none()))
+}
+
+async fn measure(
+    mut machine: Lifetime,
+    siblings: usize,
+    mut so_far: impl FnMut(Bracket),
+) -> io::Result<Option<Bracket>> {
+    let server = machine.server();
     let local = SocketAddr::new(addresses::toward(server)?, 0);
-    let sockets = Sockets::open(local, SIBLINGS + 1)?;
-    let mut machine = Lifetime::new(clock::now(), server, entropy::seed()?);
+    let sockets = Sockets::open(local, siblings + 1)?;
     let mut room = [0; ROOM];
     loop {
         while let Some(output) = machine.poll_output() {
@@ -114,7 +129,7 @@ pub async fn lifetime(server: SocketAddr, mut so_far: impl FnMut(Bracket)) -> io
                 lifetime::Output::Bracket(bracket) if bracket.last => return Ok(Some(bracket)),
                 lifetime::Output::Bracket(bracket) => so_far(bracket),
                 lifetime::Output::Transmit { socket, bytes } => {
-                    let at = if let lifetime::Socket::Sibling(at) = socket { at } else { SIBLINGS };
+                    let at = if let lifetime::Socket::Sibling(at) = socket { at } else { siblings };
                     sockets.send(at, server, &bytes);
                 }
             }
@@ -122,7 +137,7 @@ pub async fn lifetime(server: SocketAddr, mut so_far: impl FnMut(Bracket)) -> io
         let due = machine.poll_timeout().unwrap_or_else(clock::now);
         match sockets.next(&mut room, due).await {
             Some((at, from, len)) => {
-                let socket = if at < SIBLINGS { lifetime::Socket::Sibling(at) } else { lifetime::Socket::Asker };
+                let socket = if at < siblings { lifetime::Socket::Sibling(at) } else { lifetime::Socket::Asker };
                 machine.receive(clock::now(), socket, from, &room[..len]);
             }
             None => machine.handle_timeout(clock::now()),

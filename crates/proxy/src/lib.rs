@@ -136,6 +136,8 @@ pub enum Input<'a> {
         /// What STUN says now.
         mapped: Option<Mapped>,
     },
+    /// How rarely our own mappings must be refreshed, as learnt from the router.
+    KeepAliveInterval(Duration),
     /// The STUN servers, resolved, that sockets of a call may ask.
     StunServers(Vec<SocketAddr>),
     /// The answer to [`Output::Resolve`].

@@ -182,6 +182,7 @@ impl Proxy {
             }
             Input::Fact(fact) => self.fact(now, &fact),
             Input::Mapped { listener, mapped } => self.mapped(now, listener, mapped),
+            Input::KeepAliveInterval(interval) => self.keep_alive_every(now, interval),
             Input::StunServers(servers) => self.offers.stun_servers(servers),
             Input::Resolved { question, answer } => self.resolved(now, &question, answer),
             Input::Lag(lag) => self.lag = lag,

@@ -57,6 +57,8 @@ pub(crate) struct Upstreams {
     due: BTreeMap<u16, Instant>,
     /// Keep-alives by STUN.
     stun: Stun,
+    /// How rarely they may come, where our own mapping is to be kept.
+    interval: Option<Duration>,
 }
 
 /// What went wrong with an address.
@@ -322,10 +324,29 @@ impl Proxy {
         let troubled =
             |(key, health): (&Key, &Health)| key.0.0 == listener && health.answers && health.failed.is_some();
         let wished = self.seen.get(usize::from(listener)).and_then(|seen| seen.keep);
-        let wished = wished.map(|seconds| Schedule::new(Duration::from_secs(u64::from(seconds)), 20));
+        let wished = wished.map(|seconds| Duration::from_secs(u64::from(seconds)));
+        let learnt = self.upstreams.interval.filter(|_| self.is_discovered(ListenerId(listener)));
+        let wished = wished.into_iter().chain(learnt).min().map(|most| Schedule::new(most, 20));
         let troubled = self.upstreams.health.iter().any(troubled);
         let schedule = if troubled { OFTEN } else { wished.unwrap_or(Schedule::UPSTREAM) };
         schedule.next(now, &mut self.rng)
+    }
+
+    /// Our own mappings are to be refreshed at least so often from here on.
+    pub(crate) fn keep_alive_every(&mut self, now: Instant, interval: Duration) {
+        let before = self.upstreams.interval.replace(interval);
+        if before.is_some_and(|before| before <= interval) {
+            return;
+        }
+        let sooner = Schedule::new(interval, 20);
+        for listener in self.upstreams.due.keys().copied().collect::<Vec<_>>() {
+            let next = sooner.next(now, &mut self.rng);
+            if self.is_discovered(ListenerId(listener))
+                && self.upstreams.due.get(&listener).is_some_and(|due| *due > next)
+            {
+                self.arm_upstream(now, listener, next);
+            }
+        }
     }
 
     fn probe_often(&mut self, now: Instant, listener: u16) {

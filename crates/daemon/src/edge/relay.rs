@@ -96,6 +96,11 @@ impl Relay {
         }
     }
 
+    /// Our public address has changed: idle pairs ask for theirs.
+    pub(super) fn doubt(&mut self, now: Instant) {
+        self.ports.iter_mut().for_each(|ports| ports.doubt(now));
+    }
+
     /// Idle pairs ask other servers, and believe what the configuration allows.
     pub(super) fn reconfigure(&mut self, now: Instant, settings: &Settings, stun: &stun::Stun) {
         for ports in &mut self.ports {

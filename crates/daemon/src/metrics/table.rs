@@ -43,6 +43,7 @@ pub(crate) enum Name {
     Refreshes,
     Renewals,
     CallsTold,
+    KeepAliveInterval,
     ContactsWithoutToken,
     Datagrams,
     StreamInputs,
@@ -347,6 +348,15 @@ pub(crate) const TABLE: &[Series] = &[
         &[("outcome", Values::Of(<proxy::Renewed as Label>::VALUES))],
         "Calls whose far end was told, by a re-INVITE of ours, that our public address had changed. Refused: media may \
          be lost on the way to the phone.",
+    ),
+    series(
+        Name::KeepAliveInterval,
+        "siplatch_keepalive_interval_seconds",
+        Kind::Gauge,
+        "seconds",
+        &[],
+        "How rarely the provider may be pinged, as learnt from how long the router remembers silent mappings; 0 until \
+         that is known. Below 25 s the router forgets early.",
     ),
     series(
         Name::ContactsWithoutToken,

@@ -39,10 +39,22 @@ impl World {
 
     /// The last word, when it came, and how many packets it took.
     fn run(&mut self) -> (Option<Bracket>, Duration, usize) {
+        self.follow(Lifetime::new)
+    }
+
+    /// The same for a single silence.
+    fn trial(&mut self, silence: u64) -> Option<Bracket> {
+        self.follow(|now, server, seed| Lifetime::trial(now, server, Duration::from_secs(silence), seed)).0
+    }
+
+    fn follow(
+        &mut self,
+        begin: impl FnOnce(Instant, SocketAddr, [u8; 32]) -> Lifetime,
+    ) -> (Option<Bracket>, Duration, usize) {
         let server: SocketAddr = "203.0.113.1:3478".parse().expect("an address");
         let start = start();
         let (mut now, mut sent) = (start, 0);
-        let mut lifetime = Lifetime::new(now, server, [9; 32]);
+        let mut lifetime = begin(now, server, [9; 32]);
         loop {
             while let Some(output) = lifetime.poll_output() {
                 match output {
@@ -110,6 +122,17 @@ fn what_cannot_be_told_is_unknown() {
     // A server that goes away is no NAT that forgets.
     let gone = World { until: Some(Duration::from_secs(20)), ..World::new(60) }.run();
     assert!(gone.0.is_none_or(|bracket| bracket.lost.is_none()), "{gone:?}");
+}
+
+#[test]
+fn a_single_silence_is_survived_or_lost() {
+    for (silence, lost) in [(1, false), (59, false), (61, true), (600, true)] {
+        let bracket = World::new(60).trial(silence).expect("an answer");
+        let silence = Duration::from_secs(silence);
+        assert_eq!((bracket.lost, bracket.last), (lost.then_some(silence), true));
+        assert_eq!(bracket.survived, if lost { Duration::ZERO } else { silence });
+    }
+    assert_eq!(World { until: Some(Duration::from_secs(20)), ..World::new(60) }.trial(30), None);
 }
 
 #[test]

@@ -102,6 +102,12 @@ impl Ports {
         self.carry_out();
     }
 
+    /// The uplink has changed: all pairs that wait for calls ask where they are seen.
+    pub fn doubt(&mut self, now: Instant) {
+        self.discovery.handle_input(now, discovery::Input::DoubtAll);
+        self.carry_out();
+    }
+
     /// Whether private mapped addresses are believed from now on.
     pub fn accept_private(&mut self, accept: bool) {
         self.discovery.accept_private(accept);

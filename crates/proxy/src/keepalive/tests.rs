@@ -288,6 +288,35 @@ fn an_upstream_that_is_not_found_is_looked_for_again_soon() {
     assert!((24..=29).contains(&moment_of_options(&mut rig)), "and in its time");
 }
 
+#[test]
+fn the_provider_is_pinged_as_rarely_as_the_router_allows() {
+    for (advertise, seconds, expected) in [
+        (Advertise::Stun, 100, 80..=101),
+        (Advertise::Stun, 10, 8..=11),
+        // An address that is configured needs no mapping.
+        (Advertise::Ip([198, 51, 100, 7].into()), 100, 24..=30),
+    ] {
+        let mut rig = office(advertise);
+        rig.proxy.handle_input(rig.now, Input::KeepAliveInterval(Duration::from_secs(seconds)));
+        // Each request once: its copies have its Call-ID.
+        let (mut known, mut moments) = (Vec::new(), Vec::new());
+        rig.said.clear();
+        for second in 0..400 {
+            rig.wait(Duration::from_secs(1));
+            for text in rig.sent(PROVIDER).iter().filter(|text| text.starts_with("OPTIONS")) {
+                let call_id = text.lines().find(|line| line.starts_with("Call-ID:")).unwrap().to_owned();
+                if !known.contains(&call_id) {
+                    known.push(call_id);
+                    moments.push(second);
+                }
+            }
+        }
+        // What is armed already is only ever brought forward.
+        let apart: Vec<i32> = moments.windows(2).map(|pair| pair[1] - pair[0]).skip(1).collect();
+        assert!(apart.len() > 2 && apart.iter().all(|apart| expected.contains(apart)), "{seconds}: {apart:?}");
+    }
+}
+
 /// After how many seconds the core is asked next by a new request, not by a copy.
 fn moment_of_options(rig: &mut Rig) -> u64 {
     rig.wait(Duration::from_secs(20));
