@@ -9,6 +9,7 @@
 
 pub mod access;
 pub mod address;
+pub mod alg;
 pub mod behaviour;
 pub mod detect;
 pub mod discovery;
