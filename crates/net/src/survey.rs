@@ -12,7 +12,7 @@ mod reflecting;
 
 use std::io;
 use std::net::SocketAddr;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use nat::behaviour::{self, Behaviour, Verdict};
 use nat::lifetime::{self, Bracket, Lifetime, SIBLINGS};
@@ -111,10 +111,18 @@ pub async fn behaviour(local: Option<std::net::IpAddr>, servers: Vec<SocketAddr>
 
 /// Measures how long the NAT keeps a silent mapping, by this server. `so_far`
 /// hears of each step. `None`: it cannot be told. Fails as [`behaviour`] does.
-pub async fn lifetime(server: SocketAddr, mut so_far: impl FnMut(Bracket)) -> io::Result<Option<Bracket>> {
-    let local = SocketAddr::new(addresses::toward(server)?, 0);
-    let sockets = Sockets::open(local, SIBLINGS + 1)?;
-    let mut machine = Lifetime::new(clock::now(), server, entropy::seed()?);
+pub async fn lifetime(server: SocketAddr, so_far: impl FnMut(Bracket)) -> io::Result<Option<Bracket>> {
+    measure(Lifetime::new(clock::now(), server, entropy::seed()?), so_far).await
+}
+
+/// Likewise, with one round of these silences.
+pub async fn outlives(server: SocketAddr, silences: &[Duration]) -> io::Result<Option<Bracket>> {
+    measure(Lifetime::once(clock::now(), server, silences, entropy::seed()?), |_| ()).await
+}
+
+async fn measure(mut machine: Lifetime, mut so_far: impl FnMut(Bracket)) -> io::Result<Option<Bracket>> {
+    let server = machine.server();
+    let sockets = Sockets::open(SocketAddr::new(addresses::toward(server)?, 0), SIBLINGS + 1)?;
     let mut room = [0; ROOM];
     loop {
         while let Some(output) = machine.poll_output() {

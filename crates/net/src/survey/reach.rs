@@ -7,6 +7,7 @@ use nat::options::{self, Answer};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use wire::Transport;
 use wire::stun::allocate::{self, Allocated};
+use wire::stun::read_answer;
 
 use super::line::{Failure, Stream, next_message, open};
 use super::{ROOM, bind};
@@ -78,13 +79,18 @@ pub async fn sip(
     answer.map_or(Reached::Connects, |answer| Reached::Answers(answer, local))
 }
 
+/// Does a STUN server answer? 4 s at most.
+pub async fn stun(to: SocketAddr) -> bool {
+    let Some(id) = transaction() else { return false };
+    let read = |bytes: &[u8]| read_answer(bytes).ok().filter(|answer| answer.transaction == id);
+    let request = wire::stun::request(id);
+    matches!(datagrams(to, |_local| request.clone(), read).await, Reached::Answers(..))
+}
+
 /// Sends an Allocate without credentials, which a TURN server refuses with 401
 /// (RFC 8656 §7.2). `domain` as above. 11 s at most.
 pub async fn turn(to: SocketAddr, transport: Transport, domain: &str, tls: &tls::Settings) -> Reached<Allocated> {
-    let Some([one, two]) = random() else { return Reached::Silent };
-    let mut transaction = [0; 12];
-    transaction[..8].copy_from_slice(&one.to_be_bytes());
-    transaction[8..].copy_from_slice(&two.to_be_bytes()[..4]);
+    let Some(transaction) = transaction() else { return Reached::Silent };
     let request = allocate::request(transaction);
     let read = |bytes: &[u8]| allocate::read(bytes, transaction);
     if transport == Transport::Udp {
@@ -150,6 +156,14 @@ async fn datagrams<T>(
         }
     }
     if refused { Reached::Refused } else { Reached::Silent }
+}
+
+fn transaction() -> Option<[u8; 12]> {
+    let [one, two] = random()?;
+    let mut id = [0; 12];
+    id[..8].copy_from_slice(&one.to_be_bytes());
+    id[8..].copy_from_slice(&two.to_be_bytes()[..4]);
+    Some(id)
 }
 
 fn random() -> Option<[u64; 2]> {
