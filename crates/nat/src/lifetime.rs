@@ -114,8 +114,8 @@ pub struct Lifetime {
     bracket: Bracket,
     /// Does RESPONSE-PORT work here at all? Tried with next to no silence.
     works: bool,
-    /// One silence is tried, and that is all.
-    single: bool,
+    /// One round of these silences, and no other.
+    once: Option<Vec<Duration>>,
     outputs: VecDeque<Output>,
 }
 
@@ -127,9 +127,15 @@ impl Lifetime {
         this
     }
 
+    /// Likewise, with one round of at most [`SIBLINGS`] silences, the shorter first: a bracket that may be wide.
+    pub fn once(now: Instant, server: SocketAddr, silences: &[Duration], seed: [u8; 32]) -> Self {
+        let silences = silences.iter().copied().take(SIBLINGS).collect();
+        Self { once: Some(silences), ..Self::new(now, server, seed) }
+    }
+
     /// Tries one silence alone. Its only bracket says whether that was survived or lost.
     pub fn trial(now: Instant, server: SocketAddr, silence: Duration, seed: [u8; 32]) -> Self {
-        let mut this = Self { works: true, single: true, ..Self::idle(server, seed) };
+        let mut this = Self { works: true, once: Some(vec![silence]), ..Self::idle(server, seed) };
         this.round(now, &[silence]);
         this
     }
@@ -141,7 +147,7 @@ impl Lifetime {
             trials: Vec::new(),
             bracket: Bracket { survived: Duration::ZERO, lost: None, last: false },
             works: false,
-            single: false,
+            once: None,
             outputs: VecDeque::new(),
         }
     }
@@ -246,7 +252,8 @@ impl Lifetime {
         let survived = trials.iter().filter(lived).map(|trial| trial.silence).max();
         if !self.works {
             self.works = survived.is_some();
-            return if self.works { self.round(now, &FIRST.map(Duration::from_secs)) } else { self.unknown() };
+            let first = self.once.clone().unwrap_or_else(|| FIRST.map(Duration::from_secs).to_vec());
+            return if self.works { self.round(now, &first) } else { self.unknown() };
         }
         if survived.is_none() && lost.is_none() {
             return self.unknown();
@@ -255,8 +262,9 @@ impl Lifetime {
         self.bracket.survived = before.survived.max(survived.unwrap_or_default());
         self.bracket.lost = lost.or(before.lost).filter(|lost| *lost > self.bracket.survived);
         let (low, high) = (self.bracket.survived, self.bracket.lost);
-        let stuck = before == self.bracket || self.single;
-        self.bracket.last = stuck || self.bracket.is_narrow() || high.is_none() && low >= LONGEST;
+        let stuck = before == self.bracket;
+        self.bracket.last =
+            self.once.is_some() || stuck || self.bracket.is_narrow() || high.is_none() && low >= LONGEST;
         self.outputs.push_back(Output::Bracket(self.bracket));
         if !self.bracket.last {
             self.round(now, &between(low, high));
