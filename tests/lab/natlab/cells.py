@@ -6,6 +6,7 @@ from . import nat, settings
 
 CALL, EARLY, HOLD, IDLE, GAP = "call", "early", "hold", "idle", "gap"
 ATTACK, REMAP, READDRESS = "attack", "remap", "readdress"
+VERDICT, LIFETIME = "verdict", "lifetime"
 
 # What the provider does with media: nothing; send it back to where it comes from; what Debian's rtpengine does.
 PLAIN, LATCHING, RTPENGINE = "plain", "latching", "rtpengine"
@@ -15,8 +16,9 @@ PLAIN, LATCHING, RTPENGINE = "plain", "latching", "rtpengine"
 class Cell:
     """One world and the call or calls in it.
 
-    role: border, office, standalone, or direct (no siplatch: phones talk to the provider themselves)
-    nat: type of the office's NAT box, or None where nobody is behind one
+    role: border, office, standalone, direct (no siplatch: phones talk to the provider themselves), or doctor (no calls:
+        the doctor is asked in siplatch's place)
+    nat: type of the office's network, or None where nobody is behind one
     transport: of the phones' signalling, toward siplatch
     outbound: phones keep their flow as RFC 5626 says
     provider: plain, latching or rtpengine (the last with NAT help for phones, too)
@@ -33,6 +35,7 @@ class Cell:
     transport: str = "udp"
     outbound: bool = False
     provider: str = PLAIN
+    udp_timeout_s: int = settings.UDP_TIMEOUT_S
 
     @property
     def least_seconds(self):
@@ -45,6 +48,10 @@ class Cell:
             return 150
         if self.kind in (REMAP, READDRESS):
             return settings.REPETITIONS * (8 if self.kind == REMAP else 20) + 60
+        if self.kind == LIFETIME:
+            return 200 + 6 * self.udp_timeout_s
+        if self.kind == VERDICT:
+            return 30
         return 70 if self.role != "direct" else 20
 
     @property
@@ -54,6 +61,11 @@ class Cell:
     @property
     def hosts(self):
         return [self.caller, self.callee]
+
+    @property
+    def users(self):
+        """The hosts that are phones."""
+        return [] if self.role == "doctor" else [host for host in self.hosts if host != "announcer"]
 
     @property
     def control(self):

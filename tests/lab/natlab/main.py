@@ -7,7 +7,7 @@ import signal
 import sys
 import time
 
-from . import attack_table, cells, needs, netns, ordeal, recovery_table, selftest, settings, table, worker
+from . import attack_table, cells, nat_matrix, needs, netns, ordeal, recovery_table, selftest, settings, table, worker
 from .runner import Runner
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]
@@ -23,6 +23,7 @@ def _options(arguments):
     what.add_argument("--controls", action="store_true", help="only what needs no siplatch: controls and machinery")
     what.add_argument("--attack", action="store_true", help="calls under attack, and rtpengine under the same sprays")
     what.add_argument("--recover", action="store_true", help="calls whose NAT box forgets or moves, 20 times each")
+    what.add_argument("--nat", action="store_true", help="twelve types of network: the doctor, lifetimes, calls")
     what.add_argument("--selftest", action="store_true", help="measure the NAT boxes themselves")
     what.add_argument("--demo", action="store_true", help="one call, told in plain words")
     what.add_argument("--list", action="store_true", help="list the cells")
@@ -47,7 +48,7 @@ def main(arguments=None):
     if options.list:
         return _list()
     if options.worker:
-        cell = _by_name(cells.catalogue() + cells.attacked() + cells.recovered())[options.worker]
+        cell = _by_name(cells.catalogue() + cells.attacked() + cells.recovered() + nat_matrix.catalogue())[options.worker]
         return worker.run(cell, options.label, options, options.result, options.logs)
     reason = needs.missing(["rtpengine", "conntrack"] if options.attack or options.recover else ())
     if reason:
@@ -64,6 +65,8 @@ def main(arguments=None):
             return demo.run(options)
         if options.attack:
             return ordeal.run(options, PROGRAM, cells.attacked(), attack_table)
+        if options.nat:
+            return nat_matrix.run(options, PROGRAM)
         if options.recover:
             return ordeal.run(options, PROGRAM, cells.recovered(), recovery_table)
         return _cells(options)

@@ -2,7 +2,7 @@
 
 import time
 
-from . import baresip, cells, coturn, kamailio, rtpengine, settings, world
+from . import baresip, cells, coturn, kamailio, reflector, rtpengine, settings, world
 from .announcer import Announcer
 from .baresip import Phone
 from .process import LabError, Process
@@ -17,7 +17,8 @@ class Scene:
         self.folder = folder
         self.binary = binary
         self.pcap = pcap
-        self.world = world.World(label, office_nat=cell.nat, flat_office=cell.role == "standalone")
+        self.world = world.World(label, office_nat=cell.nat, udp_timeout_s=cell.udp_timeout_s,
+                                 flat_office=cell.role == "standalone")
         self.processes = []
         self.phones = {}
         self.ports = settings.ATTACKED_PORTS if cell.kind == cells.ATTACK else settings.MEDIA_PORTS
@@ -34,9 +35,8 @@ class Scene:
             host = self.world.namespace(SIPLATCH_HOST[self.cell.role])
             self.siplatch = Siplatch(host, self.cell.role, self.binary, self.folder, self.ports)
             self.processes.append(self.siplatch.process)
-        for user in self.cell.hosts:
-            if user != "announcer":
-                self._phone(user)
+        for user in self.cell.users:
+            self._phone(user)
         for phone in self.phones.values():
             if not phone.wait_registered():
                 raise LabError(f"{phone.user} could not register")
@@ -48,7 +48,7 @@ class Scene:
             self.world.add(SIPLATCH_HOST[self.cell.role])
         if self.cell.role == "border":
             self.world.add("core")
-        elif self.cell.role != "standalone":
+        elif self.cell.role not in ("standalone", "doctor"):
             self.world.add("provider")
         if self.cell.role == "office":
             self.world.add("stun")
@@ -58,12 +58,16 @@ class Scene:
     def _servers(self):
         if self.cell.role == "standalone":
             return
+        if self.cell.role == "doctor":
+            stun = self.world.namespace("stun")
+            self.processes.append(reflector.start(stun, self.world.addresses("stun"), self.binary, self.folder))
+            return
         host = "core" if self.cell.role == "border" else "provider"
-        self._provider(self.world.namespace(host), world.address(host))
+        self._provider(self.world.namespace(host), self.world.address(host))
         if self.cell.role == "office":
-            self.processes.append(coturn.start(self.world.namespace("stun"), world.HOSTS["stun"][1], self.folder))
+            self.processes.append(coturn.start(self.world.namespace("stun"), self.world.addresses("stun"), self.folder))
         if "announcer" in self.cell.hosts:
-            self.announcer = Announcer(self.world.namespace("announcer"), world.address("announcer"))
+            self.announcer = Announcer(self.world.namespace("announcer"), self.world.address("announcer"))
 
     def _provider(self, namespace, address):
         parts, flags = [], ""
@@ -74,17 +78,17 @@ class Scene:
             parts = ["RELAY", "NAT_HELP"]
             self.processes.append(rtpengine.start(namespace, address, self.folder, self.ports))
         self.processes.append(kamailio.start(
-            namespace, address, self.folder, world.address("announcer"), parts, flags,
+            namespace, address, self.folder, self.world.address("announcer"), parts, flags,
         ))
 
     def _phone(self, user):
-        domain, proxy = settings.DOMAIN, world.address("provider")
+        domain, proxy = settings.DOMAIN, self.world.address("provider")
         if self.cell.role == "border":
-            proxy = world.address("border")
+            proxy = self.world.address("border")
         elif self.cell.role == "office" and user.startswith("office"):
-            proxy = world.address("siplatch")
+            proxy = self.world.address("siplatch")
         elif self.cell.role == "standalone":
-            domain, proxy = world.address("siplatch"), None
+            domain, proxy = self.world.address("siplatch"), None
         phone = Phone(
             self.world.namespace(user), user, self.folder, domain, proxy,
             transport=self.cell.transport, outbound=self.cell.outbound,

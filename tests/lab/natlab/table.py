@@ -88,14 +88,19 @@ def lines(columns, rows):
     return "\n".join(text)
 
 
-def render(rows):
-    text = [lines(COLUMNS, rows)]
+def complaints(rows):
+    """What is wrong with the lines that fail, and where their logs are; each line of it ends with a newline."""
+    text = []
     for each in rows:
         for problem in each["problems"]:
-            text.append(f"{each['cell']}: {problem}")
+            text.append(f"{each['cell']}: {problem}\n")
         if each["problems"] and each["record"].get("logs"):
-            text.append(f"{each['cell']}: logs in {each['record']['logs']}")
-    return "\n".join(text)
+            text.append(f"{each['cell']}: logs in {each['record']['logs']}\n")
+    return "".join(text)
+
+
+def render(rows):
+    return f"{lines(COLUMNS, rows)}\n{complaints(rows)}".rstrip("\n")
 
 
 def write_json(path, rows, seconds):
