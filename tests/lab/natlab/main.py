@@ -48,7 +48,7 @@ def main(arguments=None):
     if options.list:
         return _list()
     if options.worker:
-        cell = _by_name(cells.catalogue() + cells.attacked() + cells.recovered() + nat_matrix.catalogue())[options.worker]
+        cell = _by_name(cells.catalogue() + cells.attacked() + cells.recovered() + nat_matrix.with_controls())[options.worker]
         return worker.run(cell, options.label, options, options.result, options.logs)
     reason = needs.missing(["rtpengine", "conntrack"] if options.attack or options.recover else ())
     if reason:

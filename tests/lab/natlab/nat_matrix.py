@@ -1,5 +1,6 @@
 """`make lab-nat`: every type of network, the doctor's verdict in it, the lifetimes, and calls through it in each role."""
 
+import fnmatch
 import sys
 import time
 
@@ -24,8 +25,22 @@ def lifetimes():
     return [_examined(nat.PORT_RESTRICTED, f"lifetime-{seconds}", cells.LIFETIME, seconds) for seconds in LIFETIMES_S]
 
 
+def calls_of(role):
+    """A cell for each direction in each network; the border needs UDP, the office does without."""
+    made = []
+    for kind in (each.name for each in networks.THE_TWELVE if role == "office" or each.udp):
+        for caller, callee in cells.DIRECTIONS[:3] if role == "office" else cells.DIRECTIONS:
+            made.append(Cell(f"{role}-{kind}-{caller}-{callee}", role, kind, caller, callee))
+    return made
+
+
 def catalogue():
-    return [*verdicts(), *lifetimes()]
+    return [*verdicts(), *lifetimes(), *calls_of("border"), *calls_of("office")]
+
+
+def with_controls():
+    every = catalogue()
+    return [*every, *cells.controls(every)]
 
 
 VERDICT_COLUMNS = [
@@ -42,14 +57,14 @@ def _text(value):
     return "?" if value is None else str(value)
 
 
-def _verdict_row(cell, record):
+def _verdict_row(cell, record, _):
     call = (record["calls"] or [{}])[0]
     facts = call.get("nat", {})
     return {**_row(cell, record), **{key: _text(facts.get(key)) for key in ("mapped", "mapping", "filtering", "formerly")},
             "calls": _text(call.get("calls")), "outcome": call.get("verdict", "no answer")}
 
 
-def _lifetime_row(cell, record):
+def _lifetime_row(cell, record, _):
     call = (record["calls"] or [{}])[0]
     wanted, found = cell.udp_timeout_s, call.get("found_s")
     return {**_row(cell, record), "wanted": f"{wanted} s", "found": "?" if found is None else f"{found:.1f} s",
@@ -63,25 +78,28 @@ def _row(cell, record):
             "problems": record["problems"], "seconds": record.get("seconds"), "record": record}
 
 
-# kind of cell: title, columns, what makes a row
+# title, columns, what makes a row of a cell, its record and its control's
 TABLES = {
-    cells.VERDICT: ("What the doctor finds", VERDICT_COLUMNS, _verdict_row),
-    cells.LIFETIME: ("How long a silent mapping lives, beside a live flow", LIFETIME_COLUMNS, _lifetime_row),
+    "verdicts": ("What the doctor finds", VERDICT_COLUMNS, _verdict_row),
+    "lifetimes": ("How long a silent mapping lives, beside a live flow", LIFETIME_COLUMNS, _lifetime_row),
+    "border": ("Calls through a border", table.COLUMNS, table.row),
+    "office": ("Calls through an office", table.COLUMNS, table.row),
 }
 
 
+def _table_of(cell):
+    return {cells.VERDICT: "verdicts", cells.LIFETIME: "lifetimes"}.get(cell.kind, cell.role)
+
+
 def run(options, program):
-    known = {cell.name: cell for cell in catalogue()}
-    wrong = [name for name in options.cell if name not in known]
-    if wrong:
-        sys.exit(f"no such cell: {', '.join(wrong)}; there are {', '.join(known)}")
-    chosen = [known[name] for name in options.cell] or list(known.values())
+    chosen = _chosen(options.cell)
+    controls = [] if options.no_control else cells.controls(chosen)
     options.binary = options.binary.resolve()
     if not options.binary.exists():
         print(f"{options.binary} is not there; build it first: cargo build --release", file=sys.stderr)
         return 2
     begin = time.monotonic()
-    records = Runner(program, options, options.logs.resolve(), lambda text: print(text, flush=True)).run(chosen)
+    records = Runner(program, options, options.logs.resolve(), lambda text: print(text, flush=True)).run([*chosen, *controls])
     rows = print_tables(chosen, records)
     seconds = time.monotonic() - begin
     table.write_json(options.json, rows, seconds)
@@ -90,11 +108,24 @@ def run(options, program):
     return 1 if failed else 0
 
 
+def _chosen(names):
+    """The cells of these names; a name may also be a table's, or a pattern with stars."""
+    every = catalogue()
+    chosen = [cell for cell in every if not names or _table_of(cell) in names
+              or any(fnmatch.fnmatchcase(cell.name, name) for name in names)]
+    if not chosen:
+        sys.exit(f"no such cell; there are {', '.join(cell.name for cell in every)}, and of whole tables {', '.join(TABLES)}")
+    return chosen
+
+
 def print_tables(chosen, records):
     """Prints a table for each kind of cell that was run; all their rows."""
     every = []
-    for kind, (title, columns, shape) in TABLES.items():
-        rows = [shape(cell, records[cell.name]) for cell in chosen if cell.kind == kind]
+    for name, (title, columns, shape) in TABLES.items():
+        rows = [
+            shape(cell, records[cell.name], records.get(cell.control.name) if cell.control else None)
+            for cell in chosen if _table_of(cell) == name
+        ]
         if rows:
             print(f"\n{title}\n\n{table.lines(columns, rows)}")
             print(table.complaints(rows), end="")

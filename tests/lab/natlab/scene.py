@@ -32,8 +32,7 @@ class Scene:
             self._captures()
         self._servers()
         if self.cell.role in SIPLATCH_HOST:
-            host = self.world.namespace(SIPLATCH_HOST[self.cell.role])
-            self.siplatch = Siplatch(host, self.cell.role, self.binary, self.folder, self.ports)
+            self.siplatch = Siplatch(self, SIPLATCH_HOST[self.cell.role])
             self.processes.append(self.siplatch.process)
         for user in self.cell.users:
             self._phone(user)

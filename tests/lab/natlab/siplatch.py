@@ -4,7 +4,7 @@ import http.client
 import re
 import subprocess
 
-from . import coturn, netns, settings, world
+from . import coturn, netns, networks, settings, world
 from .process import Process
 
 BORDER = """
@@ -23,7 +23,7 @@ role = "office"
 listen = ["udp:{host}:5060"]
 [outer]
 listen = ["udp:{host}:5070"]
-advertise = "stun"
+advertise = "{advertise}"
 stun_servers = [{stun}]
 [[upstream]]
 uri = "sip:{upstream}:5060"
@@ -39,12 +39,21 @@ dir = "{state}"
 """
 
 
-def configuration(role, state, ports=settings.MEDIA_PORTS):
-    if role == "border":
-        text = BORDER.format(inner=world.BORDER_INNER, outer=world.address("border"), upstream=world.address("core"))
+# What the office advertises where the port that STUN sees is not the one to be written.
+ADVERTISED = {
+    networks.FORWARDED: "stun-address",
+    networks.ONE_TO_ONE: networks.ONE_TO_ONE_ADDRESSES[world.address("siplatch")],
+}
+
+
+def configuration(scene, state):
+    here, cell, ports = scene.world.address, scene.cell, scene.ports
+    if cell.role == "border":
+        text = BORDER.format(inner=world.BORDER_INNER, outer=here("border"), upstream=here("core"))
     else:
-        stun = ", ".join(f'"{each}:{coturn.PORT}"' for each in world.HOSTS["stun"][1])
-        text = OFFICE.format(host=world.address("siplatch"), stun=stun, upstream=world.address("provider"))
+        stun = ", ".join(f'"{each}:{coturn.PORT}"' for each in scene.world.addresses("stun"))
+        text = OFFICE.format(host=here("siplatch"), stun=stun, upstream=here("provider"),
+                             advertise=ADVERTISED.get(cell.nat, "stun"))
     return (text + COMMON.format(metrics="%s:%d" % settings.METRICS_LISTEN, state=state,
                                  ports="%d-%d" % ports)).lstrip()
 
@@ -52,16 +61,17 @@ def configuration(role, state, ports=settings.MEDIA_PORTS):
 class Siplatch:
     """Standalone runs without any configuration; only its state goes to a folder of its own."""
 
-    def __init__(self, namespace, role, binary, folder, ports=settings.MEDIA_PORTS):
-        self.namespace = namespace
-        self.binary = binary
+    def __init__(self, scene, host):
+        namespace = self.namespace = scene.world.namespace(host)
+        binary = self.binary = scene.binary
+        folder = scene.folder
         self.config = folder / "siplatch.toml"
         state = folder / "state"
         state.mkdir()
-        if role == "standalone":
+        if scene.cell.role == "standalone":
             arguments = settings.RUN_WITHOUT_CONFIG
         else:
-            self.config.write_text(configuration(role, state, ports))
+            self.config.write_text(configuration(scene, state))
             arguments = self._arguments(settings.RUN_ARGUMENTS)
         self.environment = {settings.STATE_DIR_VARIABLE: str(state), "NO_COLOR": "1"}
         self.process = Process(
