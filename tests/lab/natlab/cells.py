@@ -6,7 +6,7 @@ from . import nat, networks, settings
 
 CALL, EARLY, HOLD, IDLE, GAP = "call", "early", "hold", "idle", "gap"
 ATTACK, REMAP, READDRESS = "attack", "remap", "readdress"
-VERDICT, LIFETIME = "verdict", "lifetime"
+VERDICT, LIFETIME, PHONES = "verdict", "lifetime", "phones"
 
 # What the provider does with media: nothing; send it back to where it comes from; what Debian's rtpengine does.
 PLAIN, LATCHING, RTPENGINE = "plain", "latching", "rtpengine"
@@ -22,6 +22,7 @@ class Cell:
     transport: of the phones' signalling, toward siplatch
     outbound: phones keep their flow as RFC 5626 says
     provider: plain, latching or rtpengine (the last with NAT help for phones, too)
+    upstream: how the office reaches its provider: udp, tcp (port 5060), tls (5061) or 443 (TLS there)
     """
 
     name: str
@@ -35,6 +36,7 @@ class Cell:
     transport: str = "udp"
     outbound: bool = False
     provider: str = PLAIN
+    upstream: str = "udp"
     udp_timeout_s: int = settings.UDP_TIMEOUT_S
 
     @property
@@ -52,6 +54,8 @@ class Cell:
             return 200 + 6 * self.udp_timeout_s
         if self.kind == VERDICT:
             return 30
+        if self.kind == PHONES:
+            return 140
         return 70 if self.role != "direct" else 20
 
     @property
@@ -60,6 +64,8 @@ class Cell:
 
     @property
     def hosts(self):
+        if self.kind == PHONES:
+            return ["office", "office2", "office3", "public", "public2", "public3"]
         return [self.caller, self.callee]
 
     @property
@@ -68,9 +74,13 @@ class Cell:
         return [] if self.role == "doctor" else [host for host in self.hosts if host != "announcer"]
 
     @property
+    def needs_authority(self):
+        return self.upstream != "udp"
+
+    @property
     def control(self):
         """The same without siplatch, which must fail; None where there is no NAT to fail at."""
-        if self.role not in ("border", "office") or self.kind in (ATTACK, REMAP, READDRESS):
+        if self.role not in ("border", "office") or self.kind in (ATTACK, REMAP, READDRESS, PHONES):
             return None
         # The ALG of Linux makes a phone's own call work, where it has one NAT box to itself.
         if self.nat in (networks.NONE, networks.FIREWALL, networks.ALG):
@@ -80,7 +90,7 @@ class Cell:
             name += f"-{self.kind}" + (f"-by-{self.holder}" if self.holder else "")
         # The provider knows UDP only, and nothing of outbound.
         return dataclasses.replace(
-            self, name=name, role="direct", quick=False, transport="udp", outbound=False,
+            self, name=name, role="direct", quick=False, transport="udp", outbound=False, upstream="udp",
         )
 
 

@@ -4,7 +4,7 @@ import fnmatch
 import sys
 import time
 
-from . import cells, nat, networks, settings, table
+from . import cells, nat, networks, phones, settings, table
 from .cells import Cell
 from .runner import Runner
 
@@ -34,8 +34,22 @@ def calls_of(role):
     return made
 
 
+def streams():
+    """The office reaches its provider by a connection, and media goes as ever."""
+    kind = nat.PORT_RESTRICTED
+    return [
+        Cell(f"office-{kind}-{caller}-{callee}-{way}", "office", kind, caller, callee, upstream=way)
+        for way in ("tcp", "tls", "443") for caller, callee in cells.DIRECTIONS[:2]
+    ]
+
+
+def three_phones():
+    return [Cell(f"phones-{kind}", "office", kind, "office", "public", cells.PHONES)
+            for kind in (nat.PORT_RESTRICTED, networks.ONE_TO_ONE)]
+
+
 def catalogue():
-    return [*verdicts(), *lifetimes(), *calls_of("border"), *calls_of("office")]
+    return [*verdicts(), *lifetimes(), *calls_of("border"), *calls_of("office"), *streams(), *three_phones()]
 
 
 def with_controls():
@@ -73,22 +87,44 @@ def _lifetime_row(cell, record, _):
             "mappings": _text(call.get("mappings"))}
 
 
+PHONES_COLUMNS = [
+    ("nat", "network"), ("user", "phone"), ("own", "its address"), ("a_to_b", "A→B"), ("b_to_a", "B→A"), ("port", "SIP port"),
+    ("signalling", "SIP packets"), ("range", "media ports"), ("media", "media packets"), ("strays", "astray"),
+    ("bye", "BYE by"), ("verdict", "verdict"),
+]
+
+
+def _phone_rows(cell, record, _):
+    """A line for each phone; what is wrong with the whole cell is told once."""
+    made = []
+    for (user, _), call in zip(phones.PAIRS, record["calls"] or [{}] * 3):
+        keys = ("port", "signalling", "range", "media", "strays")
+        made.append({
+            **_row(cell, record), **{key: _text(call.get(key)) for key in keys}, "user": user, "own": _text(call.get("address")),
+            "a_to_b": table.share([call], "a_to_b"), "b_to_a": table.share([call], "b_to_a"), "bye": table.byes([call]),
+            "problems": record["problems"] if user == "office" else [],
+            "verdict": "FAIL" if call.get("problems", True) or user == "office" and not record["ok"] else "PASS",
+        })
+    return made
+
+
 def _row(cell, record):
     return {"cell": cell.name, "nat": cell.nat, "verdict": "PASS" if record["ok"] else "FAIL",
             "problems": record["problems"], "seconds": record.get("seconds"), "record": record}
 
 
-# title, columns, what makes a row of a cell, its record and its control's
+# title, columns, what makes a row or rows of a cell, its record and its control's
 TABLES = {
     "verdicts": ("What the doctor finds", VERDICT_COLUMNS, _verdict_row),
     "lifetimes": ("How long a silent mapping lives, beside a live flow", LIFETIME_COLUMNS, _lifetime_row),
     "border": ("Calls through a border", table.COLUMNS, table.row),
     "office": ("Calls through an office", table.COLUMNS, table.row),
+    "phones": ("Three phones, three calls at once", PHONES_COLUMNS, _phone_rows),
 }
 
 
 def _table_of(cell):
-    return {cells.VERDICT: "verdicts", cells.LIFETIME: "lifetimes"}.get(cell.kind, cell.role)
+    return {cells.VERDICT: "verdicts", cells.LIFETIME: "lifetimes", cells.PHONES: "phones"}.get(cell.kind, cell.role)
 
 
 def run(options, program):
@@ -122,10 +158,12 @@ def print_tables(chosen, records):
     """Prints a table for each kind of cell that was run; all their rows."""
     every = []
     for name, (title, columns, shape) in TABLES.items():
-        rows = [
-            shape(cell, records[cell.name], records.get(cell.control.name) if cell.control else None)
-            for cell in chosen if _table_of(cell) == name
-        ]
+        rows = []
+        for cell in chosen:
+            if _table_of(cell) == name:
+                control = records.get(cell.control.name) if cell.control else None
+                made = shape(cell, records[cell.name], control)
+                rows += made if isinstance(made, list) else [made]
         if rows:
             print(f"\n{title}\n\n{table.lines(columns, rows)}")
             print(table.complaints(rows), end="")

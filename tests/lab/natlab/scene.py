@@ -2,11 +2,13 @@
 
 import time
 
-from . import baresip, cells, coturn, kamailio, reflector, rtpengine, settings, world
+from . import baresip, cells, coturn, kamailio, phones, reflector, rtpengine, settings, world
 from .announcer import Announcer
+from .authority import Authority
 from .baresip import Phone
 from .process import LabError, Process
 from .siplatch import Siplatch
+from .sniff import Sniffer
 
 SIPLATCH_HOST = {"border": "border", "office": "siplatch", "standalone": "siplatch"}
 
@@ -22,14 +24,18 @@ class Scene:
         self.processes = []
         self.phones = {}
         self.ports = settings.ATTACKED_PORTS if cell.kind == cells.ATTACK else settings.MEDIA_PORTS
+        self.authority = Authority(folder / "authority") if cell.needs_authority else None
         self.siplatch = None
         self.announcer = None
+        self.wire = None
 
     def open(self):
         """Starts everything but the calls; every phone is registered afterwards."""
         self._hosts()
         if self.pcap:
             self._captures()
+        if self.cell.kind == cells.PHONES:
+            self.wire = Sniffer(self.world.namespace("office-nat"), "wan", self.folder, "wan")
         self._servers()
         if self.cell.role in SIPLATCH_HOST:
             self.siplatch = Siplatch(self, SIPLATCH_HOST[self.cell.role])
@@ -45,6 +51,8 @@ class Scene:
             self.world.add(host)
         if self.cell.role in SIPLATCH_HOST:
             self.world.add(SIPLATCH_HOST[self.cell.role])
+        if self.cell.kind == cells.PHONES:
+            self.world.also("siplatch", {line.local for line in phones.lines(self.cell.nat)})
         if self.cell.role == "border":
             self.world.add("core")
         elif self.cell.role not in ("standalone", "doctor"):
@@ -69,15 +77,17 @@ class Scene:
             self.announcer = Announcer(self.world.namespace("announcer"), self.world.address("announcer"))
 
     def _provider(self, namespace, address):
-        parts, flags = [], ""
+        parts, flags, proof = [], "", (None, None)
+        if self.authority:
+            parts, proof = ["STREAMS"], self.authority.vouch("provider", address)
         if self.cell.provider == cells.LATCHING:
-            parts, flags = ["RELAY"], "media-handover"
+            parts, flags = [*parts, "RELAY"], "media-handover"
             self.processes.append(rtpengine.start(namespace, address, self.folder, self.ports, "immediate"))
         elif self.cell.provider == cells.RTPENGINE:
-            parts = ["RELAY", "NAT_HELP"]
+            parts = [*parts, "RELAY", "NAT_HELP"]
             self.processes.append(rtpengine.start(namespace, address, self.folder, self.ports))
         self.processes.append(kamailio.start(
-            namespace, address, self.folder, self.world.address("announcer"), parts, flags,
+            namespace, address, self.folder, self.world.address("announcer"), parts, flags, proof,
         ))
 
     def _phone(self, user):

@@ -15,7 +15,7 @@ import socket
 import tempfile
 import time
 
-from . import coturn, lifetimes, nat, netns, networks, settings, stun, tone, verdicts, world
+from . import coturn, lifetimes, nat, netns, networks, phones, settings, sniff, stun, tone, verdicts, world
 
 OTHERS = [kind for kind, network in networks.EVERY.items() if network.udp and kind not in nat.TYPES]
 ARRIVES_S = 0.25
@@ -220,6 +220,29 @@ def examine_tables():
     return rows
 
 
+def examine_accounts():
+    """Whose packet is it, and is it where it belongs? On made-up packets of the phone `office2`."""
+    line = phones.lines(nat.PORT_RESTRICTED)[1]
+    callers, servers = {"203.0.113.51": line.user}, {"203.0.113.10"}
+    provider = "203.0.113.5", 5060
+    invite = b"INVITE sip:public2@provider.example SIP/2.0\r\nFrom: <sip:office2@provider.example>;tag=1\r\n\r\n"
+    rows = []
+    for what, far, port, data, counted, astray in (
+        ("its media", ("203.0.113.51", 10000), line.first, b"\x80", "media", 0),
+        ("its media at another port", ("203.0.113.51", 10000), line.last + 1, b"\x80", "media", 1),
+        ("its INVITE", provider, line.port, invite, "signalling", 0),
+        ("its INVITE at another's port", provider, line.port + 1, invite, "signalling", 1),
+        ("a question to the STUN server", ("203.0.113.10", 3478), line.first, b"\0\1\0\0" + phones.COOKIE, None, 0),
+        ("one from a port of nobody", ("203.0.113.10", 3478), 2000, b"\0\1\0\0" + phones.COOKIE, None, 1),
+        ("a packet for a stranger", ("203.0.113.99", 9), line.first, b"\x80", None, 1),
+    ):
+        packet = sniff.Packet(0.0, (line.address, port), far, data)
+        counts, strays, _ = phones.account([packet], phones.lines(nat.PORT_RESTRICTED), callers, servers)
+        found = [key for key, number in counts[line.user].items() if number], sum(map(len, strays.values()))
+        rows.append((f"accounts for {what}", str(found), found == ([counted] if counted else [], astray)))
+    return rows
+
+
 def examine_ear():
     """The ear on made-up recordings of 10 s: (what, found, as expected)."""
     own, foreign = tone.samples(440, 10), tone.samples(1000, 10)
@@ -250,7 +273,7 @@ def run():
                 kind: pool.submit(examine if networks.EVERY[kind].udp else examine_silence, kind, label)
                 for kind, label in labels.items()
             }
-            findings = [("ear", examine_ear()), ("judge", examine_tables())]
+            findings = [("ear", examine_ear()), ("judge", examine_tables()), ("capture", examine_accounts())]
             findings += [(kind, result.result()) for kind, result in results.items()]
         for subject, rows in findings:
             for what, found, right in rows:

@@ -4,7 +4,7 @@ import http.client
 import re
 import subprocess
 
-from . import coturn, netns, networks, settings, world
+from . import cells, coturn, netns, networks, phones, settings, world
 from .process import Process
 
 BORDER = """
@@ -26,7 +26,12 @@ listen = ["udp:{host}:5070"]
 advertise = "{advertise}"
 stun_servers = [{stun}]
 [[upstream]]
-uri = "sip:{upstream}:5060"
+uri = "sip:{upstream}"
+"""
+
+TLS = """
+[tls]
+ca = "{authority}"
 """
 
 COMMON = """
@@ -39,6 +44,9 @@ dir = "{state}"
 """
 
 
+UPSTREAM = {
+    "udp": "{}:5060", "tcp": "{}:5060;transport=tcp", "tls": "{}:5061;transport=tls", "443": "{}:443;transport=tls",
+}
 # What the office advertises where the port that STUN sees is not the one to be written.
 ADVERTISED = {
     networks.FORWARDED: "stun-address",
@@ -52,8 +60,12 @@ def configuration(scene, state):
         text = BORDER.format(inner=world.BORDER_INNER, outer=here("border"), upstream=here("core"))
     else:
         stun = ", ".join(f'"{each}:{coturn.PORT}"' for each in scene.world.addresses("stun"))
-        text = OFFICE.format(host=here("siplatch"), stun=stun, upstream=here("provider"),
+        text = OFFICE.format(host=here("siplatch"), stun=stun, upstream=UPSTREAM[cell.upstream].format(here("provider")),
                              advertise=ADVERTISED.get(cell.nat, "stun"))
+        if cell.kind == cells.PHONES:
+            text += "".join(line.configuration() for line in phones.lines(cell.nat))
+        if scene.authority:
+            text += TLS.format(authority=scene.authority.certificate)
     return (text + COMMON.format(metrics="%s:%d" % settings.METRICS_LISTEN, state=state,
                                  ports="%d-%d" % ports)).lstrip()
 
@@ -78,6 +90,13 @@ class Siplatch:
             namespace, [binary, *arguments], folder / "siplatch.log", cwd=folder, env=self.environment,
         )
         self.process.wait_for(self.healthy, settings.START_DEADLINE_S, "siplatch to be healthy")
+        if scene.cell.role == "office" and self._asks_stun(scene.cell.nat):
+            # A phone that is told to come back in five seconds comes back in thirty.
+            self.process.wait_for_line(r"public address listener=1 ", settings.START_DEADLINE_S)
+
+    @staticmethod
+    def _asks_stun(kind):
+        return networks.EVERY[kind].udp and ADVERTISED.get(kind, "stun").startswith("stun")
 
     def _arguments(self, template):
         return [part.format(config=self.config) for part in template]

@@ -194,6 +194,11 @@ class World:
             self._plug(name, "inner", "inner", [BORDER_INNER])
         return name
 
+    def also(self, host, addresses):
+        """The host has these addresses of its segment besides its own."""
+        more = sorted(set(addresses) - set(self.addresses(host)))
+        netns.ip_batch(self.namespace(host), [f"addr add {each}/24 dev eth0" for each in more])
+
     def close(self):
         netns.remove(self.made)
         self.made = []
