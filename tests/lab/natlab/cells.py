@@ -23,6 +23,7 @@ class Cell:
     outbound: phones keep their flow as RFC 5626 says
     provider: plain, latching or rtpengine (the last with NAT help for phones, too)
     upstream: how the office reaches its provider: udp, tcp (port 5060), tls (5061) or 443 (TLS there)
+    turn: how the office reaches a TURN server: udp, tcp or tls (port 443); None: it has none
     """
 
     name: str
@@ -37,6 +38,7 @@ class Cell:
     outbound: bool = False
     provider: str = PLAIN
     upstream: str = "udp"
+    turn: str | None = None
     udp_timeout_s: int = settings.UDP_TIMEOUT_S
 
     @property
@@ -75,7 +77,7 @@ class Cell:
 
     @property
     def needs_authority(self):
-        return self.upstream != "udp"
+        return self.role == "doctor" or self.upstream != "udp" or self.turn is not None
 
     @property
     def control(self):
@@ -90,7 +92,7 @@ class Cell:
             name += f"-{self.kind}" + (f"-by-{self.holder}" if self.holder else "")
         # The provider knows UDP only, and nothing of outbound.
         return dataclasses.replace(
-            self, name=name, role="direct", quick=False, transport="udp", outbound=False, upstream="udp",
+            self, name=name, role="direct", quick=False, transport="udp", outbound=False, upstream="udp", turn=None,
         )
 
 

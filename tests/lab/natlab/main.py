@@ -18,7 +18,7 @@ def _options(arguments):
     parser = argparse.ArgumentParser(prog="tests/lab/run", description="Calls across real NATs, judged by ear.")
     what = parser.add_argument_group("what to run (default: --all)")
     what.add_argument("--all", action="store_true", help="every cell and every control")
-    what.add_argument("--quick", action="store_true", help="four cells and their controls")
+    what.add_argument("--quick", action="store_true", help="four cells and their controls, three verdicts of the doctor")
     what.add_argument("--cell", action="append", default=[], metavar="NAME", help="one cell or control; may be repeated")
     what.add_argument("--controls", action="store_true", help="only what needs no siplatch: controls and machinery")
     what.add_argument("--attack", action="store_true", help="calls under attack, and rtpengine under the same sprays")
@@ -116,8 +116,9 @@ def _cells(options):
         return 2
     begin = time.monotonic()
     jobs = list({cell.name: cell for cell in [*chosen, *controls]}.values())
+    examined = nat_matrix.quick() if options.quick else []
     runner = Runner(PROGRAM, options, options.logs.resolve(), lambda text: print(text, flush=True))
-    records = runner.run(jobs)
+    records = runner.run([*jobs, *examined])
     rows = [
         table.row(cell, records[cell.name], records.get(cell.control.name) if cell.control else None)
         for cell in chosen
@@ -125,9 +126,10 @@ def _cells(options):
     if options.controls:
         rows += [table.control_row(cell, records[cell.name]) for cell in controls]
     seconds = time.monotonic() - begin
+    print("\n" + table.render(rows) + "\n")
+    rows += nat_matrix.print_tables(examined, records)
     table.write_json(options.json, rows, seconds)
     failed = sum(row["verdict"] != "PASS" for row in rows)
-    print("\n" + table.render(rows) + "\n")
     print(f"audio at least {settings.REQUIRED_SHARE} of the call, each way; {seconds:.0f} s; details in {options.json}")
     print(f"lab: {len(rows) - failed} passed, {failed} failed")
     return 1 if failed else 0

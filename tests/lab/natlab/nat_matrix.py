@@ -12,6 +12,14 @@ LIFETIMES_S = (20, 60, 180)
 QUICK = {"verdict-" + kind for kind in (nat.FULL_CONE, nat.SYMMETRIC, networks.UDP_BLOCKED)}
 
 
+# Where the address that STUN sees is of no use to others, or STUN does not answer. The provider is plain everywhere.
+WITH_TURN = {
+    nat.SYMMETRIC: {"turn": "udp"},
+    networks.UDP_BLOCKED: {"upstream": "tls", "turn": "tcp"},
+    networks.TCP_443: {"upstream": "443", "turn": "tls"},
+}
+
+
 def _examined(kind, name=None, what=cells.VERDICT, timeout_s=settings.UDP_TIMEOUT_S):
     name = name or f"verdict-{kind}"
     return Cell(name, "doctor", kind, "siplatch", "stun", what, quick=name in QUICK, udp_timeout_s=timeout_s)
@@ -30,7 +38,8 @@ def calls_of(role):
     made = []
     for kind in (each.name for each in networks.THE_TWELVE if role == "office" or each.udp):
         for caller, callee in cells.DIRECTIONS[:3] if role == "office" else cells.DIRECTIONS:
-            made.append(Cell(f"{role}-{kind}-{caller}-{callee}", role, kind, caller, callee))
+            more = WITH_TURN.get(kind, {}) if role == "office" else {}
+            made.append(Cell(f"{role}-{kind}-{caller}-{callee}", role, kind, caller, callee, **more))
     return made
 
 
@@ -50,6 +59,11 @@ def three_phones():
 
 def catalogue():
     return [*verdicts(), *lifetimes(), *calls_of("border"), *calls_of("office"), *streams(), *three_phones()]
+
+
+def quick():
+    """What fits into every run of the tests."""
+    return [cell for cell in catalogue() if cell.quick]
 
 
 def with_controls():

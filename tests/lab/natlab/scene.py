@@ -55,10 +55,12 @@ class Scene:
             self.world.also("siplatch", {line.local for line in phones.lines(self.cell.nat)})
         if self.cell.role == "border":
             self.world.add("core")
-        elif self.cell.role not in ("standalone", "doctor"):
+        elif self.cell.role != "standalone":
             self.world.add("provider")
         if self.cell.role == "office":
             self.world.add("stun")
+        if self.cell.turn or self.cell.role == "doctor":
+            self.world.add("turn")
         if self.cell.kind == cells.ATTACK:
             self.world.add("attacker")
 
@@ -68,11 +70,14 @@ class Scene:
         if self.cell.role == "doctor":
             stun = self.world.namespace("stun")
             self.processes.append(reflector.start(stun, self.world.addresses("stun"), self.binary, self.folder))
-            return
         host = "core" if self.cell.role == "border" else "provider"
         self._provider(self.world.namespace(host), self.world.address(host))
         if self.cell.role == "office":
             self.processes.append(coturn.start(self.world.namespace("stun"), self.world.addresses("stun"), self.folder))
+        if "turn" in (host.rsplit("-", 1)[1] for host in self.world.made):
+            address = self.world.address("turn")
+            proof = self.authority.vouch("turn", address)
+            self.processes.append(coturn.start_turn(self.world.namespace("turn"), address, self.folder, proof))
         if "announcer" in self.cell.hosts:
             self.announcer = Announcer(self.world.namespace("announcer"), self.world.address("announcer"))
 

@@ -19,6 +19,11 @@ from . import coturn, lifetimes, nat, netns, networks, phones, settings, sniff, 
 
 OTHERS = [kind for kind, network in networks.EVERY.items() if network.udp and kind not in nat.TYPES]
 ARRIVES_S = 0.25
+REGISTER = "\r\n".join((
+    "REGISTER sip:provider.example SIP/2.0", "Via: SIP/2.0/UDP {own};branch=z9hG4bKlab;rport", "Max-Forwards: 70",
+    "From: <sip:lab@provider.example>;tag=1", "To: <sip:lab@provider.example>", "Call-ID: lab", "CSeq: 1 REGISTER",
+    "Contact: <sip:lab@{own}>", "Content-Length: 0", "", "",
+))
 PROBE_AGES_S = [20, 27, 29, 31, 33]
 
 
@@ -124,6 +129,18 @@ class Probe:
         sock.close()
         return mapped == (world.WAN["office-nat"], port)
 
+    def rewrites_sip(self):
+        """Does a REGISTER to port 5060 arrive otherwise than it was sent?"""
+        end = self.ends[0][0], 5060
+        there, sock = udp(self.outside_namespace, *end), udp(*self.inside[0], 5095)
+        own = f"{self.inside[0][1]}:5095"
+        sent = REGISTER.format(own=own).encode()
+        sock.sendto(sent, end)
+        came = receive(there)[0]
+        there.close()
+        sock.close()
+        return "broken: it did not arrive" if came is None else came != sent
+
     def lifetimes(self):
         """The ages at which a probe from outside still got in: after one packet out, after packets both ways.
 
@@ -180,6 +197,7 @@ def examine(kind, label):
             rows.append((what, str(found), found == wanted))
         note("mapping", probe.mapping(), mapping)
         note("filtering", probe.filtering(), filtering)
+        note("SIP arrives rewritten", probe.rewrites_sip(), kind == networks.ALG)
         if kind in OTHERS:
             return rows
         note("two hosts, one port: both answered", probe.same_port_twice(), True)

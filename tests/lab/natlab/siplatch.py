@@ -34,6 +34,13 @@ TLS = """
 ca = "{authority}"
 """
 
+TURN = """
+[turn]
+server = "{server}"
+username = "{user}"
+password = "{password}"
+"""
+
 COMMON = """
 [media]
 ports = "{ports}"
@@ -47,6 +54,7 @@ dir = "{state}"
 UPSTREAM = {
     "udp": "{}:5060", "tcp": "{}:5060;transport=tcp", "tls": "{}:5061;transport=tls", "443": "{}:443;transport=tls",
 }
+TURN_SERVER = {"udp": "turn:{}:3478", "tcp": "turn:{}:3478;transport=tcp", "tls": "turns:{}:443"}
 # What the office advertises where the port that STUN sees is not the one to be written.
 ADVERTISED = {
     networks.FORWARDED: "stun-address",
@@ -62,6 +70,9 @@ def configuration(scene, state):
         stun = ", ".join(f'"{each}:{coturn.PORT}"' for each in scene.world.addresses("stun"))
         text = OFFICE.format(host=here("siplatch"), stun=stun, upstream=UPSTREAM[cell.upstream].format(here("provider")),
                              advertise=ADVERTISED.get(cell.nat, "stun"))
+        if cell.turn:
+            server = TURN_SERVER[cell.turn].format(here("turn"))
+            text += TURN.format(server=server, user=coturn.USER, password=coturn.PASSWORD)
         if cell.kind == cells.PHONES:
             text += "".join(line.configuration() for line in phones.lines(cell.nat))
         if scene.authority:
