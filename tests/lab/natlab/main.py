@@ -85,7 +85,7 @@ def _list():
     for cell in every:
         note = " (quick)" if cell.quick else ""
         print(f"{cell.name}{note}" + (f"   control: {cell.control.name}" if cell.control else ""))
-    for option, more in (("--attack", cells.attacked()), ("--recover", cells.recovered())):
+    for option, more in (("--attack", cells.attacked()), ("--recover", cells.recovered()), ("--nat", nat_matrix.catalogue())):
         for cell in more:
             print(f"{cell.name} ({option})")
     return 0
