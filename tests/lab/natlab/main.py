@@ -92,33 +92,36 @@ def _list():
 
 
 def _chosen(options):
+    """(cells with a line in the table of calls, their controls, cells with tables of their own)."""
     every = cells.catalogue()
     if options.controls:
-        return [cell for cell in every if cell.role == "direct"], cells.controls(every)
+        return [cell for cell in every if cell.role == "direct"], cells.controls(every), []
     if options.cell:
         known = _by_name(every)
-        wrong = [name for name in options.cell if name not in known]
+        others = {cell.name: cell for cell in nat_matrix.catalogue() if cell.name not in known}
+        wrong = [name for name in options.cell if name not in known and name not in others]
         if wrong:
             sys.exit(f"no such cell: {', '.join(wrong)}; see --list")
-        chosen = [known[name] for name in options.cell]
+        chosen = [known[name] for name in options.cell if name in known]
+        examined = [others[name] for name in options.cell if name in others]
     elif options.quick:
-        chosen = [cell for cell in every if cell.quick]
+        chosen, examined = [cell for cell in every if cell.quick], nat_matrix.quick()
     else:
-        chosen = every
-    return chosen, [] if options.no_control or options.keep else cells.controls(chosen)
+        chosen, examined = every, []
+    bare = options.no_control or options.keep
+    return chosen, [] if bare else cells.controls([*chosen, *examined]), examined
 
 
 def _cells(options):
-    chosen, controls = _chosen(options)
+    chosen, controls, examined = _chosen(options)
     options.binary = options.binary.resolve()
-    if any(cell.role != "direct" for cell in chosen) and not options.binary.exists():
+    if any(cell.role != "direct" for cell in [*chosen, *examined]) and not options.binary.exists():
         print(f"{options.binary} is not there; build it first: cargo build --release", file=sys.stderr)
         return 2
     begin = time.monotonic()
-    jobs = list({cell.name: cell for cell in [*chosen, *controls]}.values())
-    examined = nat_matrix.quick() if options.quick else []
+    jobs = list({cell.name: cell for cell in [*chosen, *controls, *examined]}.values())
     runner = Runner(PROGRAM, options, options.logs.resolve(), lambda text: print(text, flush=True))
-    records = runner.run([*jobs, *examined])
+    records = runner.run(jobs)
     rows = [
         table.row(cell, records[cell.name], records.get(cell.control.name) if cell.control else None)
         for cell in chosen
@@ -126,7 +129,8 @@ def _cells(options):
     if options.controls:
         rows += [table.control_row(cell, records[cell.name]) for cell in controls]
     seconds = time.monotonic() - begin
-    print("\n" + table.render(rows) + "\n")
+    if rows:
+        print("\n" + table.render(rows) + "\n")
     rows += nat_matrix.print_tables(examined, records)
     table.write_json(options.json, rows, seconds)
     failed = sum(row["verdict"] != "PASS" for row in rows)
