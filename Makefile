@@ -64,7 +64,7 @@ lab: build ## every lab cell behind real NATs, as a table (needs root)
 	tests/lab/run
 
 lab-nat: build ## twelve types of network: the doctor's verdict, lifetimes, calls in each, as tables (needs root)
-	tests/lab/install
+	tests/lab/install --rtpengine
 	tests/lab/run --nat
 
 fuzz: ## libFuzzer on every target for SIPLATCH_FUZZ_SECONDS (300) each; fuzz-uri for one (needs a C++ compiler)

@@ -6,7 +6,7 @@ from . import nat, networks, settings
 
 CALL, EARLY, HOLD, IDLE, GAP = "call", "early", "hold", "idle", "gap"
 ATTACK, REMAP, READDRESS = "attack", "remap", "readdress"
-VERDICT, LIFETIME, PHONES = "verdict", "lifetime", "phones"
+VERDICT, LIFETIME, PHONES, ALG = "verdict", "lifetime", "phones", "alg"
 
 # What the provider does with media: nothing; send it back to where it comes from; what Debian's rtpengine does.
 PLAIN, LATCHING, RTPENGINE = "plain", "latching", "rtpengine"
@@ -54,8 +54,8 @@ class Cell:
             return settings.REPETITIONS * (8 if self.kind == REMAP else 20) + 60
         if self.kind == LIFETIME:
             return 200 + 6 * self.udp_timeout_s
-        if self.kind == VERDICT:
-            return 30
+        if self.kind in (VERDICT, ALG):
+            return 30 if self.kind == VERDICT else 60
         if self.kind == PHONES:
             return 140
         return 70 if self.role != "direct" else 20

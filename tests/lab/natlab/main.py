@@ -50,7 +50,7 @@ def main(arguments=None):
     if options.worker:
         cell = _by_name(cells.catalogue() + cells.attacked() + cells.recovered() + nat_matrix.with_controls())[options.worker]
         return worker.run(cell, options.label, options, options.result, options.logs)
-    reason = needs.missing(["rtpengine", "conntrack"] if options.attack or options.recover else ())
+    reason = needs.missing(["rtpengine", "conntrack"] if options.attack or options.recover or options.nat else ())
     if reason:
         print(f"SKIPPED: {reason}")
         return 1 if os.environ.get("CI") else 0

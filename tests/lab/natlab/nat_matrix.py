@@ -34,21 +34,28 @@ def lifetimes():
 
 
 def calls_of(role):
-    """A cell for each direction in each network; the border needs UDP, the office does without."""
+    """A cell for each direction in each network, the firewall too; the border needs UDP, the office does without."""
     made = []
-    for kind in (each.name for each in networks.THE_TWELVE if role == "office" or each.udp):
+    for kind in (each.name for each in networks.EVERY.values() if role == "office" or each.udp):
         for caller, callee in cells.DIRECTIONS[:3] if role == "office" else cells.DIRECTIONS:
             more = WITH_TURN.get(kind, {}) if role == "office" else {}
             made.append(Cell(f"{role}-{kind}-{caller}-{callee}", role, kind, caller, callee, **more))
     return made
 
 
+def latching():
+    """Without TURN, calls through a symmetric NAT need a provider that sends media back to where it comes from."""
+    kind = nat.SYMMETRIC
+    return [Cell(f"office-{kind}-{caller}-{callee}-comedia", "office", kind, caller, callee, provider=cells.LATCHING)
+            for caller, callee in cells.DIRECTIONS[:2]]
+
+
 def streams():
-    """The office reaches its provider by a connection, and media goes as ever."""
-    kind = nat.PORT_RESTRICTED
+    """The office reaches its provider by a connection, and media goes as ever. TLS is what an ALG cannot read."""
+    ways = [(nat.PORT_RESTRICTED, "tcp"), (nat.PORT_RESTRICTED, "tls"), (nat.PORT_RESTRICTED, "443"), (networks.ALG, "tls")]
     return [
         Cell(f"office-{kind}-{caller}-{callee}-{way}", "office", kind, caller, callee, upstream=way)
-        for way in ("tcp", "tls", "443") for caller, callee in cells.DIRECTIONS[:2]
+        for kind, way in ways for caller, callee in cells.DIRECTIONS[:2]
     ]
 
 
@@ -57,8 +64,13 @@ def three_phones():
             for kind in (nat.PORT_RESTRICTED, networks.ONE_TO_ONE)]
 
 
+def algs():
+    """Where there is an ALG, and where UDP passes and there is none."""
+    return [_examined(kind, f"alg-{kind}", cells.ALG) for kind, network in networks.EVERY.items() if network.udp]
+
+
 def catalogue():
-    return [*verdicts(), *lifetimes(), *calls_of("border"), *calls_of("office"), *streams(), *three_phones()]
+    return [*verdicts(), *lifetimes(), *calls_of("border"), *calls_of("office"), *latching(), *streams(), *three_phones(), *algs()]
 
 
 def quick():
@@ -101,6 +113,15 @@ def _lifetime_row(cell, record, _):
             "mappings": _text(call.get("mappings"))}
 
 
+ALG_COLUMNS = [("nat", "network"), ("runs", "runs"), ("found", "ALG found"), ("none", "none"), ("unknown", "not known"),
+               ("verdict", "verdict")]
+
+
+def _alg_row(cell, record, _):
+    call = (record["calls"] or [{}])[0]
+    return {**_row(cell, record), **{key: _text(call.get(key)) for key in ("runs", "found", "none", "unknown")}}
+
+
 PHONES_COLUMNS = [
     ("nat", "network"), ("user", "phone"), ("own", "its address"), ("a_to_b", "A→B"), ("b_to_a", "B→A"), ("port", "SIP port"),
     ("signalling", "SIP packets"), ("range", "media ports"), ("media", "media packets"), ("strays", "astray"),
@@ -130,6 +151,7 @@ def _row(cell, record):
 # title, columns, what makes a row or rows of a cell, its record and its control's
 TABLES = {
     "verdicts": ("What the doctor finds", VERDICT_COLUMNS, _verdict_row),
+    "algs": ("How often the doctor finds a SIP ALG", ALG_COLUMNS, _alg_row),
     "lifetimes": ("How long a silent mapping lives, beside a live flow", LIFETIME_COLUMNS, _lifetime_row),
     "border": ("Calls through a border", table.COLUMNS, table.row),
     "office": ("Calls through an office", table.COLUMNS, table.row),
@@ -138,7 +160,7 @@ TABLES = {
 
 
 def _table_of(cell):
-    return {cells.VERDICT: "verdicts", cells.LIFETIME: "lifetimes", cells.PHONES: "phones"}.get(cell.kind, cell.role)
+    return {cells.VERDICT: "verdicts", cells.LIFETIME: "lifetimes", cells.PHONES: "phones", cells.ALG: "algs"}.get(cell.kind, cell.role)
 
 
 def run(options, program):

@@ -70,6 +70,8 @@ def configuration(scene, state):
         stun = ", ".join(f'"{each}:{coturn.PORT}"' for each in scene.world.addresses("stun"))
         text = OFFICE.format(host=here("siplatch"), stun=stun, upstream=UPSTREAM[cell.upstream].format(here("provider")),
                              advertise=ADVERTISED.get(cell.nat, "stun"))
+        if cell.provider == cells.LATCHING:
+            text += "comedia = true\n"
         if cell.turn:
             server = TURN_SERVER[cell.turn].format(here("turn"))
             text += TURN.format(server=server, user=coturn.USER, password=coturn.PASSWORD)

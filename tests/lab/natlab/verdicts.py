@@ -59,7 +59,7 @@ def _plain(key, value):
     return value.rsplit(":", 1)[0] if key == "mapped" and value else value
 
 
-def ask(scene, *more, deadline_s=60):
+def ask(scene, *more, deadline_s=60, name="doctor"):
     """Runs the doctor in siplatch's place; its report, of which nothing is known beforehand."""
     servers = [part for each in scene.world.addresses("stun")[:1] for part in ("--stun", each)]
     command = ["nsenter", f"--net={netns.RUN_DIR / scene.world.namespace('siplatch')}", "--",
@@ -68,8 +68,8 @@ def ask(scene, *more, deadline_s=60):
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=deadline_s)
     except subprocess.TimeoutExpired as late:
         raise LabError(f"the doctor was not done after {deadline_s} s") from late
-    (scene.folder / "doctor.json").write_text(done.stdout)
-    (scene.folder / "doctor.log").write_text(done.stderr)
+    (scene.folder / f"{name}.json").write_text(done.stdout)
+    (scene.folder / f"{name}.log").write_text(done.stderr)
     try:
         return json.loads(done.stdout)
     except ValueError as error:
