@@ -7,6 +7,12 @@ PORT = 3478
 TLS_PORT = 443
 USER, PASSWORD = "siplatch", "lab-secret"
 RELAYED_PORTS = (49152, 49999)
+URI = {"udp": "turn:{}:3478", "tcp": "turn:{}:3478?transport=tcp", "tls": "turns:{}:443"}
+
+
+def uri(address, transport):
+    """The TURN server at this address, as RFC 7065 writes it."""
+    return URI[transport].format(address)
 
 
 def start(namespace, addresses, folder):

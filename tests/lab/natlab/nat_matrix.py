@@ -22,7 +22,7 @@ WITH_TURN = {
 
 def _examined(kind, name=None, what=cells.VERDICT, timeout_s=settings.UDP_TIMEOUT_S):
     name = name or f"verdict-{kind}"
-    return Cell(name, "doctor", kind, "siplatch", "stun", what, quick=name in QUICK, udp_timeout_s=timeout_s)
+    return Cell(name, "doctor", kind, "siplatch", "stun", what, quick=name in QUICK, udp_timeout_s=timeout_s, **WITH_TURN.get(kind, {}))
 
 
 def verdicts():
@@ -30,7 +30,9 @@ def verdicts():
 
 
 def lifetimes():
-    return [_examined(nat.PORT_RESTRICTED, f"lifetime-{seconds}", cells.LIFETIME, seconds) for seconds in LIFETIMES_S]
+    of_all = [_examined(nat.PORT_RESTRICTED, f"lifetime-{seconds}", cells.LIFETIME, seconds) for seconds in LIFETIMES_S]
+    others = (nat.FULL_CONE, nat.SYMMETRIC, networks.CGNAT)
+    return of_all + [_examined(kind, f"lifetime-{LIFETIMES_S[0]}-{kind}", cells.LIFETIME, LIFETIMES_S[0]) for kind in others]
 
 
 def calls_of(role):
@@ -84,24 +86,27 @@ def with_controls():
 
 
 VERDICT_COLUMNS = [
-    ("nat", "network"), ("mapped", "seen as"), ("mapping", "mapping"), ("filtering", "filtering"),
-    ("formerly", "in older books"), ("calls", "calls"), ("outcome", "verdict"),
+    ("nat", "network"), ("mapped", "seen as"), ("mapping", "mapping"), ("filtering", "filtering"), ("kind", "kind"),
+    ("behaviour", "RFC 5780"), ("udp", "UDP"), ("tcp", "TCP"), ("tls", "TLS"), ("turn", "TURN"), ("double_nat", "double"),
+    ("cgnat", "CGNAT"), ("one_to_one", "1:1"), ("alg", "ALG"), ("forwards", "forwards"), ("calls", "calls"),
+    ("alone", "without TURN"), ("rest", "the rest"), ("verdict", "verdict"),
 ]
 LIFETIME_COLUMNS = [
-    ("wanted", "lifetime"), ("found", "found"), ("off", "off by"), ("took", "measured in"),
+    ("nat", "network"), ("wanted", "lifetime"), ("found", "found"), ("off", "off by"), ("took", "measured in"),
     ("sent", "live flow: sent"), ("lost", "lost"), ("mappings", "mappings"), ("verdict", "verdict"),
 ]
 
 
 def _text(value):
-    return "?" if value is None else str(value)
+    words = {None: "?", True: "yes", False: "no"}
+    return words[value] if value is None or isinstance(value, bool) else str(value)
 
 
 def _verdict_row(cell, record, _):
     call = (record["calls"] or [{}])[0]
-    facts = call.get("nat", {})
-    return {**_row(cell, record), **{key: _text(facts.get(key)) for key in ("mapped", "mapping", "filtering", "formerly")},
-            "calls": _text(call.get("calls")), "outcome": call.get("verdict", "no answer")}
+    facts = call.get("facts", {})
+    shown = {key: _text(facts.get(key)).replace("-dependent", "").replace("-and-", "+") for key, _ in VERDICT_COLUMNS}
+    return {**shown, "behaviour": _text(call.get("behaviour")), "rest": _text(call.get("rest")), **_row(cell, record)}
 
 
 def _lifetime_row(cell, record, _):
@@ -120,6 +125,14 @@ ALG_COLUMNS = [("nat", "network"), ("runs", "runs"), ("found", "ALG found"), ("n
 def _alg_row(cell, record, _):
     call = (record["calls"] or [{}])[0]
     return {**_row(cell, record), **{key: _text(call.get(key)) for key in ("runs", "found", "none", "unknown")}}
+
+
+def _alg_sum(rows):
+    """What all runs came to."""
+    def total(key, there):
+        return sum(int(row[key]) for row in rows if (row["nat"] == networks.ALG) == there and row[key].isdigit())
+    return (f"Found in {total('found', True)} of {total('runs', True)} runs where there is one, "
+            f"in {total('found', False)} of {total('runs', False)} where there is none.\n")
 
 
 PHONES_COLUMNS = [
@@ -148,6 +161,8 @@ def _row(cell, record):
             "problems": record["problems"], "seconds": record.get("seconds"), "record": record}
 
 
+# What stands below a table.
+SUMS = {"algs": _alg_sum}
 # title, columns, what makes a row or rows of a cell, its record and its control's
 TABLES = {
     "verdicts": ("What the doctor finds", VERDICT_COLUMNS, _verdict_row),
@@ -202,7 +217,7 @@ def print_tables(chosen, records):
                 rows += made if isinstance(made, list) else [made]
         if rows:
             print(f"\n{title}\n\n{table.lines(columns, rows)}")
-            print(table.complaints(rows), end="")
+            print(SUMS.get(name, lambda _: "")(rows) + table.complaints(rows), end="")
         every += rows
     print()
     return every

@@ -54,7 +54,6 @@ dir = "{state}"
 UPSTREAM = {
     "udp": "{}:5060", "tcp": "{}:5060;transport=tcp", "tls": "{}:5061;transport=tls", "443": "{}:443;transport=tls",
 }
-TURN_SERVER = {"udp": "turn:{}:3478", "tcp": "turn:{}:3478;transport=tcp", "tls": "turns:{}:443"}
 # What the office advertises where the port that STUN sees is not the one to be written.
 ADVERTISED = {
     networks.FORWARDED: "stun-address",
@@ -72,8 +71,8 @@ def configuration(scene, state):
                              advertise=ADVERTISED.get(cell.nat, "stun"))
         if cell.provider == cells.LATCHING:
             text += "comedia = true\n"
-        if cell.turn:
-            server = TURN_SERVER[cell.turn].format(here("turn"))
+        if cell.turn and cell.role == "office":
+            server = coturn.uri(here("turn"), cell.turn)
             text += TURN.format(server=server, user=coturn.USER, password=coturn.PASSWORD)
         if cell.kind == cells.PHONES:
             text += "".join(line.configuration() for line in phones.lines(cell.nat))
