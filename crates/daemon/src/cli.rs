@@ -59,7 +59,8 @@ pub(crate) enum Command {
     /// Find out what the network does to calls, and say what to do. Exit code 0: calls will work; 1: they will not;
     /// 2: it is not known.
     Doctor(Examine),
-    /// Answer STUN on two addresses (RFC 5780), so that others can measure their NAT.
+    /// Answer STUN on two addresses (RFC 5780), so that others can measure their NAT, and say what arrives of SIP, so that
+    /// they find whoever rewrites it.
     Reflect {
         /// An address of this machine, with or without a port (3478).
         #[arg(long, value_name = "ADDRESS[:PORT]")]
@@ -67,6 +68,9 @@ pub(crate) enum Command {
         /// Another one; its port must differ, too (3479). Without it NATs can be seen, but not their filters.
         #[arg(long, value_name = "ADDRESS[:PORT]")]
         other: Option<String>,
+        /// The port on which SIP is looked for by those who rewrite it; 0 for none beside the others.
+        #[arg(long, value_name = "PORT", default_value_t = 5060)]
+        sip: u16,
     },
     /// Print every key of the configuration with its default.
     Reference,
@@ -95,18 +99,53 @@ pub(crate) struct Run {
 /// Flags of `doctor`.
 #[derive(Debug, Args)]
 pub(crate) struct Examine {
-    /// A configuration whose STUN servers are asked.
+    /// A configuration: what it needs is examined, and the verdict is about it.
     #[arg(long, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
     /// A STUN server, may be repeated; instead of those of the configuration.
     #[arg(long, value_name = "HOST[:PORT]")]
     pub(crate) stun: Vec<String>,
+    /// A far siplatch that says what arrived; instead of [doctor] reflector.
+    #[arg(long, value_name = "HOST[:PORT]")]
+    pub(crate) reflector: Option<String>,
+    /// A SIP server that is to be reached, may be repeated; instead of the upstreams of the configuration.
+    #[arg(long, value_name = "URI")]
+    pub(crate) upstream: Vec<String>,
+    /// A TURN server: turn:HOST[:PORT], turn:HOST[:PORT]?transport=tcp or turns:HOST[:PORT].
+    #[arg(long, value_name = "URI")]
+    pub(crate) turn: Option<String>,
+    /// Examine nothing but this, may be repeated.
+    #[arg(long, value_enum, value_name = "WHAT")]
+    pub(crate) only: Vec<Part>,
+    /// Leave out what needs waiting: whether a silent mapping lives for 25 s.
+    #[arg(long, conflicts_with = "long")]
+    pub(crate) quick: bool,
     /// Measure also what takes minutes: how long the NAT keeps a silent mapping.
     #[arg(long)]
     pub(crate) long: bool,
     /// Print JSON instead of text.
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+/// What the doctor can be asked for by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Part {
+    /// The NAT: mapping, filter, hairpin, lifetime, hops, forwards.
+    Nat,
+    /// A router that rewrites SIP.
+    Alg,
+    /// Upstreams, STUN and TURN servers, the clock.
+    Servers,
+    /// The largest packet.
+    Mtu,
+}
+
+impl Examine {
+    /// Is this to be examined?
+    pub(crate) fn wants(&self, part: Part) -> bool {
+        self.only.is_empty() || self.only.contains(&part)
+    }
 }
 
 /// Flags of `trace`.

@@ -2,74 +2,50 @@
 //! finding says what was tested, what was seen, what it means for calls and
 //! what to do. What was not seen is unknown; silence alone proves nothing.
 
+mod alg;
+mod clock;
 mod finding;
+mod forwards;
 mod nat;
+mod path;
+mod plan;
+mod reflect;
+mod report;
+mod seen;
+mod turn;
+mod upstream;
+mod verdict;
 
 use std::net::SocketAddr;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
-use ::nat::behaviour::Verdict;
 use ::nat::lifetime::Bracket;
-use serde::Serialize;
+use net::survey;
 use tokio::runtime;
+use tokio::task::JoinHandle;
 
-use crate::cli::{self, Examine, Overrides};
+use crate::cli::{Examine, Part};
 use crate::config::HostPort;
 use crate::{complain, note, print};
 
-use finding::{Finding, Weight};
+use finding::Finding;
+use plan::Plan;
+use seen::Seen;
 
-/// The port of STUN servers that are named without one.
-const STUN_PORT: u16 = 3478;
+pub(crate) use reflect::reflect;
+pub(crate) use report::Report;
 
-/// What is found out, for programs.
-#[derive(Debug, Serialize)]
-struct Report {
-    /// "work", "fail" or "unknown".
-    calls: &'static str,
-    nat: nat::Facts,
-    findings: Vec<Finding>,
-}
-
-impl Report {
-    fn of(verdict: &Verdict, lifetime: Option<Option<Bracket>>, findings: Vec<Finding>) -> Self {
-        let worst = findings.iter().map(|finding| finding.weight).max().unwrap_or(Weight::Unknown);
-        let calls = match worst {
-            Weight::Good | Weight::Notice => "work",
-            Weight::Unknown => "unknown",
-            Weight::Bad => "fail",
-        };
-        Self { calls, nat: nat::Facts::of(verdict, lifetime.flatten()), findings }
-    }
-
-    fn text(&self) -> String {
-        let mut text: String = self.findings.iter().map(Finding::text).collect();
-        let sum = match self.calls {
-            "work" => "As far as STUN tells, calls will work.",
-            "fail" => "Calls will not work before the lines marked with BAD are mended.",
-            _ => "Whether calls will work is not known.",
-        };
-        text.push_str(sum);
-        text.push('\n');
-        text
-    }
-}
+/// Silences that a mapping is asked to outlive: our keep-alives come every 25 s at least.
+const SILENCES: [Duration; 3] = [Duration::from_secs(10), Duration::from_secs(18), Duration::from_secs(25)];
 
 /// Examines the network and prints what was found. Exit code 0: calls will
 /// work; 1: they will not; 2: it is not known.
 pub(crate) fn run(asked: &Examine) -> ExitCode {
-    let servers = match servers(asked) {
-        Ok(servers) => servers,
-        Err(why) => return complain(&why),
-    };
-    let examined = runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .and_then(|runtime| runtime.block_on(examine(&servers, asked)));
-    let report = match examined {
+    let report = match examined(asked) {
         Ok(report) => report,
-        Err(error) => return complain(&format!("the network cannot be examined: {error}\n")),
+        Err(why) => return complain(&why),
     };
     let shown = if asked.json {
         serde_json::to_string_pretty(&report).map_or_else(|error| error.to_string(), |text| text + "\n")
@@ -84,70 +60,117 @@ pub(crate) fn run(asked: &Examine) -> ExitCode {
     })
 }
 
-/// Those named on the command line, else those of the configuration.
-fn servers(asked: &Examine) -> Result<Vec<HostPort>, String> {
-    if !asked.stun.is_empty() {
-        return asked.stun.iter().map(|text| HostPort::read(text, STUN_PORT)).collect();
-    }
-    let Some(file) = asked.config.as_deref() else { return Ok(Vec::new()) };
-    let settings = cli::load(Some(file), &Overrides::of_status(None))?;
-    Ok(settings.stun.into_iter().flatten().collect())
+/// What `run` prints.
+pub(crate) fn examined(asked: &Examine) -> Result<Report, String> {
+    let plan = Plan::of(asked)?;
+    runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .and_then(|runtime| runtime.block_on(examine(plan, asked)))
+        .map_err(|error| format!("the network cannot be examined: {error}\n"))
 }
 
-async fn examine(servers: &[HostPort], asked: &Examine) -> std::io::Result<Report> {
+/// Where a server is: its IPv4 addresses.
+async fn resolve(server: &HostPort, findings: &mut Vec<Finding>) -> Vec<SocketAddr> {
+    match net::resolve(&server.host, server.port).await {
+        Ok(found) => found.into_iter().filter(SocketAddr::is_ipv4).collect(),
+        Err(error) => {
+            findings.push(nat::unresolved(&server.to_string(), &error));
+            Vec::new()
+        }
+    }
+}
+
+async fn examine(plan: Plan, asked: &Examine) -> std::io::Result<Report> {
     let mut findings = Vec::new();
-    let mut addresses: Vec<SocketAddr> = Vec::new();
-    for server in servers {
-        match net::resolve(&server.host, server.port).await {
-            Ok(found) => addresses.extend(found.iter().filter(|address| address.is_ipv4())),
-            Err(error) => findings.push(nat::unresolved(&server.to_string(), &error)),
-        }
+    let mut servers: Vec<SocketAddr> = Vec::new();
+    let mut reflector = None;
+    if let Some(server) = &plan.reflector {
+        reflector = resolve(server, &mut findings).await.first().copied();
+        servers.extend(reflector);
     }
-    let verdict = net::survey::behaviour(None, addresses.clone()).await?;
-    findings.extend(nat::findings(&verdict, addresses.len()));
-    let lifetime = match addresses.first() {
-        Some(server) if asked.long && verdict.translated == Some(true) => {
-            let say = |bracket: Bracket| {
-                note(&format!("a silent mapping lives for {} s or more\n", bracket.survived.as_secs()))
-            };
-            Some(net::survey::lifetime(*server, say).await?)
-        }
-        Some(_) | None => None,
-    };
-    if verdict.translated == Some(true) {
-        findings.push(nat::lifetime(lifetime));
+    let mut named: Vec<(String, Option<SocketAddr>)> = Vec::new();
+    for server in &plan.stun {
+        let found = resolve(server, &mut findings).await;
+        named.push((server.to_string(), found.first().copied()));
+        servers.extend(found.into_iter().filter(|address| !servers.contains(address)).collect::<Vec<_>>());
     }
-    Ok(Report::of(&verdict, lifetime, findings))
-}
+    let first = servers.first().copied();
 
-/// Answers STUN until it is stopped.
-pub(crate) fn reflect(address: &str, other: Option<&str>) -> ExitCode {
-    let read = |text: &str, port| {
-        let whole = text.parse::<SocketAddr>().or_else(|_| text.parse().map(|ip| SocketAddr::new(ip, port)));
-        whole
-            .map_err(|_| format!("\"{text}\" is no address of this machine\n  write 203.0.113.1 or 203.0.113.1:3478\n"))
-    };
-    let both =
-        read(address, STUN_PORT).and_then(|first| Ok((first, other.map(|o| read(o, STUN_PORT + 1)).transpose()?)));
-    let (first, other) = match both {
-        Ok(both) => both,
-        Err(why) => return complain(&why),
-    };
-    if other.is_some_and(|other| other.ip() == first.ip() || other.port() == first.port()) {
-        return complain("the two addresses must differ in IP and in port (RFC 5780 §6.1)\n");
-    }
-    let served = runtime::Builder::new_current_thread().enable_all().build().and_then(|runtime| {
-        runtime.block_on(async {
-            let reflecting = net::survey::Reflecting::bind(first, other)?;
-            let list: Vec<String> = reflecting.addresses().iter().map(ToString::to_string).collect();
-            print(&format!("STUN is answered on {}\n", list.join(", ")));
-            reflecting.serve().await
+    // All that needs nothing of the others goes at once.
+    let lifetime = first.filter(|_| asked.wants(Part::Nat) && !asked.quick).map(|server| {
+        let long = asked.long;
+        tokio::spawn(async move {
+            match long {
+                true => survey::lifetime(server, say).await,
+                false => survey::outlives(server, &SILENCES).await,
+            }
         })
     });
-    match served {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => complain(&format!("STUN cannot be answered: {error}\n")),
+    let servers_too = asked.wants(Part::Servers);
+    let upstreams = servers_too.then(|| {
+        let (upstreams, tls) = (plan.upstreams.clone(), Arc::clone(&plan.tls));
+        tokio::spawn(async move { upstream::ask(&upstreams, &tls).await })
+    });
+    let turn = plan.turn.clone().filter(|_| servers_too).map(|turn| {
+        let tls = Arc::clone(&plan.tls);
+        tokio::spawn(async move { turn::try_it(turn, &tls).await })
+    });
+    let alg = reflector.filter(|_| asked.wants(Part::Alg)).map(|reflector| tokio::spawn(alg::try_it(reflector)));
+    let mtu = first.filter(|_| asked.wants(Part::Mtu)).map(|server| tokio::spawn(survey::path::mtu(server)));
+    let stun: Vec<_> = named
+        .into_iter()
+        .map(|(name, at)| (name, at, at.filter(|_| servers_too).map(|at| tokio::spawn(survey::reach::stun(at)))))
+        .collect();
+
+    let asked_of = if asked.wants(Part::Nat) { servers.clone() } else { Vec::new() };
+    let behaviour = survey::behaviour(None, asked_of).await?;
+    // Where our own address is the public one, nobody translates.
+    let none = behaviour.translated.filter(|translated| !translated);
+    let mut path = ::nat::path::Path { double_nat: none, cgnat: none, ..Default::default() };
+    let (mut one_to_one, mut doors) = (None, plan.doors.iter().map(|door| (*door, None)).collect());
+    if let (Some(server), Some(mapped)) = (first, behaviour.mapped) {
+        let local = net::addresses::toward(server)?;
+        if behaviour.translated == Some(true) {
+            path = path::look(server, local, mapped.0.ip()).await;
+        }
+        (one_to_one, doors) = forwards::look(server, &plan.doors, &behaviour).await;
     }
+    let mut answered = Vec::new();
+    for (name, at, task) in stun.into_iter().filter(|_| servers_too) {
+        answered.push((name, at, done(task).await.unwrap_or(false)));
+    }
+    let seen = Seen {
+        upstreams: done(upstreams).await.unwrap_or_default(),
+        turn: done(turn).await,
+        alg: done(alg).await.unwrap_or_default(),
+        mtu: done(mtu).await.and_then(Result::ok).flatten(),
+        lifetime: match behaviour.translated {
+            Some(true) => done(lifetime).await.and_then(Result::ok).flatten(),
+            Some(false) | None => {
+                if let Some(task) = lifetime {
+                    task.abort();
+                }
+                None
+            }
+        },
+        stun: answered,
+        plan,
+        behaviour,
+        path,
+        one_to_one,
+        doors,
+    };
+    Ok(Report::of(&seen, net::clock::unix_time().as_secs(), findings))
+}
+
+/// What a task found, if there was one and it came to an end.
+async fn done<T>(task: Option<JoinHandle<T>>) -> Option<T> {
+    task?.await.ok()
+}
+
+fn say(bracket: Bracket) {
+    note(&format!("a silent mapping lives for {} s or more\n", bracket.survived.as_secs()));
 }
 
 /// Seconds, for people.

@@ -74,7 +74,7 @@ fn main() -> ExitCode {
             }
         }
         Command::Doctor(asked) => doctor::run(&asked),
-        Command::Reflect { address, other } => doctor::reflect(&address, other.as_deref()),
+        Command::Reflect { address, other, sip } => doctor::reflect(&address, other.as_deref(), sip),
         Command::Reference => print(&config::reference::page()),
         Command::MetricsDoc => print(&metrics::table::page()),
     }

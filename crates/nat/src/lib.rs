@@ -9,6 +9,7 @@
 
 pub mod access;
 pub mod address;
+pub mod alg;
 pub mod behaviour;
 pub mod detect;
 pub mod discovery;
@@ -16,9 +17,12 @@ pub mod ice_lite;
 pub mod keepalive;
 pub mod ledger;
 pub mod lifetime;
+pub mod options;
+pub mod path;
 pub mod reflector;
 pub mod side;
 pub mod sources;
+pub mod unasked;
 
 pub use access::Access;
 pub use address::{Advertised, Claimed, Mapped, Source};

@@ -114,6 +114,8 @@ pub struct Lifetime {
     bracket: Bracket,
     /// Does RESPONSE-PORT work here at all? Tried with next to no silence.
     works: bool,
+    /// One round of these silences, and no other.
+    once: Option<Vec<Duration>>,
     outputs: VecDeque<Output>,
 }
 
@@ -126,10 +128,17 @@ impl Lifetime {
             trials: Vec::new(),
             bracket: Bracket { survived: Duration::ZERO, lost: None, last: false },
             works: false,
+            once: None,
             outputs: VecDeque::new(),
         };
         this.round(now, &[Duration::from_secs(1)]);
         this
+    }
+
+    /// Likewise, with one round of at most [`SIBLINGS`] silences, the shorter first: a bracket that may be wide.
+    pub fn once(now: Instant, server: SocketAddr, silences: &[Duration], seed: [u8; 32]) -> Self {
+        let silences = silences.iter().copied().take(SIBLINGS).collect();
+        Self { once: Some(silences), ..Self::new(now, server, seed) }
     }
 
     /// The server that is asked.
@@ -232,7 +241,8 @@ impl Lifetime {
         let survived = trials.iter().filter(lived).map(|trial| trial.silence).max();
         if !self.works {
             self.works = survived.is_some();
-            return if self.works { self.round(now, &FIRST.map(Duration::from_secs)) } else { self.unknown() };
+            let first = self.once.clone().unwrap_or_else(|| FIRST.map(Duration::from_secs).to_vec());
+            return if self.works { self.round(now, &first) } else { self.unknown() };
         }
         if survived.is_none() && lost.is_none() {
             return self.unknown();
@@ -242,7 +252,7 @@ impl Lifetime {
         self.bracket.lost = lost.or(before.lost).filter(|lost| *lost > self.bracket.survived);
         let (low, high) = (self.bracket.survived, self.bracket.lost);
         let stuck = before == self.bracket;
-        self.bracket.last = stuck || self.bracket.is_narrow() || high.is_none() && low >= LONGEST;
+        self.bracket.last = self.once.is_some() || stuck || self.bracket.is_narrow() || high.is_none() && low >= LONGEST;
         self.outputs.push_back(Output::Bracket(self.bracket));
         if !self.bracket.last {
             self.round(now, &between(low, high));

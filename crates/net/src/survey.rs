@@ -1,17 +1,26 @@
-//! Measures the NAT in front of us, and serves those who measure theirs: the
-//! sockets and the clock of `nat::behaviour`, `nat::lifetime` and
-//! `nat::reflector`. Decides nothing.
+//! Measures the network in front of us, and serves those who measure theirs: the
+//! sockets and the clock of `nat::behaviour`, `nat::lifetime`, `nat::alg`,
+//! `nat::reflector` and the like. Decides nothing. Nothing waits longer than its
+//! deadline, whoever is silent.
+
+pub mod line;
+pub mod path;
+pub mod reach;
+
+mod alg;
+mod reflecting;
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use nat::behaviour::{self, Behaviour, Verdict};
 use nat::lifetime::{self, Bracket, Lifetime, SIBLINGS};
-use nat::reflector::Reflector;
+use nat::unasked::{self, Unasked};
 use tokio::net::UdpSocket;
-use tokio::task::JoinSet;
+
+pub use alg::alg;
+pub use reflecting::Reflecting;
 
 use crate::dscp::Dscp;
 use crate::sockopt::{Class, bind_udp};
@@ -102,10 +111,18 @@ pub async fn behaviour(local: Option<std::net::IpAddr>, servers: Vec<SocketAddr>
 
 /// Measures how long the NAT keeps a silent mapping, by this server. `so_far`
 /// hears of each step. `None`: it cannot be told. Fails as [`behaviour`] does.
-pub async fn lifetime(server: SocketAddr, mut so_far: impl FnMut(Bracket)) -> io::Result<Option<Bracket>> {
-    let local = SocketAddr::new(addresses::toward(server)?, 0);
-    let sockets = Sockets::open(local, SIBLINGS + 1)?;
-    let mut machine = Lifetime::new(clock::now(), server, entropy::seed()?);
+pub async fn lifetime(server: SocketAddr, so_far: impl FnMut(Bracket)) -> io::Result<Option<Bracket>> {
+    measure(Lifetime::new(clock::now(), server, entropy::seed()?), so_far).await
+}
+
+/// Likewise, with one round of these silences.
+pub async fn outlives(server: SocketAddr, silences: &[Duration]) -> io::Result<Option<Bracket>> {
+    measure(Lifetime::once(clock::now(), server, silences, entropy::seed()?), |_| ()).await
+}
+
+async fn measure(mut machine: Lifetime, mut so_far: impl FnMut(Bracket)) -> io::Result<Option<Bracket>> {
+    let server = machine.server();
+    let sockets = Sockets::open(SocketAddr::new(addresses::toward(server)?, 0), SIBLINGS + 1)?;
     let mut room = [0; ROOM];
     loop {
         while let Some(output) = machine.poll_output() {
@@ -130,56 +147,47 @@ pub async fn lifetime(server: SocketAddr, mut so_far: impl FnMut(Bracket)) -> io
     }
 }
 
-/// The sockets of a [`Reflector`], bound.
-#[derive(Debug)]
-pub struct Reflecting {
-    reflector: Reflector,
-    sockets: Vec<UdpSocket>,
-}
-
-impl Reflecting {
-    /// Binds them. Must be called inside a runtime; errors as of [`bind_udp`].
-    pub fn bind(first: SocketAddr, other: Option<SocketAddr>) -> io::Result<Self> {
-        let reflector = Reflector::new(first, other);
-        let sockets = reflector.sockets().iter().map(|local| bind(*local)).collect::<io::Result<_>>()?;
-        Ok(Self { reflector, sockets })
-    }
-
-    /// Where it is asked.
-    pub fn addresses(&self) -> &[SocketAddr] {
-        self.reflector.sockets()
-    }
-
-    /// Answers, until a socket fails for good.
-    pub async fn serve(self) -> io::Result<()> {
-        let reflector = Arc::new(Mutex::new(self.reflector));
-        let sockets = Arc::new(self.sockets);
-        let mut tasks = JoinSet::new();
-        for at in 0..sockets.len() {
-            let (reflector, sockets) = (Arc::clone(&reflector), Arc::clone(&sockets));
-            tasks.spawn(async move {
-                let mut room = [0; ROOM];
-                loop {
-                    let (len, from) = match sockets[at].recv_from(&mut room).await {
-                        Ok(came) => came,
-                        // An ICMP error about something sent earlier.
-                        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => continue,
-                        Err(error) => return error,
-                    };
-                    let answer = {
-                        let mut reflector = reflector.lock().unwrap_or_else(PoisonError::into_inner);
-                        reflector.receive(clock::now(), at, from, &room[..len])
-                    };
-                    if let Some(answer) = answer {
-                        // What has no room in the socket's buffer is lost, and asked for again.
-                        let _ = sockets[answer.via].try_send_to(&answer.bytes, answer.to);
-                    }
-                }
-            });
+/// Whether strangers reach these sockets of ours at the same ports of our
+/// public address, by a server that does RESPONSE-PORT; 5 s at most. For each
+/// `None` where it cannot be told: it may be that the port is taken.
+pub async fn unasked(server: SocketAddr, locals: &[SocketAddr]) -> io::Result<Vec<Option<bool>>> {
+    let ip = addresses::toward(server)?;
+    let mut found = vec![None; locals.len()];
+    let mut sockets = Sockets::open(SocketAddr::new(ip, 0), 2)?;
+    let mut which = Vec::new();
+    for (at, local) in locals.iter().enumerate() {
+        if let Ok(socket) = bind(*local) {
+            sockets.0.push(socket);
+            which.push(at);
         }
-        match tasks.join_next().await {
-            Some(Ok(error)) => Err(error),
-            Some(Err(_)) | None => Ok(()),
+    }
+    let ports = sockets.0[2..].iter().map(|socket| Ok(socket.local_addr()?.port())).collect::<io::Result<_>>()?;
+    let mut machine = Unasked::new(clock::now(), server, ports, entropy::seed()?);
+    let mut room = [0; ROOM];
+    loop {
+        while let Some(output) = machine.poll_output() {
+            match output {
+                unasked::Output::Transmit { socket: unasked::Socket::Asker, bytes } => sockets.send(0, server, &bytes),
+                unasked::Output::Transmit { socket: _, bytes } => sockets.send(1, server, &bytes),
+                unasked::Output::Done(all) => {
+                    for (at, reached) in which.into_iter().zip(all) {
+                        found[at] = reached;
+                    }
+                    return Ok(found);
+                }
+            }
+        }
+        let due = machine.poll_timeout().unwrap_or_else(clock::now);
+        match sockets.next(&mut room, due).await {
+            Some((at, from, len)) => {
+                let socket = match at {
+                    0 => unasked::Socket::Asker,
+                    1 => unasked::Socket::Control,
+                    at => unasked::Socket::Listener(at - 2),
+                };
+                machine.receive(clock::now(), socket, from, &room[..len]);
+            }
+            None => machine.handle_timeout(clock::now()),
         }
     }
 }
@@ -195,7 +203,7 @@ mod tests {
         loop {
             let port = |ip: &str| bind(format!("{ip}:0").parse().unwrap()).unwrap().local_addr().unwrap();
             let (first, other) = (port("127.0.9.1"), port("127.0.9.2"));
-            if let Ok(reflecting) = Reflecting::bind(first, Some(other)) {
+            if let Ok(reflecting) = Reflecting::bind(first, Some(other), &[]) {
                 let addresses = reflecting.addresses().to_vec();
                 tokio::spawn(reflecting.serve());
                 return addresses;

@@ -13,7 +13,7 @@ mod written;
 
 pub(crate) use layers::{PREFIX, Sources};
 pub(crate) use resolve::{Machine, Settings};
-pub(crate) use written::HostPort;
+pub(crate) use written::{HostPort, read_upstream};
 
 /// Reads and resolves; or explains every fault, as text for people.
 pub(crate) fn load(sources: &Sources, machine: &Machine) -> Result<Settings, String> {

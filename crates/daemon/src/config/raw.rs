@@ -324,9 +324,10 @@ section! {
 }
 
 section! {
-    /// Checks from outside. Comes later.
+    /// What `siplatch doctor` asks beside the servers and upstreams above.
     Doctor {
-        /// A far siplatch that sends test packets back.
+        /// A far siplatch (`siplatch reflect`, or a border) that says what arrived of what was sent:
+        /// so a router that rewrites SIP is found. Port 5060 is tried beside this one (3478).
         reflector: String = r#""reflector.example.net:3478""#,
     }
 }

@@ -64,6 +64,8 @@ pub(crate) struct Settings {
     pub(crate) tls: Files,
     /// What handshakes use, once the files are read; `None` where nobody speaks TLS.
     pub(crate) certificates: Option<Arc<net::transport::tls::Settings>>,
+    /// A far siplatch that the doctor asks what arrives.
+    pub(crate) reflector: Option<HostPort>,
 }
 
 /// Idle pairs bound ahead per range; with STUN fewer, because every warm
@@ -186,17 +188,15 @@ impl Resolver<'_> {
             marks,
             tls,
             certificates: None,
+            reflector: self.reflector(),
         }
     }
 
     /// Sections and keys whose feature comes later.
     fn not_yet(&mut self) {
         const REMOVE: &str = "remove this section";
-        let sections = [("turn", self.raw.turn.is_some()), ("doctor", self.raw.doctor.is_some())];
-        for (section, written) in sections {
-            if written {
-                self.later(section, REMOVE);
-            }
+        if self.raw.turn.is_some() {
+            self.later("turn", REMOVE);
         }
         if let Some(datapath) = &self.raw.media.datapath {
             self.take("media.datapath", written::choice(datapath, "datapath", &["auto", "userspace"], &["kernel"]));
@@ -256,6 +256,11 @@ impl Resolver<'_> {
             self.fault("metrics.listen", what, mend);
         }
         address
+    }
+
+    fn reflector(&mut self) -> Option<HostPort> {
+        let text = self.raw.doctor.as_ref()?.reflector.as_deref()?;
+        self.take("doctor.reflector", written::host_port(text, 3478))
     }
 
     fn state_dirs(&mut self) -> Vec<PathBuf> {

@@ -96,6 +96,11 @@ fn bracketed(ip: IpAddr) -> String {
     if ip.is_ipv6() { format!("[{ip}]") } else { ip.to_string() }
 }
 
+/// Likewise of an upstream, for the command line.
+pub(crate) fn read_upstream(text: &str) -> Result<(String, Option<u16>, Option<Transport>, bool), String> {
+    upstream(text).map_err(|(what, mend)| format!("{what}\n  mend: {mend}\n"))
+}
+
 /// `listen`, `stun`, `stun-address` or an IP address.
 pub(super) fn advertise(text: &str) -> Result<Advertise, Wrong> {
     match text {

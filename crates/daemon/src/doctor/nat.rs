@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use super::finding::{Finding, Weight};
 use super::seconds;
+use super::seen::{Seen, Through};
 
 use Dependence::{AddressAndPortDependent, AddressDependent, Dependent, EndpointIndependent};
 
@@ -18,30 +19,29 @@ const KEPT_S: f64 = 25.0;
 /// The verdict, for programs; what is not known is null.
 #[derive(Debug, Serialize)]
 pub(super) struct Facts {
-    udp: bool,
-    mapped: Option<SocketAddr>,
     translated: Option<bool>,
+    mapped: Option<SocketAddr>,
+    kind: Option<&'static str>,
     mapping: Option<&'static str>,
     filtering: Option<&'static str>,
-    /// In the words of RFC 3489, which say less.
-    formerly: Option<&'static str>,
     hairpin: Option<bool>,
     fragments: Option<bool>,
     lifetime_s: Option<f64>,
+    lifetime_exact: Option<bool>,
 }
 
 impl Facts {
     pub(super) fn of(verdict: &Verdict, lifetime: Option<Bracket>) -> Self {
         Self {
-            udp: verdict.answered,
-            mapped: verdict.mapped.map(|mapped| mapped.0),
             translated: verdict.translated,
+            mapped: verdict.mapped.map(|mapped| mapped.0),
+            kind: kind(verdict),
             mapping: verdict.mapping.map(word),
             filtering: verdict.filtering.map(word),
-            formerly: formerly(verdict),
             hairpin: verdict.hairpin,
             fragments: verdict.fragments,
             lifetime_s: lifetime.map(|bracket| bracket.estimate().as_secs_f64()),
+            lifetime_exact: lifetime.map(|bracket| bracket.lost.is_some()),
         }
     }
 }
@@ -56,16 +56,21 @@ fn word(of: Dependence) -> &'static str {
 }
 
 /// RFC 3489 §5, as far as the two behaviours have a name there.
-fn formerly(verdict: &Verdict) -> Option<&'static str> {
-    match (verdict.translated?, verdict.mapping?, verdict.filtering) {
-        (false, _, Some(EndpointIndependent)) => Some("open Internet"),
-        (false, _, Some(_)) => Some("symmetric UDP firewall"),
-        (true, EndpointIndependent, Some(EndpointIndependent)) => Some("full cone"),
-        (true, EndpointIndependent, Some(AddressDependent)) => Some("restricted cone"),
-        (true, EndpointIndependent, Some(AddressAndPortDependent)) => Some("port restricted cone"),
-        (true, AddressDependent | AddressAndPortDependent | Dependent, _) => Some("symmetric"),
-        (true, EndpointIndependent, Some(Dependent) | None) | (false, _, None) => None,
+fn kind(verdict: &Verdict) -> Option<&'static str> {
+    match (verdict.translated?, verdict.mapping, verdict.filtering) {
+        (false, _, Some(EndpointIndependent)) => Some("open"),
+        (false, _, Some(_)) => Some("firewall"),
+        (true, Some(EndpointIndependent), Some(EndpointIndependent)) => Some("full-cone"),
+        (true, Some(EndpointIndependent), Some(AddressDependent)) => Some("address-restricted-cone"),
+        (true, Some(EndpointIndependent), Some(AddressAndPortDependent)) => Some("port-restricted-cone"),
+        (true, Some(AddressDependent | AddressAndPortDependent | Dependent), _) => Some("symmetric"),
+        (true, Some(EndpointIndependent), Some(Dependent) | None) | (true, None, _) | (false, _, None) => None,
     }
+}
+
+/// The same for people.
+fn formerly(verdict: &Verdict) -> String {
+    kind(verdict).map(|kind| format!(" (\"{}\" in older books)", kind.replace('-', " "))).unwrap_or_default()
 }
 
 /// A server's name has no address.
@@ -76,40 +81,75 @@ pub(super) fn unresolved(server: &str, error: &io::Error) -> Finding {
 }
 
 /// What was seen, in the order of its weight for calls.
-pub(super) fn findings(verdict: &Verdict, servers: usize) -> Vec<Finding> {
-    let asked = "UDP, by STUN";
-    if servers == 0 {
-        let means = "what the network does to calls cannot be seen from here";
-        let mend = "name one: --stun HOST, or stun_servers in the configuration";
-        return vec![Finding::new(Weight::Unknown, asked, "no server to ask", means).mend(mend)];
+pub(super) fn findings(seen: &Seen) -> Vec<Finding> {
+    let verdict = &seen.behaviour;
+    let mut all: Vec<Finding> = seen.stun.iter().filter(|(_, at, _)| at.is_some()).map(server).collect();
+    all.push(udp(seen));
+    if !verdict.answered {
+        return all;
     }
-    let Some(mapped) = verdict.mapped.filter(|_| verdict.answered) else {
-        let found = format!("no answer from {servers} server{}", if servers == 1 { "" } else { "s" });
-        let means = "UDP is blocked on the way, or the servers are down: without UDP there is no sound";
-        let mend = "let UDP out in the firewall, and the answers in; try another server to be sure";
-        return vec![Finding::new(Weight::Bad, asked, found, means).mend(mend)];
-    };
-    let mut all = vec![Finding::new(Weight::Good, asked, format!("we are seen as {}", mapped.0), "UDP passes")];
-    all.push(translation(verdict));
+    all.push(translation(seen));
     all.extend(verdict.translated.filter(|translated| *translated).map(|_| hairpin(verdict)));
     all.push(fragments(verdict));
     if verdict.rewritten {
         let means = "something on the way rewrites addresses inside packets (an ALG), and may do so to SIP";
         let found = "a server's two ways to write our address differ";
-        all.push(Finding::new(Weight::Notice, "ALG", found, means).mend("switch SIP ALG off in the router"));
+        all.push(Finding::new(Weight::Notice, "STUN ALG", found, means).mend("switch ALGs off in the router"));
     }
     all
 }
 
-fn translation(verdict: &Verdict) -> Finding {
-    let tested = "NAT";
-    let old = formerly(verdict).map(|name| format!(" (\"{name}\" in older books)")).unwrap_or_default();
+fn server((name, _, answered): &(String, Option<SocketAddr>, bool)) -> Finding {
+    let tested = format!("STUN server {name}");
+    match answered {
+        true => Finding::new(Weight::Good, &tested, "answers", "our public address can be found"),
+        false => Finding::new(Weight::Notice, &tested, "silent", "it is down, or UDP is blocked on the way")
+            .mend("name another one beside it"),
+    }
+}
+
+fn udp(seen: &Seen) -> Finding {
+    let tested = "UDP";
+    if seen.plan.stun.is_empty() && seen.plan.reflector.is_none() && seen.udp() == Through::Unknown {
+        let means = "what the network does to calls cannot be seen from here";
+        let mend = "name one: --stun HOST, or stun_servers in the configuration";
+        return Finding::new(Weight::Unknown, tested, "no server to ask", means).mend(mend);
+    }
+    match (seen.udp(), seen.behaviour.mapped) {
+        (Through::Open, Some(mapped)) => {
+            Finding::new(Weight::Good, tested, format!("passes; we are seen as {}", mapped.0), "sound can pass")
+        }
+        (Through::Open, None) => {
+            let means = "sound can pass; what the NAT does was not seen";
+            Finding::new(Weight::Notice, tested, "passes, and no STUN server answers", means)
+        }
+        (Through::Blocked, _) => {
+            let means = "no sound, unless over TURN by TCP or TLS";
+            let mend = "let UDP out in the firewall, and the answers in; or configure a TURN server: turns:HOST:443";
+            Finding::new(Weight::Bad, tested, "blocked: other transports are answered on the same way", means).mend(mend)
+        }
+        (Through::Unknown | Through::Untrusted, _) => {
+            let means = "UDP is blocked on the way, or the servers are down: without UDP there is no sound";
+            let mend = "try another server; let UDP out in the firewall, and the answers in";
+            Finding::new(Weight::Unknown, tested, "no answer", means).mend(mend)
+        }
+    }
+}
+
+fn translation(seen: &Seen) -> Finding {
+    let (tested, verdict) = ("NAT", &seen.behaviour);
+    let old = formerly(verdict);
     let filter = match verdict.filtering {
         Some(EndpointIndependent) => "takes packets from everybody",
         Some(AddressDependent) => "takes packets from hosts that were sent to",
         Some(AddressAndPortDependent | Dependent) => "takes packets from where was sent to",
         None => "who may send through it is not known",
     };
+    if seen.one_to_one == Some(true) {
+        let found = format!("one to one: all ports of {} are ours", verdict.mapped.map_or("".to_owned(), |m| m.0.ip().to_string()));
+        let means = "whatever is written with that address is reached";
+        return Finding::new(Weight::Good, tested, found, means);
+    }
     match (verdict.translated, verdict.mapping) {
         (Some(false), _) => {
             let found = format!("none: our own address is the public one; the firewall {filter}{old}");
@@ -123,11 +163,7 @@ fn translation(verdict: &Verdict) -> Finding {
         }
         (_, Some(AddressDependent | AddressAndPortDependent | Dependent)) => {
             let found = format!("another port for each destination; it {filter}{old}");
-            let means = "the port that a provider sees cannot be foretold: calls work where the provider sends media to \
-                         where ours comes from";
-            let mend = "write comedia = true at an [[upstream]] that does so; else forward the media range in the router \
-                        and write advertise = \"stun-address\"";
-            Finding::new(Weight::Unknown, tested, found, means).mend(mend)
+            symmetric(seen, found)
         }
         (_, None) => {
             let found = format!("there is one, and how it chooses ports is not known; it {filter}");
@@ -135,6 +171,27 @@ fn translation(verdict: &Verdict) -> Finding {
             Finding::new(Weight::Unknown, tested, found, means).mend("name a second STUN server")
         }
     }
+}
+
+fn symmetric(seen: &Seen, found: String) -> Finding {
+    let tested = "NAT";
+    if seen.plan.comedia() {
+        let means = "the upstream sends media to where ours comes from (comedia), so its port need not be known";
+        return Finding::new(Weight::Good, tested, found, means);
+    }
+    match seen.turn_state() {
+        Some((_, true)) => return Finding::new(Weight::Good, tested, found, "media goes through the TURN server"),
+        Some((_, false)) => {
+            return Finding::new(Weight::Unknown, tested, found, "media needs the TURN server, which is there");
+        }
+        None => {}
+    }
+    let means = "the port that a provider sees cannot be foretold: calls work where the provider sends media to where ours \
+                 comes from";
+    let mend = "write comedia = true at an [[upstream]] that does so; else forward the media range in the router and write \
+                advertise = \"stun-address\"";
+    let weight = if seen.plan.role.is_some() { Weight::Bad } else { Weight::Unknown };
+    Finding::new(weight, tested, found, means).mend(mend)
 }
 
 fn hairpin(verdict: &Verdict) -> Finding {
@@ -157,26 +214,22 @@ fn fragments(verdict: &Verdict) -> Finding {
     }
 }
 
-/// How long a silent mapping lives: measured, not measured, or not measurable.
-pub(super) fn lifetime(measured: Option<Option<Bracket>>) -> Finding {
+/// How long a silent mapping lives: seen, or not.
+pub(super) fn lifetime(seen: Option<Bracket>) -> Finding {
     let tested = "Lifetime of a silent mapping";
-    match measured.map(|bracket| bracket.map(|bracket| (bracket, bracket.estimate()))) {
-        Some(Some((bracket, estimate))) => {
-            let found = match bracket.lost {
-                Some(_) => format!("about {}", seconds(estimate)),
-                None => format!("more than {}", seconds(bracket.survived)),
-            };
-            if estimate.as_secs_f64() < KEPT_S {
-                let means = "phones that keep their way open every 25 s are lost in between";
-                let mend = "raise the UDP timeout in the router to 120 s or more (RFC 4787 REQ-5)";
-                return Finding::new(Weight::Notice, tested, found, means).mend(mend);
-            }
-            Finding::new(Weight::Good, tested, found, "keep-alives every 25 s are enough")
-        }
-        Some(None) => {
-            let means = "the server that was asked cannot send to another port";
-            Finding::new(Weight::Notice, tested, "not known", means).mend("ask a siplatch border with two addresses")
-        }
-        None => Finding::new(Weight::Notice, tested, "not measured", "it takes minutes").mend("--long measures it"),
+    let Some(bracket) = seen else {
+        let means = "nobody was asked who can send to another port";
+        return Finding::new(Weight::Notice, tested, "not known", means).mend("ask a siplatch with two addresses");
+    };
+    let estimate = bracket.estimate();
+    let found = match bracket.lost {
+        Some(_) => format!("about {}", seconds(estimate)),
+        None => format!("{} or more", seconds(bracket.survived)),
+    };
+    if estimate.as_secs_f64() < KEPT_S {
+        let means = "phones that keep their way open every 25 s are lost in between";
+        let mend = "raise the UDP timeout in the router to 120 s or more (RFC 4787 REQ-5)";
+        return Finding::new(Weight::Notice, tested, found, means).mend(mend);
     }
+    Finding::new(Weight::Good, tested, found, "keep-alives every 25 s are enough")
 }

@@ -127,7 +127,7 @@ impl Settings {
     }
 
     /// The handshake of a connection of ours.
-    pub(super) async fn connect(
+    pub(crate) async fn connect(
         &self,
         socket: TcpStream,
         name: &str,
@@ -138,6 +138,12 @@ impl Settings {
         let peer = names(stream.get_ref().1.peer_certificates());
         Ok((stream.into(), peer))
     }
+}
+
+/// The handshake ended because the peer's certificate does not verify.
+pub(crate) fn is_untrusted(error: &io::Error) -> bool {
+    let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>());
+    matches!(inner, Some(Error::InvalidCertificate(_)))
 }
 
 fn read(file: File, path: &Path) -> Result<Vec<u8>, Fault> {

@@ -63,6 +63,21 @@ pub fn probe(transaction: [u8; 12], wish: Wish) -> Vec<u8> {
     request.finish()
 }
 
+/// A Binding request of so many octets in all, up to what one packet of Ethernet holds; a
+/// server gives no heed to what makes it long, and answers as to any other.
+pub fn sized(transaction: [u8; 12], octets: u16) -> Vec<u8> {
+    const FILLER: AttributeType = AttributeType::new(0xff51);
+    let mut id = [0; 16];
+    id[4..].copy_from_slice(&transaction);
+    let kind = MessageType::from_class_method(MessageClass::Request, BINDING);
+    let id = TransactionId::from(u128::from_be_bytes(id));
+    let mut request = Message::builder(kind, id, MessageWriteVec::with_capacity(octets.into()));
+    // Both heads are 20 and 4 octets long; lengths are multiples of four.
+    let filler = usize::from(octets.min(2044)).saturating_sub(24) & !3;
+    let _ = request.add_attribute(&RawAttribute::new(FILLER, &vec![0; filler]));
+    request.finish()
+}
+
 /// Reads the wishes of a Binding request. `None` where it is none, or wants
 /// something else that is not known: the plain answer to it says so.
 pub fn read_probe(request: &[u8]) -> Option<Wish> {

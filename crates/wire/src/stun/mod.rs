@@ -6,6 +6,7 @@
 //! `stun-types`, after the length and shape of the packet were checked here,
 //! so that hostile packets cost no more than a look at their header.
 
+pub mod allocate;
 pub mod behaviour;
 mod binding;
 pub mod check;
