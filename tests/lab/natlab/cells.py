@@ -84,8 +84,8 @@ class Cell:
         """The same without siplatch, which must fail; None where there is no NAT to fail at."""
         if self.role not in ("border", "office") or self.kind in (ATTACK, REMAP, READDRESS, PHONES):
             return None
-        # The ALG of Linux makes a phone's own call work, where it has one NAT box to itself.
-        if self.nat in (networks.NONE, networks.FIREWALL, networks.ALG):
+        # The ALG of Linux makes a phone's own call work, and so does a provider that sends media back.
+        if self.nat in (networks.NONE, networks.FIREWALL, networks.ALG) or self.provider != PLAIN:
             return None
         name = f"control-{self.nat}-{self.caller}-{self.callee}"
         if self.kind != CALL:

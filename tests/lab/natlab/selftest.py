@@ -8,6 +8,7 @@ Lifetime: how long after the last packet does the way back stay open?
 import array
 import concurrent.futures
 import contextlib
+import dataclasses
 import os
 import pathlib
 import random
@@ -15,7 +16,7 @@ import socket
 import tempfile
 import time
 
-from . import coturn, lifetimes, nat, netns, networks, phones, settings, sniff, stun, tone, verdicts, world
+from . import cells, coturn, lifetimes, nat, nat_matrix, netns, networks, phones, settings, sniff, stun, tone, verdicts, world
 
 OTHERS = [kind for kind, network in networks.EVERY.items() if network.udp and kind not in nat.TYPES]
 ARRIVES_S = 0.25
@@ -238,6 +239,17 @@ def examine_tables():
     return rows
 
 
+def examine_catalogue():
+    """Two cells of one name must be the same cell: a worker knows its cell by name alone."""
+    every = [*cells.catalogue(), *cells.attacked(), *cells.recovered(), *nat_matrix.catalogue()]
+    every += cells.controls(cells.catalogue()) + [cell.control for cell in nat_matrix.catalogue() if cell.control]
+    asked = {}
+    for cell in every:
+        asked.setdefault(cell.name, set()).add(dataclasses.replace(cell, quick=False))
+    differ = sorted(name for name, them in asked.items() if len(them) > 1)
+    return [("a name means one cell", str(differ or True), not differ)]
+
+
 def examine_accounts():
     """Whose packet is it, and is it where it belongs? On made-up packets of the phone `office2`."""
     line = phones.lines(nat.PORT_RESTRICTED)[1]
@@ -291,7 +303,7 @@ def run():
                 kind: pool.submit(examine if networks.EVERY[kind].udp else examine_silence, kind, label)
                 for kind, label in labels.items()
             }
-            findings = [("ear", examine_ear()), ("judge", examine_tables()), ("capture", examine_accounts())]
+            findings = [("ear", examine_ear()), ("judge", examine_tables()), ("capture", examine_accounts()), ("catalogue", examine_catalogue())]
             findings += [(kind, result.result()) for kind, result in results.items()]
         for subject, rows in findings:
             for what, found, right in rows:
