@@ -22,7 +22,7 @@ class Cell:
     transport: of the phones' signalling, toward siplatch
     outbound: phones keep their flow as RFC 5626 says
     provider: plain, latching or rtpengine (the last with NAT help for phones, too)
-    upstream: how the office reaches its provider: udp, tcp (port 5060), tls (5061) or 443 (TLS there)
+    upstream: how the office reaches its provider: udp or tcp (port 5060), 5080 (UDP there), tls (5061) or 443 (TLS there)
     turn: how the office reaches a TURN server: udp, tcp or tls (port 443); None: it has none
     """
 
@@ -77,7 +77,7 @@ class Cell:
 
     @property
     def needs_authority(self):
-        return self.role == "doctor" or self.upstream != "udp" or self.turn is not None
+        return self.role == "doctor" or self.upstream not in ("udp", "5080") or self.turn is not None
 
     @property
     def control(self):

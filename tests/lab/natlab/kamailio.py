@@ -25,6 +25,7 @@ use_dns_cache=no
 server_signature=no
 alias="{domain}"
 listen=udp:{address}:5060
+listen=udp:{address}:5080
 #!ifdef STREAMS
 listen=tcp:{address}:5060
 listen=tls:{address}:5061

@@ -20,6 +20,10 @@ WITH_TURN = {
 }
 
 
+# What the ALG cannot read, and where it does not look.
+ESCAPES = ("tls", "5080")
+
+
 def _examined(kind, name=None, what=cells.VERDICT, timeout_s=settings.UDP_TIMEOUT_S):
     name = name or f"verdict-{kind}"
     return Cell(name, "doctor", kind, "siplatch", "stun", what, quick=name in QUICK, udp_timeout_s=timeout_s, **WITH_TURN.get(kind, {}))
@@ -53,8 +57,8 @@ def latching():
 
 
 def streams():
-    """The office reaches its provider by a connection, and media goes as ever. TLS is what an ALG cannot read."""
-    ways = [(nat.PORT_RESTRICTED, "tcp"), (nat.PORT_RESTRICTED, "tls"), (nat.PORT_RESTRICTED, "443"), (networks.ALG, "tls")]
+    """The office reaches its provider by a connection, and media goes as ever; or it escapes from the ALG."""
+    ways = [*((nat.PORT_RESTRICTED, way) for way in ("tcp", "tls", "443")), *((networks.ALG, way) for way in ESCAPES)]
     return [
         Cell(f"office-{kind}-{caller}-{callee}-{way}", "office", kind, caller, callee, upstream=way)
         for kind, way in ways for caller, callee in cells.DIRECTIONS[:2]

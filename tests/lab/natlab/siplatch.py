@@ -52,7 +52,7 @@ dir = "{state}"
 
 
 UPSTREAM = {
-    "udp": "{}:5060", "tcp": "{}:5060;transport=tcp", "tls": "{}:5061;transport=tls", "443": "{}:443;transport=tls",
+    "udp": "{}:5060", "5080": "{}:5080", "tcp": "{}:5060;transport=tcp", "tls": "{}:5061;transport=tls", "443": "{}:443;transport=tls",
 }
 # What the office advertises where the port that STUN sees is not the one to be written.
 ADVERTISED = {
