@@ -56,6 +56,13 @@ def latching():
             for caller, callee in cells.DIRECTIONS[:2]]
 
 
+def fallbacks():
+    """Nothing is said of a transport, and UDP does not pass: signalling must find its way by TCP."""
+    kind = networks.UDP_BLOCKED
+    return [Cell(f"office-{kind}-{caller}-{callee}-fallback", "office", kind, caller, callee, turn="tcp")
+            for caller, callee in cells.DIRECTIONS[:2]]
+
+
 def streams():
     """The office reaches its provider by a connection, and media goes as ever; or it escapes from the ALG."""
     ways = [*((nat.PORT_RESTRICTED, way) for way in ("tcp", "tls", "443")), *((networks.ALG, way) for way in ESCAPES)]
@@ -76,7 +83,7 @@ def algs():
 
 
 def catalogue():
-    return [*verdicts(), *lifetimes(), *calls_of("border"), *calls_of("office"), *latching(), *streams(), *three_phones(), *algs()]
+    return [*verdicts(), *lifetimes(), *calls_of("border"), *calls_of("office"), *latching(), *fallbacks(), *streams(), *three_phones(), *algs()]
 
 
 def quick():

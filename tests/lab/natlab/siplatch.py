@@ -102,13 +102,15 @@ class Siplatch:
             namespace, [binary, *arguments], folder / "siplatch.log", cwd=folder, env=self.environment,
         )
         self.process.wait_for(self.healthy, settings.START_DEADLINE_S, "siplatch to be healthy")
-        if scene.cell.role == "office" and self._asks_stun(scene.cell.nat):
+        if scene.cell.role == "office" and self._finds_address(scene.cell):
             # A phone that is told to come back in five seconds comes back in thirty.
             self.process.wait_for_line(r"public address listener=1 ", settings.START_DEADLINE_S)
 
     @staticmethod
-    def _asks_stun(kind):
-        return networks.EVERY[kind].udp and ADVERTISED.get(kind, "stun").startswith("stun")
+    def _finds_address(cell):
+        """Will it say what its public address is, by STUN or by TURN?"""
+        asks = ADVERTISED.get(cell.nat, "stun").startswith("stun")
+        return asks and (networks.EVERY[cell.nat].udp or cell.turn is not None)
 
     def _arguments(self, template):
         return [part.format(config=self.config) for part in template]
