@@ -55,7 +55,7 @@ impl Url {
             Some(_) => text.to_owned(),
             None => format!("{}/{text}", self.path.rsplit_once('/').map_or("", |(before, _)| before)),
         };
-        plain(&path).then(|| Self { host: self.host, path })
+        plain(&path).then_some(Self { host: self.host, path })
     }
 }
 
