@@ -17,6 +17,7 @@ pub mod ice_lite;
 pub mod keepalive;
 pub mod ledger;
 pub mod lifetime;
+pub mod outside;
 pub mod portmap;
 pub mod reflector;
 pub mod side;
