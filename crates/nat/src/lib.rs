@@ -26,4 +26,5 @@ pub mod sources;
 pub use access::Access;
 pub use address::{Advertised, Claimed, Mapped, Source};
 pub use discovery::Discovery;
+pub use outside::Outside;
 pub use side::{Advertise, MediaMode, Network, Prefix, Side};

@@ -115,6 +115,9 @@ pub struct Want {
     pub name: String,
     /// UDP or TCP.
     pub proto: Proto,
+    /// Our address, where it is a certain one. Routers map for the address that asks, so it
+    /// must be that on the router's link.
+    pub address: Option<Ipv4Addr>,
     /// Our port.
     pub internal: u16,
     /// The public port: this one, because it is what we write.
@@ -548,10 +551,15 @@ impl Portmap {
         if self.external_due.is_some_and(|due| due <= now) {
             return Some(Ask::External);
         }
-        let due = |lease: &&Lease| lease.due.is_some_and(|due| due <= now);
-        if let Some(lease) = self.leases.iter().find(due) {
+        let local = self.gateway?.local;
+        while let Some(lease) = self.leases.iter().find(|lease| lease.due.is_some_and(|due| due <= now)) {
+            let key = lease.key();
+            if lease.want.address.is_some_and(|address| address != local) {
+                self.refuse(now, Ask::Map(key), Refusal::Elsewhere(local), BARREN_MOST);
+                continue;
+            }
             let look = protocol == Protocol::Upnp && !lease.looked;
-            return Some(if look { Ask::Look(lease.key()) } else { Ask::Map(lease.key()) });
+            return Some(if look { Ask::Look(key) } else { Ask::Map(key) });
         }
         (self.poll <= now).then(|| self.next_poll(protocol))
     }

@@ -75,6 +75,8 @@ pub enum Refusal {
     ShortLease(u32),
     /// It would have this public address.
     External(Ipv4Addr),
+    /// The router is reached from this address of ours, and the socket is on another one.
+    Elsewhere(Ipv4Addr),
     /// Another error of this number.
     Code(u16),
 }
@@ -87,6 +89,7 @@ impl std::fmt::Display for Refusal {
             Self::NoResources => f.write_str("it has no room for more"),
             Self::ShortLease(seconds) => write!(f, "it would keep it for {seconds} s only"),
             Self::External(ip) => write!(f, "{ip} cannot be its public address"),
+            Self::Elsewhere(local) => write!(f, "it maps ports of {local} only, from where it is asked"),
             Self::Code(code) => write!(f, "error {code}"),
         }
     }

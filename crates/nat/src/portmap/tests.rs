@@ -283,3 +283,14 @@ fn a_restart_asks_with_the_same_nonce() {
     };
     assert_eq!(nonce(), nonce());
 }
+
+#[test]
+fn only_our_own_address_is_asked_for() {
+    let mut world = World::new(&[Protocol::Pcp]);
+    let elsewhere = super::Want { address: Some(Ipv4Addr::new(10, 0, 0, 7)), ..want("door", 5080) };
+    let here = super::Want { address: Some(LOCAL), ..want("signalling", 5070) };
+    world.begin(Choice::Auto, &[elsewhere, here]);
+    world.run(seconds(10.0));
+    assert_eq!((world.states(), world.router.ports()), (vec!["refused", "installed"], vec![5070]));
+    assert_eq!(world.machine.snapshot().rows[0].state, State::Refused(Refusal::Elsewhere(LOCAL)));
+}

@@ -13,7 +13,7 @@ pub(super) const ROUTER: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(192, 168
 pub(super) const EXTERNAL: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 9);
 
 pub(super) fn want(name: &str, port: u16) -> Want {
-    Want { name: name.to_owned(), proto: Proto::Udp, internal: port, external: port }
+    Want { name: name.to_owned(), proto: Proto::Udp, address: None, internal: port, external: port }
 }
 
 pub(super) struct Router {
