@@ -66,7 +66,10 @@ impl Router {
     /// What was seen from outside of a public port.
     pub(crate) fn light(&self, external: u16, light: Light) {
         if light == Light::Red {
-            tracing::warn!(external, "the router says that the port is forwarded, and nothing comes through from outside");
+            tracing::warn!(
+                external,
+                "the router says that the port is forwarded, and nothing comes through from outside"
+            );
         } else {
             tracing::info!(external, outside = light.as_str(), "a forward was looked at from outside");
         }

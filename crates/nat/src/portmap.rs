@@ -41,11 +41,13 @@ const POLL_SILENT: Duration = Duration::from_secs(2);
 const WAIT: Duration = Duration::from_millis(250);
 /// How long a UPnP question may take.
 const WAIT_IGD: Duration = Duration::from_secs(12);
-/// A router that has been silent for this long is looked for anew.
-const LOST: Duration = Duration::from_secs(60);
+/// A router that has been silent for this long is looked for anew: no router takes longer to start.
+const LOST: Duration = Duration::from_secs(600);
 /// Where no protocol answers, all are tried again after this, then after twice as long, and so on.
 const BARREN: Duration = Duration::from_secs(30);
 const BARREN_MOST: Duration = Duration::from_secs(1800);
+/// The most where one did answer before.
+const BARREN_KNOWN: Duration = Duration::from_secs(60);
 
 /// What a router can be asked in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -173,8 +175,8 @@ pub enum Output {
 /// What an operator should hear about.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Finding {
-    /// The router answers in none of the protocols.
-    Barren,
+    /// The router answers in none of the protocols that it was asked in.
+    Barren(Choice),
     /// The router answers no more.
     Silent,
     /// The router has lost our mappings; they are installed again.
@@ -303,6 +305,8 @@ pub struct Portmap {
     leases: Vec<Lease>,
     phase: Phase,
     barren: u32,
+    /// This router did answer once.
+    known: bool,
     asking: Option<Asking>,
     /// The next place of the router's list to look at for what is left of an earlier process.
     sweep: Option<u16>,
@@ -338,6 +342,7 @@ impl Portmap {
             leases: Vec::new(),
             phase: Phase::Idle,
             barren: 0,
+            known: false,
             asking: None,
             sweep: None,
             next_sweep: None,
@@ -419,6 +424,9 @@ impl Portmap {
 
     /// When [`Portmap::handle_timeout`] is due next.
     pub fn poll_timeout(&self) -> Option<Instant> {
+        if self.stopped {
+            return None;
+        }
         let asking = self.asking.as_ref().map(|asking| asking.due);
         let ends = self.leases.iter().filter_map(|lease| lease.ends());
         let next = match self.phase {
@@ -451,6 +459,7 @@ impl Portmap {
         self.silent = None;
         self.permanent = false;
         self.barren = 0;
+        self.known = false;
         self.leases.retain(|lease| !lease.leaving);
         self.leases.iter_mut().for_each(|lease| lease.begin_anew(now));
     }
@@ -564,10 +573,14 @@ impl Portmap {
         (self.poll <= now).then(|| self.next_poll(protocol))
     }
 
-    /// UPnP has no epoch: the mappings are looked at in turn.
+    /// UPnP has no epoch: the mappings are looked at in turn. A router that has begun anew may be asked
+    /// elsewhere, so one that is silent is searched for.
     fn next_poll(&mut self, protocol: Protocol) -> Ask {
         if protocol != Protocol::Upnp {
             return Ask::Poll(None);
+        }
+        if self.silent.is_some() {
+            return Ask::Probe;
         }
         let there: Vec<Key> = self.leases.iter().filter(|lease| lease.installed()).map(Lease::key).collect();
         self.polled = self.polled.wrapping_add(1);
@@ -597,7 +610,7 @@ impl Portmap {
         if let (Ask::Map(_), Some(lease)) = (ask, self.lease_of(ask)) {
             lease.touched = true;
         }
-        if matches!(ask, Ask::Poll(_)) {
+        if matches!(ask, Ask::Poll(_) | Ask::Probe) {
             self.poll = now + if self.silent.is_some() { POLL_SILENT } else { POLL };
         }
         self.asking = Some(Asking { ask, sent: sent + 1, due: now + wait });
@@ -627,12 +640,14 @@ impl Portmap {
     /// A question was given up.
     fn unanswered(&mut self, now: Instant, ask: Ask) {
         match ask {
-            Ask::Probe => self.not_spoken(now),
+            Ask::Probe if matches!(self.phase, Phase::Seeking(_)) => self.not_spoken(now),
             // They end by themselves.
             Ask::Unmap(_) if self.stopping => self.leases.clear(),
             Ask::Unmap(key) => self.leases.retain(|lease| !(lease.leaving && lease.key() == key)),
             Ask::List(_) | Ask::Sweep(..) => self.sweep = None,
-            Ask::External | Ask::Map(_) | Ask::Look(_) | Ask::Owner(_) | Ask::Poll(_) => self.fell_silent(now),
+            Ask::Probe | Ask::External | Ask::Map(_) | Ask::Look(_) | Ask::Owner(_) | Ask::Poll(_) => {
+                self.fell_silent(now);
+            }
         }
     }
 
@@ -643,9 +658,10 @@ impl Portmap {
             Some(next) => Phase::Seeking(next),
             None => {
                 if self.barren == 0 {
-                    self.outputs.push_back(Output::Finding(Finding::Barren));
+                    self.outputs.push_back(Output::Finding(Finding::Barren(self.choice)));
                 }
-                let wait = BARREN.saturating_mul(2_u32.saturating_pow(self.barren)).min(BARREN_MOST);
+                let most = if self.known { BARREN_KNOWN } else { BARREN_MOST };
+                let wait = BARREN.saturating_mul(2_u32.saturating_pow(self.barren)).min(most);
                 self.barren += 1;
                 Phase::Barren(now + wait)
             }
@@ -654,11 +670,15 @@ impl Portmap {
 
     /// The last good state is kept; only whether the router is there is asked from now on.
     fn fell_silent(&mut self, now: Instant) {
+        let wait = match (self.phase, self.silent) {
+            (Phase::Using(Protocol::Upnp), None) => Duration::ZERO,
+            _ => POLL_SILENT,
+        };
         let since = *self.silent.get_or_insert_with(|| {
             self.outputs.push_back(Output::Finding(Finding::Silent));
             now
         });
-        self.poll = self.poll.min(now + POLL_SILENT);
+        self.poll = self.poll.min(now + wait);
         if now >= since + LOST {
             // Perhaps it is another one now, which speaks otherwise.
             self.phase = Phase::Idle;
@@ -670,6 +690,7 @@ impl Portmap {
     fn spoken(&mut self, now: Instant, protocol: Protocol) {
         self.phase = Phase::Using(protocol);
         self.barren = 0;
+        self.known = true;
         self.poll = now + POLL;
         self.external_due = (protocol != Protocol::Pcp).then_some(now);
         self.sweep = (protocol == Protocol::Upnp).then_some(0);
@@ -747,7 +768,7 @@ impl Portmap {
             alarms.push("there is no default route, so there is no router to ask".to_owned());
         }
         if wanted && self.barren > 0 {
-            alarms.push("the router answers neither PCP nor NAT-PMP nor UPnP; forward the ports by hand".to_owned());
+            alarms.push(format!("{}; forward the ports by hand", Finding::Barren(self.choice)));
         }
         if self.silent.is_some() {
             alarms.push("the router answers no more; what it held is kept".to_owned());
@@ -775,7 +796,10 @@ impl std::fmt::Display for Nonsense {
 impl std::fmt::Display for Finding {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Barren => f.write_str("the router answers neither PCP nor NAT-PMP nor UPnP"),
+            Self::Barren(Choice::Only(protocol)) => write!(f, "the router does not answer {}", protocol.as_str()),
+            Self::Barren(Choice::Auto | Choice::Off) => {
+                f.write_str("the router answers neither PCP nor NAT-PMP nor UPnP")
+            }
             Self::Silent => f.write_str("the router answers no more"),
             Self::Forgot => f.write_str("the router has lost our mappings; they are installed again"),
             Self::Nonsense(why) => write!(f, "an answer of the router was refused: {why}"),

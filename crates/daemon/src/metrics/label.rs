@@ -409,7 +409,7 @@ impl From<&nat::portmap::Finding> for RouterFinding {
     fn from(finding: &nat::portmap::Finding) -> Self {
         use nat::portmap::Finding;
         match finding {
-            Finding::Barren => Self::Barren,
+            Finding::Barren(_) => Self::Barren,
             Finding::Silent => Self::Silent,
             Finding::Forgot => Self::Forgot,
             Finding::Nonsense(_) => Self::Nonsense,

@@ -397,8 +397,7 @@ impl Router {
                 None => mapping.state.clone(),
             };
             let ends = mapping.ends_s.map(|ends| format!("in {}", span(ends))).unwrap_or_default();
-            let (of, transport, external) =
-                (mapping.of.clone(), mapping.transport.clone(), mapping.external.clone());
+            let (of, transport, external) = (mapping.of.clone(), mapping.transport.clone(), mapping.external.clone());
             vec![of, transport, external, mapping.outside.clone(), ends, state]
         });
         let head = ["for", "transport", "public port", "from outside", "ends", "state"];

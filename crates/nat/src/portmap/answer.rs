@@ -16,7 +16,13 @@ impl Portmap {
     /// A datagram of the router, or one that pretends to be.
     pub(super) fn received(&mut self, now: Instant, from: SocketAddr, packet: &[u8], multicast: bool) {
         let Some(gateway) = self.gateway else { return };
-        let (Phase::Seeking(protocol) | Phase::Using(protocol)) = self.phase else { return };
+        let (Phase::Seeking(protocol) | Phase::Using(protocol)) = self.phase else {
+            // It speaks, after all.
+            if matches!(self.phase, Phase::Barren(_)) && multicast && from == server(gateway) {
+                self.phase = Phase::Idle;
+            }
+            return;
+        };
         if from != server(gateway) {
             // Any host may say to all others that it is a gateway of somebody.
             if !multicast {

@@ -130,8 +130,10 @@ impl Portmap {
         }
         self.silent = None;
         match ask {
-            Ask::Probe => match reply {
-                Reply::Found if self.phase == Phase::Seeking(Protocol::Upnp) => self.spoken(now, Protocol::Upnp),
+            Ask::Probe => match (reply, self.phase) {
+                (Reply::Found, Phase::Seeking(Protocol::Upnp)) => self.spoken(now, Protocol::Upnp),
+                // There again: what it still knows is looked at now.
+                (_, Phase::Using(_)) => self.poll = now,
                 _ => self.not_spoken(now),
             },
             Ask::External | Ask::Poll(None) => self.igd_external(now, reply),

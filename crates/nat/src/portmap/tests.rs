@@ -66,7 +66,7 @@ fn leases_are_renewed_between_half_and_five_eighths_with_the_same_nonce() {
 #[test]
 fn a_router_that_forgot_has_everything_again_within_five_seconds() {
     for protocol in [Protocol::Pcp, Protocol::NatPmp, Protocol::Upnp] {
-        for pause in [0.0, 1.3, 30.0] {
+        for pause in [0.0, 1.3, 30.0, 400.0] {
             let mut world = World::new(&[protocol]);
             world.begin(Choice::Auto, &[want("signalling", 5070), want("reception", 10_000)]);
             world.run(seconds(60.0));
@@ -216,7 +216,7 @@ fn where_no_protocol_answers_start_and_stop_are_not_held_up() {
     let mut world = World::new(&[]);
     world.begin(Choice::Auto, &[want("signalling", 5070)]);
     world.run(seconds(600.0));
-    assert_eq!(world.findings(), [Finding::Barren]);
+    assert_eq!(world.findings(), [Finding::Barren(Choice::Auto)]);
     assert!(world.transmitted < 60, "{} packets in ten minutes", world.transmitted);
     world.input(Input::Stop);
     assert!(world.stopped);
@@ -232,7 +232,7 @@ fn a_router_that_falls_silent_keeps_its_rows_and_is_asked_seldom() {
     assert_eq!((world.states(), world.findings()), (vec!["installed"], vec![Finding::Silent]));
     let before = world.transmitted;
     world.run(seconds(3660.0));
-    assert!(world.transmitted - before < 200, "{}", world.transmitted - before);
+    assert!(world.transmitted - before < 1000, "{}", world.transmitted - before);
     assert_eq!(world.states(), ["waiting"]);
     world.input(Input::Stop);
     world.run(seconds(3662.0));
