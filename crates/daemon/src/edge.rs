@@ -17,11 +17,12 @@ mod watchers;
 
 use std::collections::VecDeque;
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use nat::discovery;
+use nat::{Outside, discovery, outside};
 use net::datapath::Report;
 use net::transport::Readiness;
 use net::transport::{Census, Streams};
@@ -66,6 +67,8 @@ pub(crate) enum Order {
     Reload(Box<Prepared>),
     /// Tell somebody what is said in some calls.
     Watch(Box<Watch>),
+    /// Mappings of the router that lead to these sockets, by their public ports.
+    Forwards(Vec<(ListenerId, u16)>),
     /// Whoever had this name no longer wants to know.
     Unwatch(u64),
     /// End all calls, then return.
@@ -111,6 +114,7 @@ struct Edge<B> {
     /// Requests in progress and their octets, as last told.
     requests: (usize, usize),
     stun: Stun,
+    outside: Outside,
     relay: Relay,
     store: Store,
     records: Records,
@@ -160,6 +164,7 @@ pub(crate) async fn run(shared: Arc<Shared>, begin: Begin, begun: impl FnOnce())
         census: Census::default(),
         requests: (0, 0),
         stun: Stun::new(now, settings, entropy::seed)?,
+        outside: Outside::new(entropy::seed()?),
         relay: Relay::start(settings, begin.descriptors, &shared.view)?,
         store: begin.store,
         records: begin.records,
@@ -220,6 +225,7 @@ impl<B: FnOnce()> Edge<B> {
             self.lookups.servers(side, names);
         }
         self.stun.handle_timeout(now);
+        self.outside.handle_timeout(now);
         self.relay.handle_timeout(now);
         self.records.handle_timeout(now);
         if self.pressure.audit(now) {
@@ -232,7 +238,12 @@ impl<B: FnOnce()> Edge<B> {
     }
 
     fn deadline(&self) -> Option<Instant> {
-        let machines = [self.proxy.poll_timeout(), self.stun.poll_timeout(), self.relay.poll_timeout()];
+        let machines = [
+            self.proxy.poll_timeout(),
+            self.stun.poll_timeout(),
+            self.outside.poll_timeout(),
+            self.relay.poll_timeout(),
+        ];
         let ours = [
             self.sockets.poll_timeout(),
             self.store.poll_timeout(),
@@ -331,6 +342,7 @@ impl<B: FnOnce()> Edge<B> {
             Some(Answer::Servers { side, addresses, all }) => {
                 self.stun.resolved(now, side, addresses, all);
                 self.relay.set_servers(now, &self.stun);
+                self.outside.servers(now, self.stun.family(true));
             }
             None => {}
         }
@@ -344,6 +356,11 @@ impl<B: FnOnce()> Edge<B> {
         match order {
             Order::Reload(prepared) => self.reload(now, *prepared),
             Order::Watch(watch) => self.inputs.extend(self.watchers.add(*watch)),
+            Order::Forwards(forwards) => {
+                let sockets: Vec<_> =
+                    forwards.iter().map(|(id, external)| (discovery::SocketId(u64::from(id.0)), *external)).collect();
+                self.outside.watch(now, &sockets);
+            }
             Order::Unwatch(id) => self.inputs.extend(self.watchers.remove(id)),
             Order::Stop => {
                 tracing::info!("stopping: calls are ended");
@@ -363,6 +380,7 @@ impl<B: FnOnce()> Edge<B> {
             // Before anything else: whoever is shut out costs a look at its address.
             let admitted = self.settings.access.admits(side, flow.remote.ip())
                 || self.stun.is_server(flow.remote)
+                || self.outside.expects(flow.remote)
                 || self.proxy.expects(flow);
             if !admitted {
                 self.shared.metrics.count(Name::Datagrams, &[side.label(), Datagram::Denied.label()]);
@@ -378,6 +396,9 @@ impl<B: FnOnce()> Edge<B> {
                 Signalling::Stun => match wire::stun::kind(bytes) {
                     Kind::Response if self.proxy.asked_stun(flow, bytes) => {
                         self.proxy.handle_input(now, Input::Stun { flow, bytes });
+                        Datagram::StunAnswer
+                    }
+                    Kind::Response if self.outside.received(now, socket_id(flow), flow.remote, bytes) => {
                         Datagram::StunAnswer
                     }
                     Kind::Response => {
@@ -474,6 +495,12 @@ impl<B: FnOnce()> Edge<B> {
             while let Some(output) = self.stun.poll_output() {
                 self.discovered(now, output);
             }
+            while let Some(output) = self.outside.poll_output() {
+                match output {
+                    outside::Output::Transmit { socket, to, bytes } => self.ask_from(socket, to, bytes),
+                    outside::Output::Light { socket: _, external, light } => self.shared.router.light(external, light),
+                }
+            }
             while let Some(failure) = self.relay.poll_failure() {
                 self.inputs.push_back(failure.input());
             }
@@ -529,14 +556,13 @@ impl<B: FnOnce()> Edge<B> {
 
     fn discovered(&mut self, now: Instant, output: discovery::Output) {
         match output {
-            discovery::Output::Transmit { socket, to, bytes } => {
-                if let Some(listener) = listener(socket).and_then(|id| self.sockets.of(id)) {
-                    let (id, local) = (listener.id(), listener.local_addr());
-                    let flow = Flow { transport: Transport::Udp, listener: id, connection: 0, local, remote: to };
-                    listener.queue(Transmit { flow, bytes });
-                }
-            }
+            discovery::Output::Transmit { socket, to, bytes } => self.ask_from(socket, to, bytes),
             discovery::Output::Mapped { socket, mapped, changed: _ } => {
+                if let Some(id) = listener(socket)
+                    && self.settings.proxy.side(id) == nat::Side::Outer
+                {
+                    self.shared.router.seen(mapped.0.ip());
+                }
                 let input = listener(socket).map(|listener| Input::Mapped { listener, mapped: Some(mapped) });
                 self.inputs.extend(input);
             }
@@ -545,6 +571,15 @@ impl<B: FnOnce()> Edge<B> {
                 self.inputs.extend(input);
             }
             discovery::Output::Finding { socket: _, finding } => self.found(now, finding),
+        }
+    }
+
+    /// Sends a STUN request from a listener's own socket.
+    fn ask_from(&mut self, socket: discovery::SocketId, to: SocketAddr, bytes: Vec<u8>) {
+        if let Some(listener) = listener(socket).and_then(|id| self.sockets.of(id)) {
+            let (id, local) = (listener.id(), listener.local_addr());
+            let flow = Flow { transport: Transport::Udp, listener: id, connection: 0, local, remote: to };
+            listener.queue(Transmit { flow, bytes });
         }
     }
 
@@ -582,6 +617,10 @@ impl Farewell {
     fn said(&self) -> bool {
         self.answered >= self.asked
     }
+}
+
+fn socket_id(flow: Flow) -> discovery::SocketId {
+    discovery::SocketId(u64::from(flow.listener.0))
 }
 
 fn listener(socket: discovery::SocketId) -> Option<ListenerId> {

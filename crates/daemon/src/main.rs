@@ -13,6 +13,7 @@ mod log;
 mod metrics;
 mod record;
 mod reload;
+mod router;
 mod run;
 mod state;
 mod store;

@@ -16,7 +16,7 @@ use registry::{Binding, BindingId, Call, CallKind, CallState, Change, Key, PassI
 use wire::ListenerId;
 
 use crate::metrics::label::Label as _;
-pub(crate) use status::{Reload, Status};
+pub(crate) use status::{Mapping, Reload, Router, Status};
 
 /// What is going on, as last told.
 #[derive(Debug, Default)]

@@ -20,6 +20,7 @@ pub mod dns;
 pub mod dscp;
 pub mod entropy;
 pub mod limits;
+pub mod portmap;
 pub mod ports;
 pub mod sockopt;
 pub mod splice;

@@ -167,6 +167,11 @@ section! {
         /// [[network]] with an access goes before. Media is not meant: that is the latch's business.
         /// Default: everybody.
         allow: Vec<String> = r#"[]"#,
+        /// The router is asked to forward our ports (outer side): "auto" (PCP, NAT-PMP or UPnP, the first that it
+        /// knows), "pcp", "nat-pmp", "upnp", or "off". Forwarded are the signalling ports, and ranges of media
+        /// ports of at most 64 ports; all are removed at exit. Whoever may speak to a forwarded port is everybody.
+        /// Default: "auto" where advertise is "stun-address", "off" else.
+        router: String = r#""off""#,
         /// This side's network is trusted: calls to sips: addresses may cross it in the clear. Wrongly
         /// true: who called a sips: address believes in a secrecy that is not there. Default: false.
         secure: bool = "false",

@@ -6,6 +6,7 @@
 //! whose feature is not yet built. Nothing is opened, looked up or created.
 
 mod beyond;
+mod forwards;
 mod phones;
 mod sides;
 mod streams;
@@ -23,6 +24,8 @@ use net::dscp::Marks;
 use net::transport::tls::Files;
 use proxy::config::{Media, MediaKeepAlive, Role};
 use wire::sip::Limits;
+
+pub(crate) use forwards::Forwards;
 
 use super::fault::{Fault, below};
 use super::raw::{self, Raw};
@@ -52,6 +55,8 @@ pub(crate) struct Settings {
     pub(crate) doors: (Vec<(Prefix, bool)>, [Vec<Prefix>; 2]),
     /// STUN servers of inner and outer.
     pub(crate) stun: [Vec<HostPort>; 2],
+    /// What the router is asked for.
+    pub(crate) forwards: Forwards,
     /// Where `/metrics` is served.
     pub(crate) metrics: SocketAddr,
     /// Where state is kept: the first that can be used.
@@ -147,7 +152,7 @@ impl Resolver<'_> {
         let stun =
             [self.side(Side::Inner, &mut listeners, &mut keys), self.side(Side::Outer, &mut listeners, &mut keys)];
         let (media, range_keys) = self.media();
-        let (phones, media) = self.phones(media, range_keys, &mut listeners, &mut keys, &stun);
+        let (phones, media, range_keys) = self.phones(media, range_keys, &mut listeners, &mut keys, &stun);
         self.unwritten(&mut listeners, &mut keys, &upstreams, &upstream_keys);
         self.collisions(&listeners, &keys, &media.ranges);
         self.reachable(&listeners, &keys, &upstreams, &networks);
@@ -164,6 +169,7 @@ impl Resolver<'_> {
         let call_records = self.raw.state.call_records.unwrap_or(true);
         let marks = self.marks();
         let names = self.names();
+        let forwards = self.forwards(&listeners, &phones, &media, &range_keys);
         let proxy = proxy::Config {
             role: self.role,
             names,
@@ -182,6 +188,7 @@ impl Resolver<'_> {
             access,
             doors,
             stun,
+            forwards,
             metrics,
             state_dirs,
             call_records,

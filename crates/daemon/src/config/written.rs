@@ -4,7 +4,7 @@
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use media::PortRange;
-use nat::{Advertise, Side};
+use nat::{Advertise, Side, portmap};
 use net::dscp::{Dscp, Mark};
 use proxy::config::{DigestAlgorithm, MediaKeepAlive, Role};
 use wire::Transport;
@@ -199,6 +199,18 @@ pub(super) fn choice(text: &str, what: &str, now: &[&str], later: &[&str]) -> Re
         return wrong(format!("{what} \"{text}\" is not yet built"), format!("write \"{}\"", now.join("\" or \"")));
     }
     word(text, what, &now.iter().map(|word| (*word, ())).collect::<Vec<_>>())
+}
+
+/// In which protocol the router is asked for forwards.
+pub(super) fn router(text: &str) -> Result<portmap::Choice, Wrong> {
+    let all = [
+        ("auto", portmap::Choice::Auto),
+        ("pcp", portmap::Choice::Only(portmap::Protocol::Pcp)),
+        ("nat-pmp", portmap::Choice::Only(portmap::Protocol::NatPmp)),
+        ("upnp", portmap::Choice::Only(portmap::Protocol::Upnp)),
+        ("off", portmap::Choice::Off),
+    ];
+    word(text, "router", &all)
 }
 
 /// `first-last`, the first even, with room for at least `pairs` pairs.

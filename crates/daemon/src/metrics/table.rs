@@ -12,8 +12,8 @@ use registry::snapshot::Lost;
 use net::transport::Why;
 
 use super::label::{
-    BindingEvent, CLASSES, Connected, Datagram, Direction, FailoverTo, Finding, FoundBy, Kept, Label, Latch, Lookup,
-    REFUSALS, Recorded, Reloaded, STREAMS, StreamInput, Truth,
+    BindingEvent, CLASSES, Connected, Datagram, Direction, FailoverTo, Finding, FoundBy, Kept, Label, Latch, Light,
+    Lookup, Mapping, REFUSALS, Recorded, Reloaded, RouterFinding, STREAMS, StreamInput, Truth,
 };
 
 /// Names a series in code; its place in [`TABLE`].
@@ -60,6 +60,9 @@ pub(crate) enum Name {
     StunUp,
     StunFindings,
     MappingChanges,
+    RouterMappings,
+    RouterForwards,
+    RouterFindings,
     MediaPackets,
     MediaBytes,
     MediaDrops,
@@ -484,6 +487,30 @@ pub(crate) const TABLE: &[Series] = &[
         "changes",
         &[("by", Values::Of(<FoundBy as Label>::VALUES))],
         "Changes of an address that we advertise for a listener, the first one included.",
+    ),
+    series(
+        Name::RouterMappings,
+        "siplatch_router_mappings",
+        Kind::Gauge,
+        "mappings",
+        &[("state", Values::Of(<Mapping as Label>::VALUES))],
+        "Port mappings that the router is asked for, by what became of them. None where [outer] router is off.",
+    ),
+    series(
+        Name::RouterForwards,
+        "siplatch_router_forwards",
+        Kind::Gauge,
+        "forwards",
+        &[("outside", Values::Of(<Light as Label>::VALUES))],
+        "Installed mappings by what a STUN server with two addresses saw: `red` lets no stranger in, `unknown` could not be asked.",
+    ),
+    series(
+        Name::RouterFindings,
+        "siplatch_router_findings_total",
+        Kind::Counter,
+        "findings",
+        &[("finding", Values::Of(<RouterFinding as Label>::VALUES))],
+        "What is amiss with the router. `nonsense`: an answer that was refused. `private`, `foreign`: another NAT stands beyond it.",
     ),
     series(
         Name::MediaPackets,

@@ -27,6 +27,8 @@ pub(crate) struct Status {
     pub(crate) flows: Vec<FlowRow>,
     pub(crate) calls: Vec<Call>,
     pub(crate) ports: Vec<Ports>,
+    /// What the router holds for us; `None` where it is left alone.
+    pub(crate) router: Option<Router>,
     /// The last reload of the configuration, if there was one.
     pub(crate) reload: Option<Reload>,
 }
@@ -39,6 +41,41 @@ pub(crate) struct Reload {
     pub(crate) applied: bool,
     /// What changed, or why nothing did.
     pub(crate) lines: Vec<String>,
+}
+
+/// The router.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Router {
+    /// Its address on our side.
+    pub(crate) address: Option<String>,
+    /// PCP, NAT-PMP or UPnP, once it is known.
+    pub(crate) protocol: Option<String>,
+    /// Its public address, as it says.
+    pub(crate) external: Option<String>,
+    /// What is wrong, each in a sentence.
+    pub(crate) alarms: Vec<String>,
+    pub(crate) mappings: Vec<Mapping>,
+}
+
+/// Mappings that stand side by side and fare alike.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Mapping {
+    /// What they are for.
+    pub(crate) of: String,
+    /// udp or tcp.
+    pub(crate) transport: String,
+    /// A public port, or the first and the last.
+    pub(crate) external: String,
+    /// How many.
+    pub(crate) count: usize,
+    /// waiting, installed, conflict or refused.
+    pub(crate) state: String,
+    /// Whose the port is, or why it is refused.
+    pub(crate) why: Option<String>,
+    /// When the first of them ends, if it is not renewed.
+    pub(crate) ends_s: Option<u64>,
+    /// What a stranger outside sees: green, red or unknown.
+    pub(crate) outside: String,
 }
 
 /// A signalling socket.
@@ -179,6 +216,7 @@ impl View {
             flows: flows.collect(),
             calls: self.calls_now(&name, now),
             ports: self.ports_now(config),
+            router: None,
             reload: None,
         }
     }
@@ -297,6 +335,9 @@ impl Status {
             vec![upstream.uri.clone(), state.to_owned()]
         });
         table(&mut page, "upstreams", &["uri", "state"], rows);
+        if let Some(router) = &self.router {
+            router.text(&mut page);
+        }
         let rows = self.phones.iter().map(|phone| {
             let state = match (phone.gone, phone.behind_nat) {
                 (true, _) => "gone",
@@ -338,6 +379,29 @@ impl Status {
         });
         table(&mut page, "port pairs", &["range", "address", "of", "free", "live", "resting", "total"], rows);
         page
+    }
+}
+
+impl Router {
+    fn text(&self, page: &mut String) {
+        let address = self.address.as_deref().unwrap_or("none found");
+        let external = self.external.as_deref().unwrap_or("not known");
+        let protocol = self.protocol.as_deref().unwrap_or("no answer yet");
+        let _ = writeln!(page, "\nrouter: {address}, {protocol}, public address {external}");
+        for alarm in &self.alarms {
+            let _ = writeln!(page, "  ALARM: {alarm}");
+        }
+        let rows = self.mappings.iter().map(|mapping| {
+            let state = match &mapping.why {
+                Some(why) => format!("{}: {why}", mapping.state),
+                None => mapping.state.clone(),
+            };
+            let ends = mapping.ends_s.map(|ends| format!("in {}", span(ends))).unwrap_or_default();
+            let (of, transport, external) = (mapping.of.clone(), mapping.transport.clone(), mapping.external.clone());
+            vec![of, transport, external, mapping.outside.clone(), ends, state]
+        });
+        let head = ["for", "transport", "public port", "from outside", "ends", "state"];
+        table(page, "port mappings", &head, rows);
     }
 }
 

@@ -17,6 +17,7 @@ pub(super) fn between(was: &Settings, is: &Settings) -> Vec<String> {
         };
         value(&mut lines, &format!("{}.stun_servers", side.as_str()), &servers(was), &servers(is));
     }
+    value(&mut lines, "outer.router", &was.forwards.word(), &is.forwards.word());
     for (at, side) in [Side::Inner, Side::Outer].into_iter().enumerate() {
         let allowed = |settings: &Settings| {
             let all: Vec<String> = settings.doors.1[at].iter().map(ToString::to_string).collect();
