@@ -19,8 +19,10 @@ pub mod lifetime;
 pub mod reflector;
 pub mod side;
 pub mod sources;
+pub mod turn;
 
 pub use access::Access;
 pub use address::{Advertised, Claimed, Mapped, Source};
 pub use discovery::Discovery;
 pub use side::{Advertise, MediaMode, Network, Prefix, Side};
+pub use turn::Turn;

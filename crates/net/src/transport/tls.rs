@@ -127,7 +127,7 @@ impl Settings {
     }
 
     /// The handshake of a connection of ours.
-    pub(super) async fn connect(
+    pub(crate) async fn connect(
         &self,
         socket: TcpStream,
         name: &str,
