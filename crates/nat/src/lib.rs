@@ -17,6 +17,7 @@ pub mod keepalive;
 pub mod ledger;
 pub mod lifetime;
 pub mod reflector;
+pub mod relayed;
 pub mod side;
 pub mod sources;
 pub mod turn;

@@ -51,7 +51,7 @@ impl World {
 
     fn client(&self, over: Over) -> (Arc<Client>, UnboundedReceiver<Report>) {
         let (sender, reports) = unbounded_channel();
-        (Arc::new(Client::start(self.settings(over), sender).unwrap()), reports)
+        (Arc::new(Client::start(self.settings(over), sender).unwrap().0), reports)
     }
 
     /// A peer of the relay, with a timeout.
@@ -196,7 +196,9 @@ async fn relayed_pair(
 async fn media_passes_both_ways_over_udp_tcp_and_tls() {
     for over in [Over::Udp, Over::Tcp, Over::Tls] {
         let Some(world) = World::new(&[]) else { return };
-        let (client, mut reports) = world.client(over);
+        let (sender, mut reports) = unbounded_channel();
+        let (client, thread) = Client::start(world.settings(over), sender).unwrap();
+        let client = Arc::new(client);
         let mut ports = ports();
         ports.set_turn(clock::now(), Some(&client));
         let (pair, [relayed, relayed_rtcp]) = relayed_pair(&world, &mut ports, &mut reports, 30_000).await;
@@ -220,6 +222,7 @@ async fn media_passes_both_ways_over_udp_tcp_and_tls() {
         ports.rest(clock::now(), pair, sockets, true);
         drop(ports);
         drop(client);
+        thread.join().unwrap();
         let log = world.coturn.log();
         assert!(log.matches("REFRESH processed, success").count() >= 2, "given back: {log}");
     }
@@ -302,7 +305,7 @@ async fn wrong_passwords_and_wrong_names_are_no_reason_to_hurry() {
     ];
     for (settings, expected) in cases {
         let (sender, mut reports) = unbounded_channel();
-        let client = Client::start(settings, sender).unwrap();
+        let (client, _thread) = Client::start(settings, sender).unwrap();
         let begun = clock::now();
         client.allocate(world.net.ip(1));
         for _ in 0..2 {

@@ -11,6 +11,7 @@ mod sides;
 mod streams;
 mod tls;
 mod together;
+mod turn;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -18,9 +19,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use media::PortRange;
+use nat::turn::Credentials;
 use nat::{Access, Prefix, Side};
 use net::dscp::Marks;
 use net::transport::tls::Files;
+use net::turn::Server;
 use proxy::config::{Media, MediaKeepAlive, Role};
 use wire::sip::Limits;
 
@@ -62,6 +65,8 @@ pub(crate) struct Settings {
     pub(crate) marks: Marks,
     /// The files of certificates.
     pub(crate) tls: Files,
+    /// The TURN server, and who we are there.
+    pub(crate) turn: Option<(Server, Credentials)>,
     /// What handshakes use, once the files are read; `None` where nobody speaks TLS.
     pub(crate) certificates: Option<Arc<net::transport::tls::Settings>>,
 }
@@ -150,6 +155,7 @@ impl Resolver<'_> {
         self.collisions(&listeners, &keys, &media.ranges);
         self.reachable(&listeners, &keys, &upstreams, &networks);
         let tls = self.tls(&listeners, &keys);
+        let turn = self.turn(&listeners);
         let users = self.users();
         let digest = self.digest();
         let limits = Limits {
@@ -185,6 +191,7 @@ impl Resolver<'_> {
             call_records,
             marks,
             tls,
+            turn,
             certificates: None,
         }
     }
@@ -192,11 +199,8 @@ impl Resolver<'_> {
     /// Sections and keys whose feature comes later.
     fn not_yet(&mut self) {
         const REMOVE: &str = "remove this section";
-        let sections = [("turn", self.raw.turn.is_some()), ("doctor", self.raw.doctor.is_some())];
-        for (section, written) in sections {
-            if written {
-                self.later(section, REMOVE);
-            }
+        if self.raw.doctor.is_some() {
+            self.later("doctor", REMOVE);
         }
         if let Some(datapath) = &self.raw.media.datapath {
             self.take("media.datapath", written::choice(datapath, "datapath", &["auto", "userspace"], &["kernel"]));

@@ -10,7 +10,7 @@ use registry::{CallKind, CallState};
 use serde::{Deserialize, Serialize};
 use wire::{Flow, ListenerId};
 
-use super::View;
+use super::{View, relayed};
 use crate::config::Settings;
 use crate::metrics::label::Label as _;
 
@@ -27,6 +27,9 @@ pub(crate) struct Status {
     pub(crate) flows: Vec<FlowRow>,
     pub(crate) calls: Vec<Call>,
     pub(crate) ports: Vec<Ports>,
+    /// The TURN server, and whether media goes through it; `None` where there is none.
+    #[serde(default)]
+    pub(crate) turn: Option<String>,
     /// The last reload of the configuration, if there was one.
     pub(crate) reload: Option<Reload>,
 }
@@ -179,6 +182,7 @@ impl View {
             flows: flows.collect(),
             calls: self.calls_now(&name, now),
             ports: self.ports_now(config),
+            turn: settings.turn.as_ref().map(|(server, _)| format!("{server}, {}", relayed(&self.turn_row()))),
             reload: None,
         }
     }
@@ -275,6 +279,9 @@ impl Status {
         }
         if let Some(reload) = &self.reload {
             page.push_str(&reload.text());
+        }
+        if let Some(turn) = &self.turn {
+            let _ = writeln!(page, "TURN: {turn}");
         }
         let rows = self.listeners.iter().map(|listener| {
             let state = match (&listener.found, listener.open) {

@@ -141,8 +141,17 @@ impl Ports {
         };
         let of = |entry: &&mut Pair| entry.allocation.as_ref().is_some_and(|allocation| allocation.id == id);
         if let Some(entry) = self.pairs.iter_mut().flatten().find(of) {
+            if let Some(allocation) = &mut entry.allocation {
+                allocation.ready = found.is_some();
+            }
             self.events.extend(entry.relayed(found));
         }
+    }
+
+    /// Pairs that have allocations now.
+    pub fn allocated(&self) -> usize {
+        let ready = |entry: &&Pair| entry.allocation.as_ref().is_some_and(|allocation| allocation.ready);
+        self.pairs.iter().flatten().filter(ready).count()
     }
 
     /// These peers, and no others, may reach the pair through its TURN server, if it has one.
@@ -410,7 +419,7 @@ impl Ports {
             _ if !entry.discover => {}
             Some(client) => {
                 let id = client.allocate(entry.pair.ip);
-                entry.allocation = Some(Allocation { id, client: Arc::clone(client) });
+                entry.allocation = Some(Allocation { id, client: Arc::clone(client), ready: false });
             }
             None => {
                 for handle in entry.handles() {

@@ -70,6 +70,8 @@ pub(super) struct Allocation {
     pub(super) id: AllocationId,
     /// Who has them.
     pub(super) client: Arc<Client>,
+    /// They are there.
+    pub(super) ready: bool,
 }
 
 impl Drop for Allocation {

@@ -58,6 +58,8 @@ impl Connection {
                 let socket = sockopt::bind_udp(local, Class::Media(Mark::Set(dscp)))?;
                 let socket = UdpSocket::from_std(socket)?;
                 socket.connect(server).await?;
+                // Nothing is sent before the runtime has seen that it can be.
+                socket.writable().await?;
                 Way::Datagrams(socket)
             }
             Over::Tcp | Over::Tls => {

@@ -105,6 +105,22 @@ pub enum Failure {
     Turn(End),
 }
 
+impl Failure {
+    /// For people.
+    pub fn in_words(self) -> String {
+        match self {
+            Self::Unresolved => "the TURN server's name does not resolve".to_owned(),
+            Self::Unreachable => "the TURN server cannot be connected to, or the connection was lost".to_owned(),
+            Self::Turn(End::Silent) => "the TURN server does not answer".to_owned(),
+            Self::Turn(End::Unauthorized) => "the TURN server refuses our user name and password".to_owned(),
+            Self::Turn(End::Refused(code)) => format!("the TURN server gives no allocation ({code})"),
+            Self::Turn(End::Absurd) => "what the TURN server says makes no sense".to_owned(),
+            Self::Turn(End::Lost) => "the TURN server has forgotten an allocation".to_owned(),
+            Self::Turn(End::Closed) => "an allocation was given back".to_owned(),
+        }
+    }
+}
+
 /// What becomes of a pair's allocations.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Report {
@@ -151,22 +167,22 @@ enum Order {
     Of { id: AllocationId, order: task::Order },
 }
 
-/// The thread that has the allocations. Dropping it gives all of them back.
+/// The way to the thread that has the allocations. Dropping it has all of them
+/// given back, which takes the thread half a second at most.
 #[derive(Debug)]
 pub struct Client {
-    orders: Option<UnboundedSender<Order>>,
-    thread: Option<JoinHandle<()>>,
+    orders: UnboundedSender<Order>,
 }
 
 impl Client {
-    /// Starts it. What happens goes to `reports`.
-    pub fn start(settings: Settings, reports: UnboundedSender<Report>) -> io::Result<Self> {
+    /// Starts it. What happens goes to `reports`. The thread ends after the client was dropped.
+    pub fn start(settings: Settings, reports: UnboundedSender<Report>) -> io::Result<(Self, JoinHandle<()>)> {
         let (orders, queue) = unbounded_channel();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let thread = Builder::new()
             .name("turn".to_owned())
             .spawn(move || runtime.block_on(serve(Arc::new(settings), queue, reports)))?;
-        Ok(Self { orders: Some(orders), thread: Some(thread) })
+        Ok((Self { orders }, thread))
     }
 
     /// Makes two allocations, over connections from this address.
@@ -196,21 +212,8 @@ impl Client {
     }
 
     fn put(&self, order: Order) {
-        if let Some(orders) = &self.orders {
-            // Refused only when the thread has ended, and with it all allocations.
-            let _put = orders.send(order);
-        }
-    }
-}
-
-impl Drop for Client {
-    fn drop(&mut self) {
-        self.orders = None;
-        if let Some(thread) = self.thread.take()
-            && thread.join().is_err()
-        {
-            tracing::error!("the TURN thread panicked");
-        }
+        // Refused only when the thread has ended, and with it all allocations.
+        let _put = self.orders.send(order);
     }
 }
 
