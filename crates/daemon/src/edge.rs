@@ -13,6 +13,7 @@ mod reload;
 mod sockets;
 mod streams;
 mod stun;
+mod turn;
 mod watchers;
 
 use std::collections::VecDeque;
@@ -48,6 +49,7 @@ use relay::Relay;
 pub(crate) use reload::Prepared;
 use sockets::Sockets;
 use stun::Stun;
+use turn::Turn;
 use watchers::Watchers;
 pub(crate) use watchers::{News, Watch};
 
@@ -99,6 +101,7 @@ struct Wake {
     stream: Option<net::transport::Event>,
     ports: bool,
     report: Option<Report>,
+    turn: Option<net::turn::Report>,
     answer: Option<Answer>,
     order: Option<Order>,
 }
@@ -116,6 +119,7 @@ struct Edge<B> {
     stun: Stun,
     outside: Outside,
     relay: Relay,
+    turn: Turn,
     store: Store,
     records: Records,
     alarm: Alarm,
@@ -166,6 +170,7 @@ pub(crate) async fn run(shared: Arc<Shared>, begin: Begin, begun: impl FnOnce())
         stun: Stun::new(now, settings, entropy::seed)?,
         outside: Outside::new(entropy::seed()?),
         relay: Relay::start(settings, begin.descriptors, &shared.view)?,
+        turn: Turn::new(),
         store: begin.store,
         records: begin.records,
         alarm: Alarm::new()?,
@@ -191,6 +196,7 @@ pub(crate) async fn run(shared: Arc<Shared>, begin: Begin, begun: impl FnOnce())
     edge.drain(now);
     edge.turn().await?;
     edge.relay.stop();
+    edge.turn.stop();
     edge.records.finish(clock::now()).await;
     edge.store.finish(edge.proxy.registry(), edge.proxy.listeners()).await;
     Ok(())
@@ -286,6 +292,7 @@ impl<B: FnOnce()> Edge<B> {
             }
             wake.ports = self.relay.poll_ready(cx);
             wake.report = self.relay.poll_report(cx);
+            wake.turn = self.turn.poll_report(cx);
             wake.answer = self.lookups.poll_answer(cx);
             if self.stop.is_none()
                 && let Poll::Ready(order) = self.orders.poll_recv(cx)
@@ -298,6 +305,7 @@ impl<B: FnOnce()> Edge<B> {
                 || !wake.sockets.is_empty()
                 || wake.stream.is_some()
                 || wake.report.is_some()
+                || wake.turn.is_some()
                 || wake.answer.is_some()
                 || wake.order.is_some();
             if something {
@@ -332,6 +340,9 @@ impl<B: FnOnce()> Edge<B> {
         }
         if wake.ports {
             self.relay.receive(now);
+        }
+        if let Some(report) = wake.turn {
+            self.take_turn(now, report);
         }
         match wake.answer {
             Some(Answer::Resolved { question, answer }) => {
@@ -435,7 +446,10 @@ impl<B: FnOnce()> Edge<B> {
                 self.proxy.handle_input(now, Input::Fact(fact));
                 self.drain(now);
             }
-            Report::Sockets { stream, sockets, used } => self.relay.rest(now, stream, sockets, used),
+            Report::Sockets { stream, sockets, used } => {
+                self.relay.rest(now, stream, sockets, used);
+                self.tell_turn();
+            }
             Report::Stopped { worker } => {
                 if self.stop.is_none() {
                     tracing::error!(worker, "media worker has ended; its calls end, restart siplatch");
@@ -448,6 +462,7 @@ impl<B: FnOnce()> Edge<B> {
 
     /// Until nobody has anything left to say, and everything is sent.
     fn settle(&mut self, now: Instant) {
+        self.reconsider_turn(now);
         for _ in 0..ROUNDS {
             self.drain(now);
             let failures = self.sockets.send();
@@ -569,6 +584,7 @@ impl<B: FnOnce()> Edge<B> {
             discovery::Output::Unmapped { socket } => {
                 let input = listener(socket).map(|listener| Input::Mapped { listener, mapped: None });
                 self.inputs.extend(input);
+                self.borrow_address();
             }
             discovery::Output::Finding { socket: _, finding } => self.found(now, finding),
         }
@@ -590,7 +606,7 @@ impl<B: FnOnce()> Edge<B> {
 
     /// Says that we have begun, once all is known or patience has run out.
     fn announce(&mut self, now: Instant) {
-        if (self.stun.known() || now >= self.patience)
+        if (self.stun.known() || self.turn.is_settled() || now >= self.patience)
             && let Some(begun) = self.begun.take()
         {
             begun();

@@ -95,6 +95,7 @@ async fn serve(settings: crate::config::Settings, flags: &Run) -> io::Result<()>
                 control: control_path.as_deref(),
                 forgetful: forgetful.as_deref(),
                 restored: summary.as_deref(),
+                turn: shared.view.turn_row(),
             };
             print(&banner::text(&settings, &known));
         }

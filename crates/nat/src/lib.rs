@@ -23,8 +23,10 @@ pub mod outside;
 pub mod path;
 pub mod portmap;
 pub mod reflector;
+pub mod relayed;
 pub mod side;
 pub mod sources;
+pub mod turn;
 pub mod unasked;
 
 pub use access::Access;
@@ -32,3 +34,4 @@ pub use address::{Advertised, Claimed, Mapped, Source};
 pub use discovery::Discovery;
 pub use outside::Outside;
 pub use side::{Advertise, MediaMode, Network, Prefix, Side};
+pub use turn::Turn;

@@ -26,6 +26,7 @@ pub mod sockopt;
 pub mod splice;
 pub mod survey;
 pub mod transport;
+pub mod turn;
 
 mod mmsg;
 mod poll;

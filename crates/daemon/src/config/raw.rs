@@ -317,13 +317,16 @@ section! {
 }
 
 section! {
-    /// A TURN server for media, where neither STUN nor a port forward helps. Comes later.
+    /// A TURN server for the media of a side that advertises by "stun": used only while nothing cheaper
+    /// works, that is behind a symmetric NAT (unless the upstream is comedia = true), and where UDP does
+    /// not pass. siplatch status says whether it is.
     Turn {
-        /// "turn:HOST:PORT" or "turns:HOST:PORT".
+        /// "turn:HOST", "turn:HOST?transport=tcp" or "turns:HOST" (TLS), with or without a port; without
+        /// one it is 3478, or 5349 for TLS. [tls] ca may name its authority. Required.
         server: String = r#""turns:turn.example.net:443""#,
-        /// User name.
+        /// User name. Required.
         username: String = r#""siplatch""#,
-        /// Password.
+        /// Password. Required.
         password: Secret = r#""…""#,
     }
 }

@@ -12,6 +12,7 @@ mod sides;
 mod streams;
 mod tls;
 mod together;
+mod turn;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -19,9 +20,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use media::PortRange;
+use nat::turn::Credentials;
 use nat::{Access, Prefix, Side};
 use net::dscp::Marks;
 use net::transport::tls::Files;
+use net::turn::Server;
 use proxy::config::{Media, MediaKeepAlive, Role};
 use wire::sip::Limits;
 
@@ -67,6 +70,8 @@ pub(crate) struct Settings {
     pub(crate) marks: Marks,
     /// The files of certificates.
     pub(crate) tls: Files,
+    /// The TURN server, and who we are there.
+    pub(crate) turn: Option<(Server, Credentials)>,
     /// What handshakes use, once the files are read; `None` where nobody speaks TLS.
     pub(crate) certificates: Option<Arc<net::transport::tls::Settings>>,
     /// A far siplatch that the doctor asks what arrives.
@@ -157,6 +162,7 @@ impl Resolver<'_> {
         self.collisions(&listeners, &keys, &media.ranges);
         self.reachable(&listeners, &keys, &upstreams, &networks);
         let tls = self.tls(&listeners, &keys);
+        let turn = self.turn(&listeners);
         let users = self.users();
         let digest = self.digest();
         let limits = Limits {
@@ -194,17 +200,14 @@ impl Resolver<'_> {
             call_records,
             marks,
             tls,
+            turn,
             certificates: None,
             reflector: self.reflector(),
         }
     }
 
-    /// Sections and keys whose feature comes later.
+    /// Keys whose feature comes later.
     fn not_yet(&mut self) {
-        const REMOVE: &str = "remove this section";
-        if self.raw.turn.is_some() {
-            self.later("turn", REMOVE);
-        }
         if let Some(datapath) = &self.raw.media.datapath {
             self.take("media.datapath", written::choice(datapath, "datapath", &["auto", "userspace"], &["kernel"]));
         }

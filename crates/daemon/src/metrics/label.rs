@@ -3,7 +3,10 @@
 
 use media::Component;
 use nat::Side;
+use nat::relayed::Why as RelayedWhy;
+use nat::turn::End;
 use net::transport::Why;
+use net::turn::Failure as TurnFailure;
 use proxy::config::Role;
 use proxy::question::{Answer, Kind as Question};
 use proxy::{Cause, DropReason, FailoverCause, MethodLabel, Oversize, UpstreamState};
@@ -262,6 +265,26 @@ impl From<nat::discovery::Finding> for Finding {
             nat::discovery::Finding::NoAnswer(_) => Self::NoAnswer,
             nat::discovery::Finding::XorDiffersFromMapped => Self::Rewritten,
             nat::discovery::Finding::Forged => Self::Forged,
+        }
+    }
+}
+
+label!(RelayedWhy { Dependent => "symmetric", Blocked => "udp_blocked" });
+
+impl Label for TurnFailure {
+    const VALUES: &'static [&'static str] =
+        &["unresolved", "unreachable", "silent", "unauthorized", "refused", "absurd", "lost", "closed"];
+
+    fn label(self) -> &'static str {
+        match self {
+            Self::Unresolved => "unresolved",
+            Self::Unreachable => "unreachable",
+            Self::Turn(End::Silent) => "silent",
+            Self::Turn(End::Unauthorized) => "unauthorized",
+            Self::Turn(End::Refused(_)) => "refused",
+            Self::Turn(End::Absurd) => "absurd",
+            Self::Turn(End::Lost) => "lost",
+            Self::Turn(End::Closed) => "closed",
         }
     }
 }

@@ -3,6 +3,7 @@
 
 use media::Component;
 use nat::Side;
+use nat::relayed::Why as RelayedWhy;
 use proxy::config::Role;
 use proxy::question::Kind as Question;
 use proxy::{Cause, DropReason, FailoverCause, MethodLabel};
@@ -10,6 +11,7 @@ use registry::CallState;
 use registry::snapshot::Lost;
 
 use net::transport::Why;
+use net::turn::Failure as TurnFailure;
 
 use super::label::{
     BindingEvent, CLASSES, Connected, Datagram, Direction, FailoverTo, Finding, FoundBy, Kept, Label, Latch, Light,
@@ -59,6 +61,11 @@ pub(crate) enum Name {
     Failovers,
     StunUp,
     StunFindings,
+    TurnUsed,
+    TurnAllocations,
+    TurnFailures,
+    TurnDenied,
+    TurnDropped,
     MappingChanges,
     RouterMappings,
     RouterForwards,
@@ -478,7 +485,49 @@ pub(crate) const TABLE: &[Series] = &[
         Kind::Counter,
         "findings",
         &[("finding", Values::Of(<Finding as Label>::VALUES))],
-        "What STUN found amiss. `ports_differ`: the NAT is symmetric, so calls need a provider that latches.",
+        "What STUN found amiss. `ports_differ`: the NAT is symmetric, so calls need a provider that latches, or TURN.",
+    ),
+    series(
+        Name::TurnUsed,
+        "siplatch_turn_used",
+        Kind::Gauge,
+        "",
+        &[("reason", Values::Of(<RelayedWhy as Label>::VALUES))],
+        "1 while media of new calls goes through the TURN server, for this reason. `symmetric`: nobody can send to what \
+         STUN finds; `udp_blocked`: no STUN server answers.",
+    ),
+    series(
+        Name::TurnAllocations,
+        "siplatch_turn_allocations",
+        Kind::Gauge,
+        "pairs",
+        &[],
+        "Port pairs that have allocations (of RTP and of RTCP) on the TURN server, in calls and ahead of them.",
+    ),
+    series(
+        Name::TurnFailures,
+        "siplatch_turn_failures_total",
+        Kind::Counter,
+        "failures",
+        &[("reason", Values::Of(<TurnFailure as Label>::VALUES))],
+        "Allocations that the TURN server did not give, or that were lost. They are tried again after 2 s at first, \
+         later each time, at most after a minute.",
+    ),
+    series(
+        Name::TurnDenied,
+        "siplatch_turn_denied_total",
+        Kind::Counter,
+        "peers",
+        &[],
+        "Peers that the TURN server relays nothing for: their addresses are forbidden there.",
+    ),
+    series(
+        Name::TurnDropped,
+        "siplatch_turn_dropped_packets_total",
+        Kind::Counter,
+        "packets",
+        &[],
+        "Media packets that had no room on the way to or from the TURN server, or came before a peer had permission.",
     ),
     series(
         Name::MappingChanges,

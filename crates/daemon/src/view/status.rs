@@ -10,7 +10,7 @@ use registry::{CallKind, CallState};
 use serde::{Deserialize, Serialize};
 use wire::{Flow, ListenerId};
 
-use super::View;
+use super::{View, relayed};
 use crate::config::Settings;
 use crate::metrics::label::Label as _;
 
@@ -29,6 +29,9 @@ pub(crate) struct Status {
     pub(crate) ports: Vec<Ports>,
     /// What the router holds for us; `None` where it is left alone.
     pub(crate) router: Option<Router>,
+    /// The TURN server, and whether media goes through it; `None` where there is none.
+    #[serde(default)]
+    pub(crate) turn: Option<String>,
     /// The last reload of the configuration, if there was one.
     pub(crate) reload: Option<Reload>,
 }
@@ -217,6 +220,7 @@ impl View {
             calls: self.calls_now(&name, now),
             ports: self.ports_now(config),
             router: None,
+            turn: settings.turn.as_ref().map(|(server, _)| format!("{server}, {}", relayed(&self.turn_row()))),
             reload: None,
         }
     }
@@ -313,6 +317,9 @@ impl Status {
         }
         if let Some(reload) = &self.reload {
             page.push_str(&reload.text());
+        }
+        if let Some(turn) = &self.turn {
+            let _ = writeln!(page, "TURN: {turn}");
         }
         let rows = self.listeners.iter().map(|listener| {
             let state = match (&listener.found, listener.open) {
