@@ -114,7 +114,7 @@ async fn examine(plan: Plan, asked: &Examine) -> std::io::Result<Report> {
     });
     let turn = plan.turn.clone().filter(|_| servers_too).map(|turn| {
         let tls = Arc::clone(&plan.tls);
-        tokio::spawn(async move { turn::try_it(turn, &tls).await })
+        tokio::spawn(async move { turn::try_it(turn, tls).await })
     });
     let alg = reflector.filter(|_| asked.wants(Part::Alg)).map(|reflector| tokio::spawn(alg::try_it(reflector)));
     let mtu = first.filter(|_| asked.wants(Part::Mtu)).map(|server| tokio::spawn(survey::path::mtu(server)));

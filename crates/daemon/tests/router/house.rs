@@ -131,7 +131,7 @@ impl House {
         house.firewall(true);
         let binary = env!("CARGO_BIN_EXE_siplatch");
         let reflect = ["reflect", "--address", "45.45.45.10", "--other", "45.45.45.11"];
-        let (running, _) = house.start("w", binary, &reflect, "STUN is answered");
+        let (running, _) = house.start("w", binary, &reflect, "answered on");
         house.reflector = Some(running);
         house
     }
