@@ -56,6 +56,12 @@ def latching():
             for caller, callee in cells.DIRECTIONS[:2]]
 
 
+def asked():
+    """The router forwards because siplatch asks it to."""
+    kind = networks.IGD
+    return [Cell(f"office-{kind}-{caller}-{callee}", "office", kind, caller, callee) for caller, callee in cells.DIRECTIONS[:3]]
+
+
 def fallbacks():
     """Nothing is said of a transport, and UDP does not pass: signalling must find its way by TCP."""
     kind = networks.UDP_BLOCKED
@@ -83,7 +89,7 @@ def algs():
 
 
 def catalogue():
-    return [*verdicts(), *lifetimes(), *calls_of("border"), *calls_of("office"), *latching(), *fallbacks(), *streams(), *three_phones(), *algs()]
+    return [*verdicts(), *lifetimes(), *calls_of("border"), *calls_of("office"), *latching(), *asked(), *fallbacks(), *streams(), *three_phones(), *algs()]
 
 
 def quick():

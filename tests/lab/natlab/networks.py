@@ -16,6 +16,7 @@ UDP_BLOCKED = "udp-blocked"
 TCP_443 = "tcp-443"
 NONE = "none"
 FIREWALL = "firewall"
+IGD = "igd"
 
 OFFICE_PREFIX = "192.168.1."
 PUBLIC_OFFICE_PREFIX = "198.51.100."
@@ -68,6 +69,19 @@ table ip alg {
 }
 """
 
+# What miniupnpd fills. It maps nothing for a box whose own address is reserved, so this one has another.
+IGD_ADDRESS = "45.45.45.1"
+IGD_RULES = """
+table inet igd {
+    chain miniupnpd { }
+    chain prerouting_miniupnpd { }
+    chain postrouting_miniupnpd { }
+    chain forward { type filter hook forward priority -10; policy accept; jump miniupnpd; }
+    chain pre { type nat hook prerouting priority dstnat; policy accept; jump prerouting_miniupnpd; }
+    chain post { type nat hook postrouting priority 90; policy accept; jump postrouting_miniupnpd; }
+}
+"""
+
 BLOCK = """
 table ip block {
     chain forward {
@@ -89,13 +103,16 @@ class Access:
 
 @dataclasses.dataclass(frozen=True)
 class Network:
-    """box: how the office's box maps, None: as `more` says; public: the office's hosts have public addresses"""
+    """box: how the office's box maps, None: as `more` says; public: the office's hosts have public addresses;
+    address: the office's box is not in the public segment, but has this public address and is routed to
+    """
 
     name: str
     box: str | None = nat.PORT_RESTRICTED
     more: str = ""
     access: Access | None = None
     public: bool = False
+    address: str | None = None
 
     @property
     def udp(self):
@@ -141,3 +158,9 @@ THE_TWELVE = [
     Network(NONE, None, public=True),
 ]
 EVERY = {each.name: each for each in [*THE_TWELVE, Network(FIREWALL, None, nat.FILTER, public=True)]}
+# A symmetric NAT whose router forwards what it is asked to; calls only, and only of an office.
+ASKED = Network(IGD, nat.SYMMETRIC, IGD_RULES, address=IGD_ADDRESS)
+
+
+def named(name):
+    return ASKED if name == IGD else EVERY.get(name)

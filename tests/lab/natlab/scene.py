@@ -2,7 +2,7 @@
 
 import time
 
-from . import baresip, cells, coturn, kamailio, phones, reflector, rtpengine, settings, world
+from . import baresip, cells, coturn, igd, kamailio, networks, phones, reflector, rtpengine, settings, world
 from .announcer import Announcer
 from .authority import Authority
 from .baresip import Phone
@@ -11,6 +11,8 @@ from .siplatch import Siplatch
 from .sniff import Sniffer
 
 SIPLATCH_HOST = {"border": "border", "office": "siplatch", "standalone": "siplatch"}
+# A router is asked for few ports only.
+PORTS = {cells.ATTACK: settings.ATTACKED_PORTS, networks.IGD: settings.ASKED_PORTS}
 
 
 class Scene:
@@ -23,7 +25,7 @@ class Scene:
                                  flat_office=cell.role == "standalone")
         self.processes = []
         self.phones = {}
-        self.ports = settings.ATTACKED_PORTS if cell.kind == cells.ATTACK else settings.MEDIA_PORTS
+        self.ports = PORTS.get(cell.nat if cell.kind != cells.ATTACK else cells.ATTACK, settings.MEDIA_PORTS)
         self.authority = Authority(folder / "authority") if cell.needs_authority else None
         self.siplatch = None
         self.announcer = None
@@ -70,6 +72,8 @@ class Scene:
         if self.cell.role == "doctor":
             stun = self.world.namespace("stun")
             self.processes.append(reflector.start(stun, self.world.addresses("stun"), self.binary, self.folder))
+        if self.cell.nat == networks.IGD:
+            self.processes.append(igd.start(self.world.namespace("office-nat"), self.folder))
         host = "core" if self.cell.role == "border" else "provider"
         self._provider(self.world.namespace(host), self.world.address(host))
         if self.cell.role == "office":

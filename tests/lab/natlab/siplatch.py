@@ -57,22 +57,28 @@ UPSTREAM = {
 # What the office advertises where the port that STUN sees is not the one to be written.
 ADVERTISED = {
     networks.FORWARDED: "stun-address",
+    networks.IGD: "stun-address",
     networks.ONE_TO_ONE: networks.ONE_TO_ONE_ADDRESSES[world.address("siplatch")],
 }
 
 
-def configuration(scene, state):
+def advertised(kind):
+    return ADVERTISED.get(kind, "stun")
+
+
+def configuration(scene, state, turn=None):
+    """`turn`: how a TURN server is reached, if there is one."""
     here, cell, ports = scene.world.address, scene.cell, scene.ports
     if cell.role == "border":
         text = BORDER.format(inner=world.BORDER_INNER, outer=here("border"), upstream=here("core"))
     else:
         stun = ", ".join(f'"{each}:{coturn.PORT}"' for each in scene.world.addresses("stun"))
         text = OFFICE.format(host=here("siplatch"), stun=stun, upstream=UPSTREAM[cell.upstream].format(here("provider")),
-                             advertise=ADVERTISED.get(cell.nat, "stun"))
+                             advertise=advertised(cell.nat))
         if cell.provider == cells.LATCHING:
             text += "comedia = true\n"
-        if cell.turn and cell.role == "office":
-            server = coturn.uri(here("turn"), cell.turn)
+        if turn:
+            server = coturn.uri(here("turn"), turn)
             text += TURN.format(server=server, user=coturn.USER, password=coturn.PASSWORD)
         if cell.kind == cells.PHONES:
             text += "".join(line.configuration() for line in phones.lines(cell.nat))
@@ -95,7 +101,7 @@ class Siplatch:
         if scene.cell.role == "standalone":
             arguments = settings.RUN_WITHOUT_CONFIG
         else:
-            self.config.write_text(configuration(scene, state))
+            self.config.write_text(configuration(scene, state, scene.cell.turn))
             arguments = self._arguments(settings.RUN_ARGUMENTS)
         self.environment = {settings.STATE_DIR_VARIABLE: str(state), "NO_COLOR": "1"}
         self.process = Process(
@@ -109,8 +115,8 @@ class Siplatch:
     @staticmethod
     def _finds_address(cell):
         """Will it say what its public address is, by STUN or by TURN?"""
-        asks = ADVERTISED.get(cell.nat, "stun").startswith("stun")
-        return asks and (networks.EVERY[cell.nat].udp or cell.turn is not None)
+        asks = advertised(cell.nat).startswith("stun")
+        return asks and (networks.named(cell.nat).udp or cell.turn is not None)
 
     def _arguments(self, template):
         return [part.format(config=self.config) for part in template]

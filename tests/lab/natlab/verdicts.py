@@ -46,18 +46,18 @@ BEHAVIOUR = {
 
 # The rest, of which each may also be unknown. `alone`: what becomes of calls without a TURN server; with one they work in all of these networks.
 _COMMON = {
-    "udp": "open", "stun": "answers", "tcp": "open", "tls": "open", "turn": "answers", "alg": "none", "one_to_one": False,
+    "udp": "open", "stun": "answers", "tcp": "open", "tls": "open", "turn": "works", "alg": "none", "one_to_one": False,
     "double_nat": False, "cgnat": False, "forwards": "closed", "calls": "work", "alone": "work",
 }
 _NO_UDP = {"udp": "blocked", "stun": "silent", "one_to_one": None, "double_nat": None, "cgnat": None, "forwards": None, "alone": "fail"}
 REST = {
     kind: {**_COMMON, **{
         nat.SYMMETRIC: {"tls": None, "alone": "fail"},
-        networks.ONE_TO_ONE: {"one_to_one": True, "forwards": "open"},
+        networks.ONE_TO_ONE: {"one_to_one": True, "forwards": "open", "turn": "answers"},
         networks.DOUBLE: {"double_nat": True},
         networks.CGNAT: {"double_nat": True, "cgnat": True},
         networks.ALG: {"alg": "found", "calls": "unknown", "alone": "unknown"},
-        networks.FORWARDED: {"forwards": "open"},
+        networks.FORWARDED: {"forwards": "open", "turn": "answers"},
         networks.UDP_BLOCKED: _NO_UDP,
         networks.TCP_443: {**_NO_UDP, "alg": None},
         networks.NONE: {"forwards": "open"},
@@ -79,10 +79,13 @@ def _plain(key, value):
     return value.rsplit(":", 1)[0] if key == "mapped" and value else value
 
 
-def ask(scene, *more, deadline_s=90, name="doctor"):
-    """Runs the doctor in siplatch's place, with the configuration that an office has there; its report."""
+def ask(scene, *more, turn=None, deadline_s=90, name="doctor"):
+    """Runs the doctor in siplatch's place, with the configuration that an office has there; its report.
+
+    `turn`: how a TURN server is reached, if one is configured.
+    """
     config = scene.folder / f"{name}.toml"
-    config.write_text(siplatch.configuration(scene, scene.folder))
+    config.write_text(siplatch.configuration(scene, scene.folder, turn))
     far = scene.world.address("stun")
     command = ["nsenter", f"--net={netns.RUN_DIR / scene.world.namespace('siplatch')}", "--", str(scene.binary), "doctor", "--json",
                "--config", str(config), "--stun", far, "--reflector", far, *more]
@@ -104,9 +107,12 @@ def facts(report):
 
 def play(scene):
     """One record: what the doctor found, and what of it differs from the tables."""
-    kind = scene.cell.nat
-    turn = coturn.uri(scene.world.address("turn"), scene.cell.turn or "tls")
-    report = ask(scene, "--turn", turn)
+    kind, over = scene.cell.nat, scene.cell.turn or "tls"
+    if siplatch.advertised(kind) == "stun":
+        report = ask(scene, turn=over)
+    else:
+        # With ports that are forwarded no TURN server can be configured.
+        report = ask(scene, "--turn", coturn.uri(scene.world.address("turn"), over))
     alone = ask(scene, "--quick", name="doctor-alone")
     found = {**facts(report), "alone": alone["calls"]}
     (behaviour, problems), (rest, others) = (judge(table[kind], found) for table in (BEHAVIOUR, REST))

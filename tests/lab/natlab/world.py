@@ -54,8 +54,7 @@ table ip internet {
     }
 }
 """
-# In networks where the office has public addresses, the Internet routes them.
-ROUTED = "ip daddr 198.51.100.0/24 accept; ip saddr 198.51.100.0/24 accept"
+ROUTED = "ip daddr {0} accept; ip saddr {0} accept"
 
 
 def address(host):
@@ -69,7 +68,7 @@ class World:
     def __init__(self, label, office_nat=None, branch_nat=nat.PORT_RESTRICTED,
                  udp_timeout_s=settings.UDP_TIMEOUT_S, flat_office=False):
         self.label = label
-        self.network = networks.EVERY.get(office_nat)
+        self.network = networks.named(office_nat)
         self.nat_types = {"office-nat": office_nat, "branch-nat": branch_nat}
         self.udp_timeout_s = udp_timeout_s
         self.flat_office = flat_office
@@ -132,17 +131,26 @@ class World:
         return host, gateway and self._in_this_world(gateway), bridge
 
     def _route_the_internet(self, name):
-        public = bool(self.network and self.network.public)
-        if public:
+        """What the office has of public addresses elsewhere is routed to it."""
+        routed = ""
+        if self.network and self.network.public:
             netns.ip_batch(name, [f"route add 198.51.100.0/24 via {WAN['office-nat']}"])
+            routed = ROUTED.format("198.51.100.0/24")
+        elif self.network and self.network.address:
+            netns.ip_batch(name, [f"route add {self.network.address} dev lan"])
+            routed = ROUTED.format(self.network.address)
         netns.sysctl(name, {"net.ipv4.ip_forward": 1, "net.ipv4.conf.all.send_redirects": 0,
                             "net.ipv4.conf.lan.send_redirects": 0})
-        nat.load(name, INTERNET_RULES % (ROUTED if public else ""))
+        nat.load(name, INTERNET_RULES % routed)
 
     def _office_box(self, name):
         network = self.network
         if network.access:
             self._plug(name, "wan", "access", [network.access.office], gateway=network.access.gateway)
+        elif network.address:
+            self._plug(name, "wan", "public", [])
+            netns.ip_batch(name, [f"addr add {network.address}/32 dev wan", "route add 203.0.113.1 dev wan",
+                                  "route add default via 203.0.113.1"])
         else:
             self._plug(name, "wan", "public", [WAN["office-nat"], *network.outside], gateway="203.0.113.1")
         nat.install(name, network.rules(self.udp_timeout_s), self.udp_timeout_s)
