@@ -111,6 +111,13 @@ class Siplatch:
         if scene.cell.role == "office" and self._finds_address(scene.cell):
             # A phone that is told to come back in five seconds comes back in thirty.
             self.process.wait_for_line(r"public address listener=1 ", settings.START_DEADLINE_S)
+        if scene.cell.nat == networks.IGD:
+            # A router takes its time, and a call that comes before is given ports that are not forwarded yet.
+            self.process.wait_for(self.is_forwarded, settings.FORWARDS_DEADLINE_S, "the router to forward all ports")
+
+    def is_forwarded(self):
+        """Does the router forward all that it was asked for?"""
+        return " installed" in (said := self.status()) and " waiting" not in said
 
     @staticmethod
     def _finds_address(cell):
