@@ -2,6 +2,7 @@
 //! variables and flags a configuration is put together. Runs nothing itself.
 
 use std::io;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -59,6 +60,9 @@ pub(crate) enum Command {
     /// Find out what the network does to calls, and say what to do. Exit code 0: calls will work; 1: they will not;
     /// 2: it is not known.
     Doctor(Examine),
+    /// Write a first configuration: asks three questions at most, examines the network, and leaves a file that check finds no
+    /// fault with.
+    Init(Init),
     /// Answer STUN on two addresses (RFC 5780), so that others can measure their NAT, and say what arrives of SIP, so that
     /// they find whoever rewrites it.
     Reflect {
@@ -94,6 +98,46 @@ pub(crate) struct Run {
     /// How log lines look.
     #[arg(long, value_enum, default_value_t = LogFormat::Text)]
     pub(crate) log_format: LogFormat,
+}
+
+/// Flags of `init`.
+#[derive(Debug, Args)]
+pub(crate) struct Init {
+    /// Where it is written.
+    #[arg(default_value = "siplatch.toml")]
+    pub(crate) file: PathBuf,
+    /// Where siplatch stands.
+    #[arg(long, value_enum)]
+    pub(crate) role: Option<InitRole>,
+    /// The provider (office) or the core (border).
+    #[arg(long, value_name = "URI|HOST")]
+    pub(crate) upstream: Option<String>,
+    /// A STUN server (office), may be repeated.
+    #[arg(long, value_name = "HOST[:PORT]")]
+    pub(crate) stun: Vec<String>,
+    /// The public address that phones use (border), if it is not this machine's own.
+    #[arg(long, value_name = "IP")]
+    pub(crate) address: Option<IpAddr>,
+    /// A far siplatch that says what arrived.
+    #[arg(long, value_name = "HOST[:PORT]")]
+    pub(crate) reflector: Option<String>,
+    /// Do not examine the network.
+    #[arg(long)]
+    pub(crate) no_doctor: bool,
+    /// Replace the file if it exists.
+    #[arg(long)]
+    pub(crate) force: bool,
+}
+
+/// The roles.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum InitRole {
+    /// In front of phones behind one NAT.
+    Office,
+    /// In front of a core.
+    Border,
+    /// No provider and no core.
+    Standalone,
 }
 
 /// Flags of `doctor`.

@@ -26,8 +26,8 @@ use net::survey;
 use tokio::runtime;
 use tokio::task::JoinHandle;
 
-use crate::cli::{Examine, Part};
-use crate::config::HostPort;
+use crate::cli::{self, Examine, Overrides, Part};
+use crate::config::{HostPort, Settings};
 use crate::{complain, note, print};
 
 use finding::Finding;
@@ -35,7 +35,7 @@ use plan::Plan;
 use seen::Seen;
 
 pub(crate) use reflect::reflect;
-pub(crate) use report::Report;
+pub(crate) use report::{Advice, Report};
 
 /// Silences that a mapping is asked to outlive: our keep-alives come every 25 s at least.
 const SILENCES: [Duration; 3] = [Duration::from_secs(10), Duration::from_secs(18), Duration::from_secs(25)];
@@ -43,7 +43,7 @@ const SILENCES: [Duration; 3] = [Duration::from_secs(10), Duration::from_secs(18
 /// Examines the network and prints what was found. Exit code 0: calls will
 /// work; 1: they will not; 2: it is not known.
 pub(crate) fn run(asked: &Examine) -> ExitCode {
-    let report = match examined(asked) {
+    let report = match load(asked).and_then(|settings| examined(asked, settings.as_ref())) {
         Ok(report) => report,
         Err(why) => return complain(&why),
     };
@@ -60,9 +60,14 @@ pub(crate) fn run(asked: &Examine) -> ExitCode {
     })
 }
 
-/// What `run` prints.
-pub(crate) fn examined(asked: &Examine) -> Result<Report, String> {
-    let plan = Plan::of(asked)?;
+/// The configuration that was named, if one was.
+fn load(asked: &Examine) -> Result<Option<Settings>, String> {
+    asked.config.as_deref().map(|file| cli::load(Some(file), &Overrides::of_status(None))).transpose()
+}
+
+/// What `run` prints, about this configuration if there is one.
+pub(crate) fn examined(asked: &Examine, settings: Option<&Settings>) -> Result<Report, String> {
+    let plan = Plan::of(asked, settings)?;
     runtime::Builder::new_current_thread()
         .enable_all()
         .build()

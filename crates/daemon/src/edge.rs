@@ -5,6 +5,7 @@
 //! before the message that names it leaves. Decides nothing about SIP.
 
 mod budget;
+mod corners;
 mod journal;
 mod lookup;
 mod pressure;
@@ -42,6 +43,7 @@ use crate::metrics::table::Name;
 use crate::record::Records;
 use crate::store::Store;
 use budget::Budget;
+use corners::Corners;
 use journal::Journal;
 use lookup::{Answer, Lookups};
 use pressure::Pressure;
@@ -100,6 +102,7 @@ struct Wake {
     sockets: Vec<(usize, Readiness)>,
     stream: Option<net::transport::Event>,
     ports: bool,
+    corners: bool,
     report: Option<Report>,
     turn: Option<net::turn::Report>,
     answer: Option<Answer>,
@@ -128,6 +131,8 @@ struct Edge<B> {
     /// What the machine must hear next.
     inputs: VecDeque<Input<'static>>,
     budget: Budget,
+    /// A border with two addresses tells others of their NATs.
+    corners: Option<Corners>,
     journal: Journal,
     /// Called once, when the banner is due.
     begun: Option<B>,
@@ -178,6 +183,7 @@ pub(crate) async fn run(shared: Arc<Shared>, begin: Begin, begun: impl FnOnce())
         lookups: Lookups::new(),
         inputs: VecDeque::from([Input::Restore(begin.restored)]),
         budget: Budget::default(),
+        corners: Corners::open(&settings.proxy, settings.marks.signalling),
         journal: Journal::default(),
         begun: Some(begun),
         patience: now + STUN_PATIENCE,
@@ -291,6 +297,7 @@ impl<B: FnOnce()> Edge<B> {
                 wake.stream = Some(event);
             }
             wake.ports = self.relay.poll_ready(cx);
+            wake.corners = self.corners.as_ref().is_some_and(|corners| corners.poll_ready(cx));
             wake.report = self.relay.poll_report(cx);
             wake.turn = self.turn.poll_report(cx);
             wake.answer = self.lookups.poll_answer(cx);
@@ -302,6 +309,7 @@ impl<B: FnOnce()> Edge<B> {
             }
             let something = rang
                 || wake.ports
+                || wake.corners
                 || !wake.sockets.is_empty()
                 || wake.stream.is_some()
                 || wake.report.is_some()
@@ -343,6 +351,10 @@ impl<B: FnOnce()> Edge<B> {
         }
         if let Some(report) = wake.turn {
             self.take_turn(now, report);
+        }
+        if let Some(corners) = self.corners.as_mut().filter(|_| wake.corners) {
+            corners.take(now, &self.settings.access, &mut self.sockets);
+            corners.send();
         }
         match wake.answer {
             Some(Answer::Resolved { question, answer }) => {
@@ -397,6 +409,7 @@ impl<B: FnOnce()> Edge<B> {
                 self.shared.metrics.count(Name::Datagrams, &[side.label(), Datagram::Denied.label()]);
                 continue;
             }
+            let corner = self.corners.as_ref().and_then(|corners| corners.of(flow.listener));
             let kind = match demux::signalling(bytes) {
                 _ if datagram.truncated => Datagram::Truncated,
                 Signalling::KeepAlive => Datagram::KeepAlive,
@@ -416,6 +429,13 @@ impl<B: FnOnce()> Edge<B> {
                         self.stun.received(now, flow.listener, flow.remote, bytes);
                         Datagram::StunAnswer
                     }
+                    Kind::BindingRequest if corner.is_some() => {
+                        let (bytes, corner) = (bytes.to_vec(), corner.unwrap_or_default());
+                        let answered = self.corners.as_mut().is_some_and(|corners| {
+                            corners.receive(now, corner, flow.remote, &bytes, &mut self.sockets)
+                        });
+                        if answered { Datagram::StunRequest } else { Datagram::StunRefused }
+                    }
                     Kind::BindingRequest => match wire::stun::answer(bytes, flow.remote) {
                         Some(bytes) if self.budget.spend(now, flow.remote.ip(), bytes.len()) => {
                             listener.queue(Transmit { flow, bytes });
@@ -430,6 +450,9 @@ impl<B: FnOnce()> Edge<B> {
             };
             self.shared.metrics.count(Name::Datagrams, &[side.label(), kind.label()]);
             self.drain(now);
+        }
+        if let Some(corners) = &mut self.corners {
+            corners.send();
         }
     }
 

@@ -9,6 +9,7 @@ mod cli;
 mod config;
 mod doctor;
 mod edge;
+mod init;
 mod log;
 mod metrics;
 mod record;
@@ -76,6 +77,7 @@ fn main() -> ExitCode {
         }
         Command::Doctor(asked) => doctor::run(&asked),
         Command::Reflect { address, other, sip } => doctor::reflect(&address, other.as_deref(), sip),
+        Command::Init(asked) => init::run(&asked),
         Command::Reference => print(&config::reference::page()),
         Command::MetricsDoc => print(&metrics::table::page()),
     }

@@ -1,9 +1,15 @@
-//! `siplatch doctor` asks `siplatch reflect`, on loopback: no NAT, and everything passes.
+//! `siplatch doctor` asks `siplatch reflect` and a border: on loopback, and behind real NATs, a real ALG and real
+//! firewalls in network namespaces.
 #![allow(clippy::unwrap_used, reason = "a test that unwraps in vain has failed")]
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "what was counted, and what could not be tried")]
 #![allow(clippy::disallowed_methods, reason = "the test is the world around the program: its sockets and its clock")]
 
 #[path = "doctor/alg.rs"]
 mod alg;
+#[path = "doctor/nats.rs"]
+mod nats;
+#[path = "doctor/servers.rs"]
+mod servers;
 #[path = "doctor/world.rs"]
 mod world;
 
@@ -51,7 +57,11 @@ fn on_loopback_calls_work() {
     let _reflector = Reflector::start("127.0.11.1:34780", "127.0.11.2:34790");
     let spoken = doctor(&["--stun", "127.0.11.1:34780"]);
     assert_eq!(spoken.status.code(), Some(0), "{}", text(&spoken));
-    assert!(text(&spoken).contains("ok    NAT: none") && text(&spoken).contains("\nCalls will work"), "{}", text(&spoken));
+    assert!(
+        text(&spoken).contains("ok    NAT: none") && text(&spoken).contains("\nCalls will work"),
+        "{}",
+        text(&spoken)
+    );
     let report = doctor(&["--reflector", "127.0.11.1:34780", "--json"]);
     let report: Value = serde_json::from_slice(&report.stdout).unwrap();
     assert_eq!((&report["calls"], &report["nat"]["translated"]), (&"work".into(), &false.into()));

@@ -252,7 +252,8 @@ impl Lifetime {
         self.bracket.lost = lost.or(before.lost).filter(|lost| *lost > self.bracket.survived);
         let (low, high) = (self.bracket.survived, self.bracket.lost);
         let stuck = before == self.bracket;
-        self.bracket.last = self.once.is_some() || stuck || self.bracket.is_narrow() || high.is_none() && low >= LONGEST;
+        self.bracket.last =
+            self.once.is_some() || stuck || self.bracket.is_narrow() || high.is_none() && low >= LONGEST;
         self.outputs.push_back(Output::Bracket(self.bracket));
         if !self.bracket.last {
             self.round(now, &between(low, high));

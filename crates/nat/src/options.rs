@@ -77,8 +77,7 @@ fn date(message: Message<'_>) -> Option<u64> {
 
 /// `Sat, 13 Nov 2010 23:29:00 GMT` (§20.17) in seconds since 1970; `None` for anything else, and for years before.
 fn rfc1123(text: &str) -> Option<u64> {
-    const MONTHS: [&str; 12] =
-        ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+    const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
     let words: Vec<&str> = text.split_once(',')?.1.split_ascii_whitespace().collect();
     let [day, month, year, time, "GMT"] = words[..] else { return None };
     let (day, year): (u64, u64) = (day.parse().ok()?, year.parse().ok()?);

@@ -169,7 +169,8 @@ mod tests {
             assert!(answer.bytes.len() <= probe.len());
         }
         assert!(server.receive_stream(from, &probe).is_some());
-        let plain = String::from_utf8_lossy(&probe).replace("sip:siplatch-reflect@203.0.113.1:5060", "sip:bob@203.0.113.1");
+        let plain =
+            String::from_utf8_lossy(&probe).replace("sip:siplatch-reflect@203.0.113.1:5060", "sip:bob@203.0.113.1");
         assert_eq!(server.receive(now, 0, from, plain.as_bytes()), None);
         assert_eq!(server.receive_stream(from, b"nothing"), None);
         // A socket beside the corners is a plain server.

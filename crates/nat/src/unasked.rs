@@ -48,7 +48,9 @@ enum Stage {
     /// The control's port outside is asked for.
     Map,
     /// An answer to it is asked for, and to all listeners.
-    Ask { control: u16 },
+    Ask {
+        control: u16,
+    },
     Over,
 }
 

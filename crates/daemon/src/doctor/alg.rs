@@ -48,9 +48,8 @@ pub(super) async fn try_it(reflector: SocketAddr) -> Vec<(Way, Outcome)> {
     if reflector.port() != SIP_PORT {
         ports.push(reflector.port());
     }
-    let servers = ports.iter().flat_map(|port| {
-        [false, true].map(|reliable| (reliable, SocketAddr::new(reflector.ip(), *port)))
-    });
+    let servers =
+        ports.iter().flat_map(|port| [false, true].map(|reliable| (reliable, SocketAddr::new(reflector.ip(), *port))));
     net::survey::alg(&servers.collect::<Vec<_>>()).await
 }
 
@@ -77,10 +76,12 @@ pub(super) fn finding(tried: &[(Way, Outcome)], secure: bool) -> Finding {
             let found = format!("proven; lines that arrive changed: {}", changed.collect::<Vec<_>>().join("; "));
             if secure {
                 let means = "the upstream is spoken to by TLS, which it cannot read";
-                return Finding::new(Weight::Notice, tested, found, means).mend("switch SIP ALG off in the router all the same");
+                return Finding::new(Weight::Notice, tested, found, means)
+                    .mend("switch SIP ALG off in the router all the same");
             }
             let means = "addresses in SIP are not those that were written: one-way audio, lost calls";
-            let elsewhere = tried.iter().any(|(way, outcome)| *outcome == Outcome::Same && way.server.port() != SIP_PORT);
+            let elsewhere =
+                tried.iter().any(|(way, outcome)| *outcome == Outcome::Same && way.server.port() != SIP_PORT);
             let mend = match elsewhere {
                 true => "switch SIP ALG off in the router; or use another port than 5060, or TLS",
                 false => "switch SIP ALG off in the router; or use TLS",

@@ -24,7 +24,7 @@ impl Clock {
         let dates = upstreams.iter().flat_map(|asked| {
             asked.tried.iter().filter_map(|(_, _, reached)| match reached {
                 Reached::Answers(answer, _) => Some((asked.at, answer.date?)),
-                _ => None,
+                Reached::Connects | Reached::Refused | Reached::Silent | Reached::Untrusted => None,
             })
         });
         let off_s = dates.map(|(at, date)| at as i64 - date as i64).min_by_key(|off| off.abs());
@@ -43,10 +43,13 @@ impl Clock {
         let tested = "Clock";
         let mend = "let NTP set it (timedatectl set-ntp true)";
         match (self.right, self.off_s) {
-            (Some(true), _) => Finding::new(Weight::Good, tested, "it agrees with the upstream's", "certificates are judged rightly"),
+            (Some(true), _) => {
+                Finding::new(Weight::Good, tested, "it agrees with the upstream's", "certificates are judged rightly")
+            }
             (Some(false), Some(off)) => {
                 let found = format!("{} s {} the upstream's", off.abs(), if off > 0 { "ahead of" } else { "behind" });
-                let means = "this clock or the upstream's is wrong: certificates may seem expired, records have wrong times";
+                let means =
+                    "this clock or the upstream's is wrong: certificates may seem expired, records have wrong times";
                 Finding::new(Weight::Notice, tested, found, means).mend(mend)
             }
             (Some(false), None) => {

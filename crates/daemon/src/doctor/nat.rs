@@ -126,7 +126,8 @@ fn udp(seen: &Seen) -> Finding {
         (Through::Blocked, _) => {
             let means = "no sound, unless over TURN by TCP or TLS";
             let mend = "let UDP out in the firewall, and the answers in; or configure a TURN server: turns:HOST:443";
-            Finding::new(Weight::Bad, tested, "blocked: other transports are answered on the same way", means).mend(mend)
+            Finding::new(Weight::Bad, tested, "blocked: other transports are answered on the same way", means)
+                .mend(mend)
         }
         (Through::Unknown | Through::Untrusted, _) => {
             let means = "UDP is blocked on the way, or the servers are down: without UDP there is no sound";
@@ -146,7 +147,10 @@ fn translation(seen: &Seen) -> Finding {
         None => "who may send through it is not known",
     };
     if seen.one_to_one == Some(true) {
-        let found = format!("one to one: all ports of {} are ours", verdict.mapped.map_or("".to_owned(), |m| m.0.ip().to_string()));
+        let found = format!(
+            "one to one: all ports of {} are ours",
+            verdict.mapped.map_or("".to_owned(), |m| m.0.ip().to_string())
+        );
         let means = "whatever is written with that address is reached";
         return Finding::new(Weight::Good, tested, found, means);
     }

@@ -31,20 +31,26 @@ pub(super) fn nats(path: &Path) -> Finding {
         (_, Some(true), _) => {
             let found = format!("the carrier has one of its own (CGNAT): {through}");
             let means = "nothing can be forwarded to us; calls through a provider work all the same";
-            Finding::new(Weight::Notice, tested, found, means).mend("ask the carrier for a public address, if phones outside are to reach us")
+            Finding::new(Weight::Notice, tested, found, means)
+                .mend("ask the carrier for a public address, if phones outside are to reach us")
         }
-        (Some(false), ..) => {
-            Finding::new(Weight::Good, tested, "one: the first router has our public address", "what it forwards is forwarded")
-        }
+        (Some(false), ..) => Finding::new(
+            Weight::Good,
+            tested,
+            "one: the first router has our public address",
+            "what it forwards is forwarded",
+        ),
         (Some(true), ..) => {
             let found = format!("more than one: {through}");
             let means = "what the first router forwards does not come from the Internet";
-            Finding::new(Weight::Notice, tested, found, means).mend("make the inner router a bridge, or forward in both")
+            Finding::new(Weight::Notice, tested, found, means)
+                .mend("make the inner router a bridge, or forward in both")
         }
         (None, _, Some(hop)) => {
             let found = format!("our public address is {hop} routers away ({through}): perhaps more than one NAT");
             let means = "if so, what the first router forwards does not come from the Internet";
-            Finding::new(Weight::Notice, tested, found, means).mend("compare the first router's own outer address with the public one")
+            Finding::new(Weight::Notice, tested, found, means)
+                .mend("compare the first router's own outer address with the public one")
         }
         (None, _, None) => {
             Finding::new(Weight::Notice, tested, "not known how many", "matters only for what is forwarded by hand")

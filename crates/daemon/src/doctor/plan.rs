@@ -11,7 +11,7 @@ use net::turn::Over;
 use proxy::config::{Role, Upstream};
 use wire::Transport;
 
-use crate::cli::{self, Examine, Overrides};
+use crate::cli::Examine;
 use crate::config::{HostPort, Settings, read_upstream};
 
 /// Ports of servers that are named without one.
@@ -50,12 +50,7 @@ pub(super) struct Plan {
 
 impl Plan {
     /// Reads both; faults come back as text for people.
-    pub(super) fn of(asked: &Examine) -> Result<Self, String> {
-        let settings = match asked.config.as_deref() {
-            Some(file) => Some(cli::load(Some(file), &Overrides::of_status(None))?),
-            None => None,
-        };
-        let (given, settings) = (settings.is_some(), settings.as_ref());
+    pub(super) fn of(asked: &Examine, settings: Option<&Settings>) -> Result<Self, String> {
         let stun = match &asked.stun[..] {
             [] => settings.map(|settings| settings.stun.iter().flatten().cloned().collect()).unwrap_or_default(),
             named => named.iter().map(|text| HostPort::read(text, STUN_PORT)).collect::<Result<_, _>>()?,
@@ -84,7 +79,7 @@ impl Plan {
             reflector,
             upstreams,
             turn,
-            role: settings.filter(|_| given).map(|settings| settings.proxy.role),
+            role: settings.map(|settings| settings.proxy.role),
             doors: settings.map(doors).unwrap_or_default(),
             fixed: settings.is_some_and(fixed),
             phones_outside: settings.is_some_and(phones_outside),

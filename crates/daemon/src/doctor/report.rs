@@ -3,6 +3,8 @@
 
 use std::net::IpAddr;
 
+use ::nat::behaviour::Dependence;
+use net::survey::reach::Reached;
 use serde::Serialize;
 
 use super::clock::Clock;
@@ -34,6 +36,8 @@ pub(crate) struct Report {
     findings: Vec<Finding>,
     #[serde(skip)]
     why: &'static str,
+    #[serde(skip)]
+    advice: Advice,
 }
 
 #[derive(Debug, Serialize)]
@@ -55,7 +59,39 @@ struct Upstream {
     tls: Option<&'static str>,
 }
 
+/// What a configuration should be like, as far as was seen.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct Advice {
+    /// Our address is another one outside.
+    pub(crate) translated: Option<bool>,
+    /// The public address of a one-to-one NAT.
+    pub(crate) one_to_one: Option<IpAddr>,
+    /// Ports outside cannot be foretold.
+    pub(crate) symmetric: bool,
+    /// An upstream answers over TCP, and not over UDP.
+    pub(crate) tcp_alone: bool,
+}
+
+impl Advice {
+    fn of(seen: &Seen) -> Self {
+        let verdict = &seen.behaviour;
+        let over = |asked: &upstream::Asked, transport| matches!(asked.over(transport), Some(Reached::Answers(..)));
+        let tcp_alone = |asked: &upstream::Asked| over(asked, Transport::Tcp) && !over(asked, Transport::Udp);
+        Self {
+            translated: verdict.translated,
+            one_to_one: verdict.mapped.map(|mapped| mapped.0.ip()).filter(|_| seen.one_to_one == Some(true)),
+            symmetric: verdict.mapping.is_some_and(|mapping| mapping != Dependence::EndpointIndependent),
+            tcp_alone: !seen.upstreams.is_empty() && seen.upstreams.iter().all(tcp_alone),
+        }
+    }
+}
+
 impl Report {
+    /// What a configuration should be like.
+    pub(crate) fn advice(&self) -> Advice {
+        self.advice.clone()
+    }
+
     /// Judges. `now`: the wall clock, seconds since 1970; `more`: findings that stand in front.
     pub(super) fn of(seen: &Seen, now: u64, more: Vec<Finding>) -> Self {
         let facts = Facts::of(seen);
@@ -106,7 +142,12 @@ impl Report {
             clock_off_s: clock.off_s,
             upstreams: seen.upstreams.iter().map(row).collect(),
             findings,
-            why: if calls == Calls::Work && facts.role.is_none() && !facts.upstreams { "as far as was seen" } else { why },
+            advice: Advice::of(seen),
+            why: if calls == Calls::Work && facts.role.is_none() && !facts.upstreams {
+                "as far as was seen"
+            } else {
+                why
+            },
         }
     }
 

@@ -63,7 +63,8 @@ impl Seen {
     /// Everything that was tried: where, over what, and whether it was answered.
     fn tries(&self) -> Vec<(IpAddr, Transport, bool)> {
         let mut all: Vec<(IpAddr, Transport, bool)> = Vec::new();
-        let stun = self.stun.iter().filter_map(|(_, at, answered)| Some((at.as_ref()?.ip(), Transport::Udp, *answered)));
+        let stun =
+            self.stun.iter().filter_map(|(_, at, answered)| Some((at.as_ref()?.ip(), Transport::Udp, *answered)));
         all.extend(stun);
         for (way, outcome) in &self.alg {
             let transport = if way.reliable { Transport::Tcp } else { Transport::Udp };
@@ -89,9 +90,10 @@ impl Seen {
             return Through::Open;
         }
         // The reflector answers alike over both.
-        let reflector = self.alg.iter().any(|(way, outcome)| {
-            way.reliable && matches!(outcome, Outcome::Same | Outcome::Changed { .. })
-        });
+        let reflector = self
+            .alg
+            .iter()
+            .any(|(way, outcome)| way.reliable && matches!(outcome, Outcome::Same | Outcome::Changed { .. }));
         let udp_of_reflector = self.alg.iter().any(|(way, _)| !way.reliable);
         let silent: BTreeSet<IpAddr> = of(true).map(|(ip, ..)| *ip).collect();
         let others = of(false).any(|(.., answered)| *answered);

@@ -70,7 +70,12 @@ impl Tried {
             (Reached::Answers(Allocated { realm, .. }, _), Some("answers")) => {
                 let realm = realm.as_deref().unwrap_or("none");
                 let found = format!("answers, and asks for credentials (realm {realm})");
-                Finding::new(Weight::Notice, &tested, found, "it is there; whether it takes our credentials was not tried")
+                Finding::new(
+                    Weight::Notice,
+                    &tested,
+                    found,
+                    "it is there; whether it takes our credentials was not tried",
+                )
             }
             (Reached::Answers(answer, _), _) => {
                 let found = format!("refuses with {}", answer.error.unwrap_or_default());

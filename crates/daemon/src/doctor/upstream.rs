@@ -148,7 +148,11 @@ fn finding(asked: &Asked, seen: &Seen) -> Finding {
             let mend = "check its address and port, and its certificate; [tls] ca names further authorities";
             return Finding::new(Weight::Bad, &tested, found, means).mend(mend);
         }
-        let means = match asked.tried.iter().any(|(of, _, reached)| !asked.allows(*of) && matches!(reached, Reached::Answers(..))) {
+        let means = match asked
+            .tried
+            .iter()
+            .any(|(of, _, reached)| !asked.allows(*of) && matches!(reached, Reached::Answers(..)))
+        {
             true => "it is there, and does not answer over the transport that its URI asks for",
             false => "it is down, or blocked on the way, or gives no answer to strangers",
         };
@@ -159,7 +163,7 @@ fn finding(asked: &Asked, seen: &Seen) -> Finding {
         Some(Reached::Silent | Reached::Refused) => {
             let means = match seen.udp() {
                 Through::Blocked => "UDP is blocked on the way; signalling goes over TCP",
-                _ => "signalling goes over TCP",
+                Through::Open | Through::Untrusted | Through::Unknown => "signalling goes over TCP",
             };
             Finding::new(Weight::Notice, &tested, found, means)
         }

@@ -9,6 +9,7 @@ use proxy::Input;
 use tokio::sync::oneshot;
 
 use super::Edge;
+use super::corners::Corners;
 use super::sockets::Opened;
 use crate::config::reload::Plan;
 use crate::view::asks;
@@ -70,6 +71,11 @@ impl<B: FnOnce()> Edge<B> {
             }
         }
         self.relay.reconfigure(now, &settings, &self.stun);
+        if !self.corners.as_ref().is_some_and(|corners| corners.fits(&settings.proxy)) {
+            // The sockets of the former ones are closed before the new ones are opened.
+            self.corners = None;
+            self.corners = Corners::open(&settings.proxy, settings.marks.signalling);
+        }
         self.inputs.push_back(Input::Reconfigure(Arc::clone(&settings.proxy)));
         self.shared.take(Arc::clone(&settings));
         let turn = (before.turn != settings.turn || before.certificates != settings.certificates)

@@ -10,9 +10,8 @@ const WAVE: usize = 10;
 fn runs(world: &World, count: usize) -> Vec<Value> {
     let mut all = Vec::new();
     while all.len() < count {
-        let wave: Vec<_> = (0..WAVE.min(count - all.len()))
-            .map(|_| world.doctor(&["--only", "alg", "--reflector", FAR[0]]))
-            .collect();
+        let wave: Vec<_> =
+            (0..WAVE.min(count - all.len())).map(|_| world.doctor(&["--only", "alg", "--reflector", FAR[0]])).collect();
         all.extend(wave.into_iter().map(report));
     }
     all

@@ -68,7 +68,8 @@ fn every_line_that_a_gateway_changes_is_named() {
 
 #[test]
 fn what_is_changed_on_the_way_back_is_seen() {
-    let Outcome::Changed { out, back } = run(way(true, 5060), plain, gateway("received=203.0.113.7", "received=10.0.0.1"))
+    let Outcome::Changed { out, back } =
+        run(way(true, 5060), plain, gateway("received=203.0.113.7", "received=10.0.0.1"))
     else {
         panic!("not seen");
     };

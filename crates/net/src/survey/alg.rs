@@ -3,10 +3,10 @@
 use std::net::SocketAddr;
 
 use nat::alg::{Alg, Outcome, Output, Way};
-use tokio::io::{AsyncWriteExt as _, ReadHalf, WriteHalf};
+use tokio::io::AsyncWriteExt as _;
 use tokio::task::JoinSet;
 
-use super::line::{Stream, next_message, open};
+use super::line::{next_message, open};
 use super::{ROOM, Sockets};
 use crate::{addresses, clock, entropy};
 
@@ -52,7 +52,7 @@ async fn over_udp(server: SocketAddr) -> Option<(Way, Outcome)> {
 
 async fn over_tcp(server: SocketAddr) -> Option<(Way, Outcome)> {
     let (stream, local) = open(server, None).await.ok()?;
-    let (mut read, mut write): (ReadHalf<Box<dyn Stream>>, WriteHalf<Box<dyn Stream>>) = tokio::io::split(stream);
+    let (mut read, mut write) = tokio::io::split(stream);
     let way = Way { reliable: true, local, server };
     let mut machine = Alg::new(clock::now(), way, entropy::seed().ok()?);
     let mut buffer = Vec::new();

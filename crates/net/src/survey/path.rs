@@ -83,8 +83,15 @@ pub async fn mtu(server: SocketAddr) -> io::Result<Option<u16>> {
     let mut room = [0; 2048];
     for _ in 0..ROUNDS {
         for size in SIZES.into_iter().filter(|size| passed.is_none_or(|passed| *size > passed)) {
-            // A packet that is too large for our own network fails here.
-            let _ = socket.send(&sized(id(size), size - HEADERS));
+            let packet = sized(id(size), size - HEADERS);
+            // The first attempt may be told of what an earlier packet met. One that is too large for our own network
+            // fails twice.
+            if socket.send(&packet).is_err() {
+                while let Some(heard) = error(&socket) {
+                    told = heard.mtu().or(told);
+                }
+                let _ = socket.send(&packet);
+            }
             // Not all at once: they are to arrive.
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
@@ -103,7 +110,8 @@ pub async fn mtu(server: SocketAddr) -> io::Result<Option<u16>> {
     }
     // A router's word counts between what passed and the next size that did not.
     let next = passed.and_then(|passed| SIZES.into_iter().rev().find(|size| *size > passed));
-    Ok(passed.map(|passed| told.filter(|told| *told > passed && next.is_some_and(|next| *told < next)).unwrap_or(passed)))
+    Ok(passed
+        .map(|passed| told.filter(|told| *told > passed && next.is_some_and(|next| *told < next)).unwrap_or(passed)))
 }
 
 /// A socket whose packets die after so many hops, and that hears of it.
@@ -183,8 +191,8 @@ fn error(socket: &UdpSocket) -> Option<Heard> {
     while let Some(message) = unsafe { next.as_ref() } {
         let (level, kind) = (message.cmsg_level, message.cmsg_type);
         // SAFETY: the length of the head of a control message.
-        let least = unsafe { libc::CMSG_LEN(size_of::<Queued>() as libc::c_uint) } as usize;
-        if level == libc::IPPROTO_IP && kind == libc::IP_RECVERR && message.cmsg_len as usize >= least {
+        let least = unsafe { libc::CMSG_LEN(size_of::<Queued>() as libc::c_uint) };
+        if level == libc::IPPROTO_IP && kind == libc::IP_RECVERR && message.cmsg_len >= least as _ {
             // SAFETY: so many octets follow the head; they may be unaligned for us.
             let queued: Queued = unsafe { libc::CMSG_DATA(next).cast::<Queued>().read_unaligned() };
             let by_icmp = queued.error.ee_origin == libc::SO_EE_ORIGIN_ICMP;

@@ -11,6 +11,7 @@ pub(crate) mod authenticate;
 pub(crate) mod breadth;
 pub(crate) mod forward;
 pub(crate) mod guard;
+mod reflect;
 pub(crate) mod refusals;
 pub(crate) mod route;
 pub(crate) mod target;
@@ -98,6 +99,10 @@ impl Proxy {
     fn chain(&mut self, now: Instant, flow: Flow, message: Message<'_>, key: Key) -> Result<(), Reject> {
         self.admit(flow, message)?;
         validate::validate(message)?;
+        if self.is_probe(flow, message) {
+            self.reflect(now, flow, message);
+            return Ok(());
+        }
         self.authenticate(now, flow, message)?;
         let routed = self.route(flow, message)?;
         self.guard(flow, message, &routed)?;
