@@ -11,6 +11,7 @@ mod doctor;
 mod edge;
 mod log;
 mod metrics;
+mod plan;
 mod record;
 mod reload;
 mod router;
@@ -75,6 +76,7 @@ fn main() -> ExitCode {
             }
         }
         Command::Doctor(asked) => doctor::run(&asked),
+        Command::Plan(asked) => plan::run(&asked),
         Command::Reflect { address, other } => doctor::reflect(&address, other.as_deref()),
         Command::Reference => print(&config::reference::page()),
         Command::MetricsDoc => print(&metrics::table::page()),
