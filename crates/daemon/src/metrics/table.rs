@@ -12,8 +12,8 @@ use registry::snapshot::Lost;
 use net::transport::Why;
 
 use super::label::{
-    BindingEvent, CLASSES, Connected, Datagram, Direction, FailoverTo, Finding, FoundBy, Kept, Label, Latch, Light,
-    Lookup, Mapping, REFUSALS, Recorded, Reloaded, RouterFinding, STREAMS, StreamInput, Truth,
+    BindingEvent, CLASSES, Collision, Connected, Datagram, Direction, FailoverTo, Finding, FoundBy, Kept, Label, Latch,
+    Light, Lookup, Mapping, REFUSALS, Recorded, Reloaded, RouterFinding, STREAMS, StreamInput, Truth,
 };
 
 /// Names a series in code; its place in [`TABLE`].
@@ -22,6 +22,7 @@ pub(crate) enum Name {
     BuildInfo,
     Registrations,
     RegistrationsTotal,
+    Collisions,
     Calls,
     Subscriptions,
     CallsStarted,
@@ -184,6 +185,14 @@ pub(crate) const TABLE: &[Series] = &[
         "events",
         &[("event", Values::Of(<BindingEvent as Label>::VALUES))],
         "What became of bindings. Many `moved`: the NATs in front of phones forget fast.",
+    ),
+    series(
+        Name::Collisions,
+        "siplatch_phone_collisions",
+        Kind::Gauge,
+        "groups",
+        &[("kind", Values::Of(<Collision as Label>::VALUES))],
+        "Registered phones that stand in each other's way: one `+sip.instance` at several addresses, or one account twice from one source.",
     ),
     series(
         Name::Calls,
