@@ -2,6 +2,7 @@
 //! `Observed`) into maps that the admin side reads while calls go on. Written
 //! by the signalling loop alone; asks nobody and decides nothing.
 
+mod collision;
 mod status;
 
 use std::net::{IpAddr, SocketAddr};
@@ -18,6 +19,7 @@ use registry::{Binding, BindingId, Call, CallKind, CallState, Change, Key, PassI
 use wire::ListenerId;
 
 use crate::metrics::label::Label as _;
+pub(crate) use collision::Collision;
 pub(crate) use status::{Mapping, Reload, Router, Status};
 
 /// What is going on, as last told.

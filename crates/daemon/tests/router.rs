@@ -3,6 +3,7 @@
 //! Needs root and miniupnpd; says SKIPPED without, and fails where `CI` is set.
 #![allow(clippy::unwrap_used, reason = "a test that unwraps in vain has failed")]
 #![allow(clippy::disallowed_methods, reason = "the test is the world around the program: its clock and its processes")]
+#![allow(clippy::print_stdout, reason = "what was measured, and why nothing was, is for people to read")]
 
 #[path = "router/house.rs"]
 mod house;

@@ -14,7 +14,7 @@ use tokio::sync::watch;
 
 use crate::config::Settings;
 use crate::edge::Order;
-use crate::metrics::label::Label as _;
+use crate::metrics::label::{Collision, Label as _};
 use crate::metrics::table::Name;
 use crate::metrics::{Metrics, process};
 use crate::reload::{Asked, Last};
@@ -116,6 +116,11 @@ impl Shared {
         metrics.set(Name::ListenersWaiting, &[], waiting as f64);
         metrics.set(Name::WorkersAlive, &[], view.workers_alive() as f64);
         self.router.gauges(metrics);
+        let collisions = view.collisions();
+        for kind in Collision::VALUES {
+            let count = collisions.iter().filter(|collision| Collision::from(*collision).label() == *kind).count();
+            metrics.set(Name::Collisions, &[kind], count as f64);
+        }
         for side in [nat::Side::Inner, nat::Side::Outer] {
             metrics.set(Name::StunUp, &[side.label()], f64::from(u8::from(view.stun_up(config, side))));
         }

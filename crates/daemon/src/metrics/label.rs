@@ -443,3 +443,22 @@ impl From<&nat::portmap::Finding> for RouterFinding {
         }
     }
 }
+
+/// How registered phones stand in each other's way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Collision {
+    /// One instance at several addresses.
+    Instance,
+    /// One account twice from one source.
+    Source,
+}
+label!(Collision { Instance => "instance", Source => "source" });
+
+impl From<&crate::view::Collision> for Collision {
+    fn from(collision: &crate::view::Collision) -> Self {
+        match collision {
+            crate::view::Collision::Instance(_) => Self::Instance,
+            crate::view::Collision::Source(_) => Self::Source,
+        }
+    }
+}

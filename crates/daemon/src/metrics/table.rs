@@ -14,8 +14,8 @@ use net::transport::Why;
 use net::turn::Failure as TurnFailure;
 
 use super::label::{
-    BindingEvent, CLASSES, Connected, Datagram, Direction, FailoverTo, Finding, FoundBy, Kept, Label, Latch, Light,
-    Lookup, Mapping, REFUSALS, Recorded, Reloaded, RouterFinding, STREAMS, StreamInput, Truth,
+    BindingEvent, CLASSES, Collision, Connected, Datagram, Direction, FailoverTo, Finding, FoundBy, Kept, Label, Latch,
+    Light, Lookup, Mapping, REFUSALS, Recorded, Reloaded, RouterFinding, STREAMS, StreamInput, Truth,
 };
 
 /// Names a series in code; its place in [`TABLE`].
@@ -24,6 +24,7 @@ pub(crate) enum Name {
     BuildInfo,
     Registrations,
     RegistrationsTotal,
+    Collisions,
     Calls,
     Subscriptions,
     CallsStarted,
@@ -191,6 +192,14 @@ pub(crate) const TABLE: &[Series] = &[
         "events",
         &[("event", Values::Of(<BindingEvent as Label>::VALUES))],
         "What became of bindings. Many `moved`: the NATs in front of phones forget fast.",
+    ),
+    series(
+        Name::Collisions,
+        "siplatch_phone_collisions",
+        Kind::Gauge,
+        "groups",
+        &[("kind", Values::Of(<Collision as Label>::VALUES))],
+        "Registered phones that stand in each other's way: one `+sip.instance` at several addresses, or one account twice from one source.",
     ),
     series(
         Name::Calls,

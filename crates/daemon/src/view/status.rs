@@ -21,6 +21,8 @@ pub(crate) struct Status {
     pub(crate) role: String,
     pub(crate) uptime_s: u64,
     pub(crate) troubles: Vec<String>,
+    /// Registered phones that stand in each other's way.
+    pub(crate) collisions: Vec<String>,
     pub(crate) listeners: Vec<Listener>,
     pub(crate) upstreams: Vec<Upstream>,
     pub(crate) phones: Vec<Phone>,
@@ -213,6 +215,7 @@ impl View {
             role: config.role.as_str().to_owned(),
             uptime_s: seconds(began, now),
             troubles: self.troubles(config),
+            collisions: self.collisions().iter().map(ToString::to_string).collect(),
             listeners: self.listeners_now(config),
             upstreams: self.upstreams_now(config),
             phones,
@@ -314,6 +317,9 @@ impl Status {
         let mut page = format!("siplatch {}, {}, up for {}\n", self.version, self.role, span(self.uptime_s));
         for trouble in &self.troubles {
             let _ = writeln!(page, "trouble: {trouble}");
+        }
+        for collision in &self.collisions {
+            let _ = writeln!(page, "collision: {collision}");
         }
         if let Some(reload) = &self.reload {
             page.push_str(&reload.text());

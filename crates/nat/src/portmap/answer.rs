@@ -172,7 +172,15 @@ impl Portmap {
                 self.asking = None;
                 self.leases.retain(|lease| !(lease.leaving && lease.key() == key));
             }
-            _ => {
+            Ask::Map(_)
+            | Ask::Unmap(_)
+            | Ask::Probe
+            | Ask::External
+            | Ask::Look(_)
+            | Ask::Owner(_)
+            | Ask::List(_)
+            | Ask::Sweep(..)
+            | Ask::Poll(_) => {
                 let known = |lease: &super::Lease| lease.want.proto == proto && lease.want.internal == internal;
                 if !self.leases.iter().any(known) {
                     self.nonsense(Nonsense::WrongNonce);

@@ -160,7 +160,9 @@ impl Portmap {
             Reply::External(ip) if ip.is_unspecified() => Some(now + Duration::from_secs(5)),
             // It may change, and nothing else would tell.
             Reply::External(ip) if self.outside(ip).is_ok() => Some(now + Duration::from_secs(60)),
-            _ => Some(now + Duration::from_secs(60)),
+            Reply::External(_) | Reply::Found | Reply::Done | Reply::Entry(_) | Reply::Fault(_) | Reply::Failed => {
+                Some(now + Duration::from_secs(60))
+            }
         };
     }
 
@@ -187,7 +189,7 @@ impl Portmap {
                 self.conflict(now, ask, Some(entry.owner()));
             }
             // Ours, nobody's, or a router that cannot tell: what it says to the mapping counts.
-            _ => {
+            Reply::Entry(_) | Reply::Found | Reply::Done | Reply::External(_) | Reply::Fault(_) | Reply::Failed => {
                 lease.looked = true;
                 lease.due = Some(now);
             }
@@ -229,7 +231,7 @@ impl Portmap {
                 self.conflict(now, ask, Some(entry.owner()));
             }
             Reply::Fault(NO_SUCH_ENTRY) => self.forgot(now, false),
-            _ => {}
+            Reply::Entry(_) | Reply::Found | Reply::Done | Reply::External(_) | Reply::Fault(_) | Reply::Failed => {}
         }
     }
 }

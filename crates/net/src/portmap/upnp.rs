@@ -83,6 +83,11 @@ pub(super) async fn ask(gateway: Gateway, service: &Service, question: Question)
 
 fn request(service: &Service, question: &Question) -> Vec<u8> {
     let port = |port: &u16| port.to_string();
+    let one = |action: &str, proto: Proto, external: u16| {
+        let external = external.to_string();
+        let arguments = [("NewRemoteHost", ""), ("NewExternalPort", &*external), ("NewProtocol", proto.as_str())];
+        upnp::call(service, action, &arguments)
+    };
     match question {
         Question::Find | Question::External => upnp::call(service, "GetExternalIPAddress", &[]),
         Question::Add { proto, external, client, internal, description, lease } => upnp::call(
@@ -99,15 +104,8 @@ fn request(service: &Service, question: &Question) -> Vec<u8> {
                 ("NewLeaseDuration", &lease.to_string()),
             ],
         ),
-        Question::Delete(proto, external) | Question::Look(proto, external) => {
-            let action = match question {
-                Question::Delete(..) => "DeletePortMapping",
-                _ => "GetSpecificPortMappingEntry",
-            };
-            let external = port(external);
-            let arguments = [("NewRemoteHost", ""), ("NewExternalPort", &*external), ("NewProtocol", proto.as_str())];
-            upnp::call(service, action, &arguments)
-        }
+        Question::Delete(proto, external) => one("DeletePortMapping", *proto, *external),
+        Question::Look(proto, external) => one("GetSpecificPortMappingEntry", *proto, *external),
         Question::List(place) => {
             upnp::call(service, "GetGenericPortMappingEntry", &[("NewPortMappingIndex", &port(place))])
         }
