@@ -307,7 +307,7 @@ mod tests {
     }
 
     fn whole() -> Reflector {
-        Reflector::new(address("203.0.113.1:3478"), Some(address("203.0.113.2:3479")))
+        Reflector::new(address("203.0.113.1:3478"), Some(address("203.0.113.2:3479")), &[])
     }
 
     #[test]
@@ -321,7 +321,7 @@ mod tests {
 
     #[test]
     fn a_server_with_one_address_cannot_tell() {
-        let (seen, sent) = lights(Reflector::new(address("203.0.113.1:3478"), None), MAPPED, true);
+        let (seen, sent) = lights(Reflector::new(address("203.0.113.1:3478"), None, &[]), MAPPED, true);
         assert_eq!((seen, sent), (vec![], 1));
     }
 
