@@ -1,6 +1,6 @@
 # The one task runner; continuous integration calls the same verbs. `make help` lists them.
 
-.PHONY: help run demo build attack recover connections reinvite forks churn test lint rfc mutants sim interop lab fuzz bench doc image deny
+.PHONY: help run demo build attack recover connections reinvite forks churn test lint rfc mutants sim interop lab lab-nat fuzz bench doc image deny
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 22
@@ -62,6 +62,10 @@ interop: build ## SIPp, Kamailio, baresip and JsSIP on both sides, over every tr
 lab: build ## every lab cell behind real NATs, as a table (needs root)
 	tests/lab/install
 	tests/lab/run
+
+lab-nat: build ## twelve types of network: the doctor's verdict, lifetimes, calls in each, as tables (needs root)
+	tests/lab/install --rtpengine
+	tests/lab/run --nat
 
 fuzz: ## libFuzzer on every target for SIPLATCH_FUZZ_SECONDS (300) each; fuzz-uri for one (needs a C++ compiler)
 	tests/fuzz/run

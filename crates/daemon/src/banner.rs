@@ -4,13 +4,14 @@
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 
+use nat::relayed::Why;
 use nat::{Advertise, Side};
 use proxy::config::{Listener, Role};
 use wire::Transport;
 
 use crate::config::Settings;
 use crate::metrics::label::Label as _;
-use crate::view::{ListenerRow, asks};
+use crate::view::{ListenerRow, TurnRow, asks, relayed};
 
 /// What is known when the banner is due.
 #[derive(Debug)]
@@ -25,6 +26,8 @@ pub(crate) struct Known<'a> {
     pub(crate) forgetful: Option<&'a str>,
     /// What was taken over from an earlier process.
     pub(crate) restored: Option<&'a str>,
+    /// Whether media goes through TURN.
+    pub(crate) turn: TurnRow,
 }
 
 /// The banner.
@@ -157,7 +160,7 @@ fn facts(settings: &Settings, known: &Known<'_>) -> Vec<(&'static str, String)> 
                 facts.push(("NOT listening", format!("{transport} {} ({side}): {trouble}", listener.bind)))
             }
         }
-        facts.extend(public(listener, row, settings).map(|address| ("Public address", address)));
+        facts.extend(public(listener, row, settings, &known.turn).map(|address| ("Public address", address)));
     }
     for (index, range) in config.media.ranges.iter().enumerate() {
         let owner = config.phones.iter().find(|phone| phone.range.is_some_and(|own| usize::from(own.0) == index));
@@ -167,6 +170,9 @@ fn facts(settings: &Settings, known: &Known<'_>) -> Vec<(&'static str, String)> 
             None => "let them through the firewall".to_owned(),
         };
         facts.push(("Media", format!("udp ports {}-{}, {what}", range.first, range.last)));
+    }
+    if let Some((server, _)) = &settings.turn {
+        facts.push(("TURN", format!("{server}, {}", relayed(&known.turn))));
     }
     facts.extend(known.restored.map(|what| ("Restored", what.to_owned())));
     facts.push(("Metrics", format!("http://{}/metrics, health at /healthz", settings.metrics)));
@@ -179,7 +185,7 @@ fn facts(settings: &Settings, known: &Known<'_>) -> Vec<(&'static str, String)> 
 }
 
 /// The public address of a listener that has another than its own.
-fn public(listener: &Listener, row: &ListenerRow, settings: &Settings) -> Option<String> {
+fn public(listener: &Listener, row: &ListenerRow, settings: &Settings, turn: &TurnRow) -> Option<String> {
     let servers = || {
         let servers = &settings.stun[usize::from(listener.side == Side::Outer)];
         servers.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
@@ -189,6 +195,9 @@ fn public(listener: &Listener, row: &ListenerRow, settings: &Settings) -> Option
         _ if listener.transport.reliable() => None,
         (Advertise::Listen, _) => None,
         (Advertise::Ip(ip), _) => Some(format!("{ip}, as configured")),
+        (Advertise::Stun, Some(found)) if row.by == "stun" && turn.why == Some(Why::Blocked) => {
+            Some(format!("{found}, as the TURN server sees it"))
+        }
         (Advertise::Stun | Advertise::StunAddress, Some(found)) if row.by == "stun" => {
             Some(format!("{found}, found by STUN ({})", servers()))
         }
@@ -224,6 +233,7 @@ mod tests {
             control: Some(Path::new("/var/lib/siplatch/control.sock")),
             forgetful: None,
             restored: (settings.proxy.role == Role::Border).then_some("98 registrations and 3 calls, 4 s old"),
+            turn: TurnRow::default(),
         };
         text(settings, &known)
     }
@@ -286,6 +296,7 @@ mod tests {
             control: None,
             forgetful: Some("/var/lib/siplatch cannot be written"),
             restored: None,
+            turn: TurnRow::default(),
         };
         compare("office_trouble", &text(&settings, &known));
     }

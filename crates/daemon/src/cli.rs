@@ -63,6 +63,8 @@ pub(crate) enum Command {
     /// Write a first configuration: asks three questions at most, examines the network, and leaves a file that check finds no
     /// fault with.
     Init(Init),
+    /// Give each phone ports of its own, as configuration and as a sheet to type into the router.
+    Plan(Planned),
     /// Answer STUN on two addresses (RFC 5780), so that others can measure their NAT, and say what arrives of SIP, so that
     /// they find whoever rewrites it.
     Reflect {
@@ -190,6 +192,40 @@ impl Examine {
     pub(crate) fn wants(&self, part: Part) -> bool {
         self.only.is_empty() || self.only.contains(&part)
     }
+}
+
+/// Flags of `plan`.
+#[derive(Debug, Args)]
+pub(crate) struct Planned {
+    /// The phones, a word each, with commas between: reception,desk2,door. NAME:CALLS for another number of
+    /// calls; NAME@ADDRESS for one with a public address of its own, NAME@ADDRESS/OURS on an uplink of its own.
+    /// Without it, the phones of the configuration.
+    #[arg(long, value_name = "NAME,…", value_delimiter = ',')]
+    pub(crate) phones: Vec<String>,
+    /// Calls that a phone may have at a time.
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    pub(crate) calls: u16,
+    /// Streams of a call: 1 for sound, 2 with video.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=8))]
+    pub(crate) streams: u16,
+    /// The configuration that the plan is for: what it has is kept, and the plan fits beside it.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// Our address that the router forwards to [default: that of [outer] listen, or this machine's].
+    #[arg(long, value_name = "IP")]
+    pub(crate) address: Option<std::net::Ipv4Addr>,
+    /// The first signalling port; the others follow at a distance of ten.
+    #[arg(long, value_name = "PORT", default_value_t = 5060, value_parser = clap::value_parser!(u16).range(1024..))]
+    pub(crate) signalling_from: u16,
+    /// Where ranges of media ports are looked for.
+    #[arg(long, value_name = "FIRST-LAST", default_value = "10000-29999", value_parser = crate::plan::range)]
+    pub(crate) media: media::PortRange,
+    /// Write the sheet as a page for a browser, to be printed.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) html: Option<PathBuf>,
+    /// Write the configuration: a new file, or that of --config with the plan in it.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) write: Option<PathBuf>,
 }
 
 /// Flags of `trace`.

@@ -113,7 +113,7 @@ async fn examine(plan: Plan, asked: &Examine) -> std::io::Result<Report> {
     });
     let turn = plan.turn.clone().filter(|_| servers_too).map(|turn| {
         let tls = Arc::clone(&plan.tls);
-        tokio::spawn(async move { turn::try_it(turn, &tls).await })
+        tokio::spawn(async move { turn::try_it(turn, tls).await })
     });
     let alg = reflector.filter(|_| asked.wants(Part::Alg)).map(|reflector| tokio::spawn(alg::try_it(reflector)));
 

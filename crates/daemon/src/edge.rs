@@ -14,16 +14,18 @@ mod reload;
 mod sockets;
 mod streams;
 mod stun;
+mod turn;
 mod uplink;
 mod watchers;
 
 use std::collections::VecDeque;
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use nat::{Side, discovery};
+use nat::{Outside, Side, discovery, outside};
 use net::datapath::Report;
 use net::transport::Readiness;
 use net::transport::{Census, Streams};
@@ -51,6 +53,7 @@ use relay::Relay;
 pub(crate) use reload::Prepared;
 use sockets::Sockets;
 use stun::Stun;
+use turn::Turn;
 use uplink::Uplink;
 use watchers::Watchers;
 pub(crate) use watchers::{News, Watch};
@@ -71,6 +74,8 @@ pub(crate) enum Order {
     Reload(Box<Prepared>),
     /// Tell somebody what is said in some calls.
     Watch(Box<Watch>),
+    /// Mappings of the router that lead to these sockets, by their public ports.
+    Forwards(Vec<(ListenerId, u16)>),
     /// Whoever had this name no longer wants to know.
     Unwatch(u64),
     /// End all calls, then return.
@@ -102,6 +107,7 @@ struct Wake {
     ports: bool,
     corners: bool,
     report: Option<Report>,
+    turn: Option<net::turn::Report>,
     answer: Option<Answer>,
     interval: Option<Duration>,
     order: Option<Order>,
@@ -118,7 +124,9 @@ struct Edge<B> {
     /// Requests in progress and their octets, as last told.
     requests: (usize, usize),
     stun: Stun,
+    outside: Outside,
     relay: Relay,
+    turn: Turn,
     store: Store,
     records: Records,
     alarm: Alarm,
@@ -170,7 +178,9 @@ pub(crate) async fn run(shared: Arc<Shared>, begin: Begin, begun: impl FnOnce())
         census: Census::default(),
         requests: (0, 0),
         stun: Stun::new(now, settings, entropy::seed)?,
+        outside: Outside::new(entropy::seed()?),
         relay: Relay::start(settings, begin.descriptors, &shared.view)?,
+        turn: Turn::new(),
         store: begin.store,
         records: begin.records,
         alarm: Alarm::new()?,
@@ -198,6 +208,7 @@ pub(crate) async fn run(shared: Arc<Shared>, begin: Begin, begun: impl FnOnce())
     edge.drain(now);
     edge.turn().await?;
     edge.relay.stop();
+    edge.turn.stop();
     edge.records.finish(clock::now()).await;
     edge.store.finish(edge.proxy.registry(), edge.proxy.listeners()).await;
     Ok(())
@@ -232,6 +243,7 @@ impl<B: FnOnce()> Edge<B> {
             self.lookups.servers(side, names);
         }
         self.stun.handle_timeout(now);
+        self.outside.handle_timeout(now);
         self.relay.handle_timeout(now);
         self.records.handle_timeout(now);
         if self.pressure.audit(now) {
@@ -244,7 +256,12 @@ impl<B: FnOnce()> Edge<B> {
     }
 
     fn deadline(&self) -> Option<Instant> {
-        let machines = [self.proxy.poll_timeout(), self.stun.poll_timeout(), self.relay.poll_timeout()];
+        let machines = [
+            self.proxy.poll_timeout(),
+            self.stun.poll_timeout(),
+            self.outside.poll_timeout(),
+            self.relay.poll_timeout(),
+        ];
         let ours = [
             self.sockets.poll_timeout(),
             self.store.poll_timeout(),
@@ -288,6 +305,7 @@ impl<B: FnOnce()> Edge<B> {
             wake.ports = self.relay.poll_ready(cx);
             wake.corners = self.corners.as_ref().is_some_and(|corners| corners.poll_ready(cx));
             wake.report = self.relay.poll_report(cx);
+            wake.turn = self.turn.poll_report(cx);
             wake.answer = self.lookups.poll_answer(cx);
             wake.interval = self.uplink.poll_interval(cx);
             if self.stop.is_none()
@@ -302,6 +320,7 @@ impl<B: FnOnce()> Edge<B> {
                 || !wake.sockets.is_empty()
                 || wake.stream.is_some()
                 || wake.report.is_some()
+                || wake.turn.is_some()
                 || wake.answer.is_some()
                 || wake.interval.is_some()
                 || wake.order.is_some();
@@ -338,6 +357,9 @@ impl<B: FnOnce()> Edge<B> {
         if wake.ports {
             self.relay.receive(now);
         }
+        if let Some(report) = wake.turn {
+            self.take_turn(now, report);
+        }
         if let Some(corners) = self.corners.as_mut().filter(|_| wake.corners) {
             corners.take(now, &self.settings.access, &mut self.sockets);
             corners.send();
@@ -355,6 +377,7 @@ impl<B: FnOnce()> Edge<B> {
                 if side == Side::Outer && self.settings.proxy.role == Role::Office {
                     self.uplink.set_servers(self.stun.family(true));
                 }
+                self.outside.servers(now, self.stun.family(true));
             }
             None => {}
         }
@@ -372,6 +395,11 @@ impl<B: FnOnce()> Edge<B> {
         match order {
             Order::Reload(prepared) => self.reload(now, *prepared),
             Order::Watch(watch) => self.inputs.extend(self.watchers.add(*watch)),
+            Order::Forwards(forwards) => {
+                let sockets: Vec<_> =
+                    forwards.iter().map(|(id, external)| (discovery::SocketId(u64::from(id.0)), *external)).collect();
+                self.outside.watch(now, &sockets);
+            }
             Order::Unwatch(id) => self.inputs.extend(self.watchers.remove(id)),
             Order::Stop => {
                 tracing::info!("stopping: calls are ended");
@@ -391,6 +419,7 @@ impl<B: FnOnce()> Edge<B> {
             // Before anything else: whoever is shut out costs a look at its address.
             let admitted = self.settings.access.admits(side, flow.remote.ip())
                 || self.stun.is_server(flow.remote)
+                || self.outside.expects(flow.remote)
                 || self.proxy.expects(flow);
             if !admitted {
                 self.shared.metrics.count(Name::Datagrams, &[side.label(), Datagram::Denied.label()]);
@@ -407,6 +436,9 @@ impl<B: FnOnce()> Edge<B> {
                 Signalling::Stun => match wire::stun::kind(bytes) {
                     Kind::Response if self.proxy.asked_stun(flow, bytes) => {
                         self.proxy.handle_input(now, Input::Stun { flow, bytes });
+                        Datagram::StunAnswer
+                    }
+                    Kind::Response if self.outside.received(now, socket_id(flow), flow.remote, bytes) => {
                         Datagram::StunAnswer
                     }
                     Kind::Response => {
@@ -453,7 +485,10 @@ impl<B: FnOnce()> Edge<B> {
                 self.proxy.handle_input(now, Input::Fact(fact));
                 self.drain(now);
             }
-            Report::Sockets { stream, sockets, used } => self.relay.rest(now, stream, sockets, used),
+            Report::Sockets { stream, sockets, used } => {
+                self.relay.rest(now, stream, sockets, used);
+                self.tell_turn();
+            }
             Report::Stopped { worker } => {
                 if self.stop.is_none() {
                     tracing::error!(worker, "media worker has ended; its calls end, restart siplatch");
@@ -466,6 +501,7 @@ impl<B: FnOnce()> Edge<B> {
 
     /// Until nobody has anything left to say, and everything is sent.
     fn settle(&mut self, now: Instant) {
+        self.reconsider_turn(now);
         for _ in 0..ROUNDS {
             self.drain(now);
             let failures = self.sockets.send();
@@ -512,6 +548,12 @@ impl<B: FnOnce()> Edge<B> {
             }
             while let Some(output) = self.stun.poll_output() {
                 self.discovered(now, output);
+            }
+            while let Some(output) = self.outside.poll_output() {
+                match output {
+                    outside::Output::Transmit { socket, to, bytes } => self.ask_from(socket, to, bytes),
+                    outside::Output::Light { socket: _, external, light } => self.shared.router.light(external, light),
+                }
             }
             while let Some(failure) = self.relay.poll_failure() {
                 self.inputs.push_back(failure.input());
@@ -569,16 +611,15 @@ impl<B: FnOnce()> Edge<B> {
 
     fn discovered(&mut self, now: Instant, output: discovery::Output) {
         match output {
-            discovery::Output::Transmit { socket, to, bytes } => {
-                if let Some(listener) = listener(socket).and_then(|id| self.sockets.of(id)) {
-                    let (id, local) = (listener.id(), listener.local_addr());
-                    let flow = Flow { transport: Transport::Udp, listener: id, connection: 0, local, remote: to };
-                    listener.queue(Transmit { flow, bytes });
-                }
-            }
+            discovery::Output::Transmit { socket, to, bytes } => self.ask_from(socket, to, bytes),
             discovery::Output::Mapped { socket, mapped, changed } => {
                 if changed {
                     self.relay.doubt(now);
+                }
+                if let Some(id) = listener(socket)
+                    && self.settings.proxy.side(id) == Side::Outer
+                {
+                    self.shared.router.seen(mapped.0.ip());
                 }
                 let input = listener(socket).map(|listener| Input::Mapped { listener, mapped: Some(mapped) });
                 self.inputs.extend(input);
@@ -586,8 +627,18 @@ impl<B: FnOnce()> Edge<B> {
             discovery::Output::Unmapped { socket } => {
                 let input = listener(socket).map(|listener| Input::Mapped { listener, mapped: None });
                 self.inputs.extend(input);
+                self.borrow_address();
             }
             discovery::Output::Finding { socket: _, finding } => self.found(now, finding),
+        }
+    }
+
+    /// Sends a STUN request from a listener's own socket.
+    fn ask_from(&mut self, socket: discovery::SocketId, to: SocketAddr, bytes: Vec<u8>) {
+        if let Some(listener) = listener(socket).and_then(|id| self.sockets.of(id)) {
+            let (id, local) = (listener.id(), listener.local_addr());
+            let flow = Flow { transport: Transport::Udp, listener: id, connection: 0, local, remote: to };
+            listener.queue(Transmit { flow, bytes });
         }
     }
 
@@ -598,7 +649,7 @@ impl<B: FnOnce()> Edge<B> {
 
     /// Says that we have begun, once all is known or patience has run out.
     fn announce(&mut self, now: Instant) {
-        if (self.stun.known() || now >= self.patience)
+        if (self.stun.known() || self.turn.is_settled() || now >= self.patience)
             && let Some(begun) = self.begun.take()
         {
             begun();
@@ -625,6 +676,10 @@ impl Farewell {
     fn said(&self) -> bool {
         self.answered >= self.asked
     }
+}
+
+fn socket_id(flow: Flow) -> discovery::SocketId {
+    discovery::SocketId(u64::from(flow.listener.0))
 }
 
 fn listener(socket: discovery::SocketId) -> Option<ListenerId> {

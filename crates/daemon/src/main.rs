@@ -12,8 +12,10 @@ mod edge;
 mod init;
 mod log;
 mod metrics;
+mod plan;
 mod record;
 mod reload;
+mod router;
 mod run;
 mod state;
 mod store;
@@ -77,6 +79,7 @@ fn main() -> ExitCode {
         Command::Doctor(asked) => doctor::run(&asked),
         Command::Reflect { address, other, sip } => doctor::reflect(&address, other.as_deref(), sip),
         Command::Init(asked) => init::run(&asked),
+        Command::Plan(asked) => plan::run(&asked),
         Command::Reference => print(&config::reference::page()),
         Command::MetricsDoc => print(&metrics::table::page()),
     }

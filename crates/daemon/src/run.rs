@@ -28,7 +28,7 @@ use crate::metrics::table::Name;
 use crate::record::Records;
 use crate::reload::{self, Asked};
 use crate::store::{Restored, Store};
-use crate::{complain, log, print, state};
+use crate::{complain, log, print, router, state};
 
 /// Reloads that may wait for their turn.
 const RELOADS: usize = 4;
@@ -77,6 +77,9 @@ async fn serve(settings: crate::config::Settings, flags: &Run) -> io::Result<()>
     let (store, restored) = open_store(state_dir.as_deref(), &shared);
     let summary = restored.summary();
     let records = Records::new(&shared, state_dir.as_deref());
+    let seed = entropy::seed()?;
+    let seed = state_dir.as_deref().and_then(|dir| state::router_key(dir, seed).ok()).unwrap_or(seed);
+    let keeper = tokio::spawn(router::keep(Arc::clone(&shared), seed, orders.clone()));
     let begin = Begin { token_key, store, records, restored: restored.records, descriptors, orders: receiver };
     let announce = {
         let shared = Arc::clone(&shared);
@@ -92,6 +95,7 @@ async fn serve(settings: crate::config::Settings, flags: &Run) -> io::Result<()>
                 control: control_path.as_deref(),
                 forgetful: forgetful.as_deref(),
                 restored: summary.as_deref(),
+                turn: shared.view.turn_row(),
             };
             print(&banner::text(&settings, &known));
         }
@@ -111,6 +115,9 @@ async fn serve(settings: crate::config::Settings, flags: &Run) -> io::Result<()>
             }
         }
     }
+    shared.router.stop();
+    // What it holds is removed, or ends by itself.
+    let _ = keeper.await;
     let result = edge.join().unwrap_or_else(|_| Err(io::Error::other("the signalling loop panicked")));
     if let Some(control) = control {
         control.abort();

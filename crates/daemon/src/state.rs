@@ -1,5 +1,5 @@
-//! The state directory: which one is used when none is written, and the key
-//! for tokens that is kept in it.
+//! The state directory: which one is used when none is written, and the keys
+//! that are kept in it.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
@@ -49,7 +49,16 @@ fn prepare(dir: &Path) -> io::Result<()> {
 /// The key for tokens: read, or made from `fresh` and kept. An error says that
 /// it could be neither, so that tokens will not outlive this process.
 pub(crate) fn token_key(dir: &Path, fresh: [u8; 32]) -> io::Result<[u8; 32]> {
-    let path = dir.join("token.key");
+    key(dir, "token.key", fresh)
+}
+
+/// The seed of what routers know our mappings by, likewise.
+pub(crate) fn router_key(dir: &Path, fresh: [u8; 32]) -> io::Result<[u8; 32]> {
+    key(dir, "router.key", fresh)
+}
+
+fn key(dir: &Path, name: &str, fresh: [u8; 32]) -> io::Result<[u8; 32]> {
+    let path = dir.join(name);
     match File::open(&path) {
         Ok(file) => {
             let mut read = Vec::new();
@@ -60,7 +69,7 @@ pub(crate) fn token_key(dir: &Path, fresh: [u8; 32]) -> io::Result<[u8; 32]> {
             })
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            keep(dir, &path, fresh)?;
+            keep(dir, &path, name, fresh)?;
             Ok(fresh)
         }
         Err(error) => Err(error),
@@ -68,8 +77,8 @@ pub(crate) fn token_key(dir: &Path, fresh: [u8; 32]) -> io::Result<[u8; 32]> {
 }
 
 /// Written beside and renamed, so that there is never half a key.
-fn keep(dir: &Path, path: &Path, key: [u8; 32]) -> io::Result<()> {
-    let draft = dir.join(format!(".token.key.{}", std::process::id()));
+fn keep(dir: &Path, path: &Path, name: &str, key: [u8; 32]) -> io::Result<()> {
+    let draft = dir.join(format!(".{name}.{}", std::process::id()));
     let written =
         OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&draft).and_then(|mut file| {
             file.write_all(&key)?;

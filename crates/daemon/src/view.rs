@@ -2,6 +2,7 @@
 //! `Observed`) into maps that the admin side reads while calls go on. Written
 //! by the signalling loop alone; asks nobody and decides nothing.
 
+mod collision;
 mod status;
 
 use std::net::{IpAddr, SocketAddr};
@@ -10,13 +11,16 @@ use std::time::Instant;
 use dashmap::DashMap;
 use media::stats::LegCounts;
 use media::{Component, Fact, StreamId};
+use nat::relayed::Why;
 use nat::{Side, Source};
+use net::turn::Failure;
 use proxy::{Observed, UpstreamState};
 use registry::{Binding, BindingId, Call, CallKind, CallState, Change, Key, PassId, Record};
 use wire::ListenerId;
 
 use crate::metrics::label::Label as _;
-pub(crate) use status::{Reload, Status};
+pub(crate) use collision::Collision;
+pub(crate) use status::{Mapping, Reload, Router, Status};
 
 /// What is going on, as last told.
 #[derive(Debug, Default)]
@@ -28,6 +32,19 @@ pub(crate) struct View {
     listeners: DashMap<u16, ListenerRow>,
     workers: DashMap<u8, bool>,
     ports: DashMap<(IpAddr, u16), media::ports::Counts>,
+    /// One row.
+    turn: DashMap<(), TurnRow>,
+}
+
+/// What is known of TURN.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct TurnRow {
+    /// Why media of new calls goes through it, if it does.
+    pub(crate) why: Option<Why>,
+    /// Port pairs that have allocations.
+    pub(crate) allocated: usize,
+    /// The last trouble, until an allocation comes.
+    pub(crate) trouble: Option<Failure>,
 }
 
 /// What the status shows of a call.
@@ -143,6 +160,16 @@ impl View {
         self.listeners.get(&listener.0).map(|row| row.clone()).unwrap_or_default()
     }
 
+    /// Whether media goes through TURN, and how that is going.
+    pub(crate) fn turn(&self, why: Option<Why>, allocated: usize, trouble: Option<Failure>) {
+        self.turn.insert((), TurnRow { why, allocated, trouble });
+    }
+
+    /// What is known of TURN.
+    pub(crate) fn turn_row(&self) -> TurnRow {
+        self.turn.get(&()).map(|row| *row).unwrap_or_default()
+    }
+
     /// A worker runs, or has ended.
     pub(crate) fn worker(&self, worker: u8, alive: bool) {
         self.workers.insert(worker, alive);
@@ -211,11 +238,28 @@ impl View {
                 troubles.push(format!("listener {} {} is not open: {why}", listener.transport.label(), listener.bind));
             }
         }
+        let turn = self.turn_row();
+        if let (Some(_), Some(trouble)) = (turn.why, turn.trouble) {
+            troubles.push(format!("media needs the TURN server: {}", trouble.in_words()));
+        }
         let alive = self.workers_alive();
         if alive < usize::from(config.media.workers) {
             troubles.push(format!("{alive} of {} media workers run", config.media.workers));
         }
         troubles
+    }
+}
+
+/// For people: whether media goes through a TURN server, and why.
+pub(crate) fn relayed(row: &TurnRow) -> String {
+    let state = match row.why {
+        None => return "not needed now".to_owned(),
+        Some(Why::Dependent) => "in use: the NAT is symmetric",
+        Some(Why::Blocked) => "in use: no STUN server answers, UDP seems blocked",
+    };
+    match row.trouble {
+        Some(trouble) if row.allocated == 0 => format!("{state}; NOT WORKING: {}", trouble.in_words()),
+        Some(_) | None => format!("{state}; {} port pairs relayed", row.allocated),
     }
 }
 

@@ -117,6 +117,18 @@ pub enum Finding {
     Forged,
 }
 
+/// Does the mapped port depend on whom a packet goes to (RFC 4787 §4.1)?
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub enum Mapping {
+    /// Only one server has answered.
+    #[default]
+    Unknown,
+    /// No: servers see the same port.
+    Independent,
+    /// Yes ("symmetric"): they see different ones, and what other peers will see cannot be foretold.
+    Dependent,
+}
+
 /// What discovery wants done, or has found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Output {
@@ -236,6 +248,16 @@ impl Discovery {
     /// The mapped address of a socket, if it is known.
     pub fn mapped(&self, socket: SocketId) -> Option<Mapped> {
         self.sockets.get(&socket)?.mapped()
+    }
+
+    /// What servers say of the mappings of all sockets: one that depends is enough.
+    pub fn mapping(&self) -> Mapping {
+        self.sockets.values().map(Watched::mapping).max().unwrap_or_default()
+    }
+
+    /// True while no server answers any socket, and nothing is known of any.
+    pub fn is_unanswered(&self) -> bool {
+        !self.sockets.is_empty() && self.sockets.values().all(Watched::is_unanswered)
     }
 
     /// One socket is found at another IP: the uplink has changed, and all that

@@ -20,11 +20,13 @@ pub mod dns;
 pub mod dscp;
 pub mod entropy;
 pub mod limits;
+pub mod portmap;
 pub mod ports;
 pub mod sockopt;
 pub mod splice;
 pub mod survey;
 pub mod transport;
+pub mod turn;
 
 mod mmsg;
 mod poll;

@@ -14,6 +14,7 @@ use self::header::{Control, Name, set_source, told};
 use crate::dscp::Dscp;
 
 mod header;
+pub(crate) mod tunnel;
 
 /// Most datagrams per system call.
 pub(crate) const CALL: usize = 32;

@@ -1,7 +1,8 @@
 //! Socket options: how our sockets are opened.
 //!
 //! One function per question, so that no other file sets an option. UDP ports
-//! are never shared (neither `SO_REUSEADDR` nor `SO_REUSEPORT`): a second
+//! are never shared (neither `SO_REUSEADDR` nor `SO_REUSEPORT`, but for a
+//! multicast group that others hear, too): a second
 //! daemon on the same port must fail to start instead of taking half of the
 //! messages. TCP listeners set `SO_REUSEADDR`, which on Linux shares nothing
 //! with another listener, only with connections that are fading away.
@@ -9,7 +10,7 @@
 
 use std::io;
 use std::mem::size_of;
-use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::{AsFd, AsRawFd};
 use std::time::Duration;
 
@@ -69,6 +70,24 @@ pub fn bind_udp(local: SocketAddr, class: Class) -> io::Result<UdpSocket> {
     }
     socket.bind(&local.into())?;
     Ok(socket.into())
+}
+
+/// A non-blocking UDP socket that hears what is sent to a multicast group on
+/// the link of `local`. The port is shared with others who listen to the group.
+pub fn bind_group(group: SocketAddrV4, local: Ipv4Addr) -> io::Result<UdpSocket> {
+    let socket = Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::UDP))?;
+    socket.set_nonblocking(true)?;
+    socket.set_reuse_address(true)?;
+    socket.bind(&SocketAddr::from(group).into())?;
+    socket.join_multicast_v4(group.ip(), &local)?;
+    Ok(socket.into())
+}
+
+/// What the socket sends to multicast groups leaves on the link of `local`, and passes one router.
+pub(crate) fn multicast_from(socket: &impl AsFd, local: Ipv4Addr) -> io::Result<()> {
+    let socket = SockRef::from(socket);
+    socket.set_multicast_if_v4(&local)?;
+    socket.set_multicast_ttl_v4(2)
 }
 
 /// Marks a media socket anew. One whose marks are to be kept tells of each packet what it came with.

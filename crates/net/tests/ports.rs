@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use media::PortPair;
 use media::ports::{Command, Event};
 use nat::{Discovery, Mapped};
+use net::datapath::MediaSocket;
 use net::dscp::{Dscp, Mark};
 use net::sockopt::{Class, bind_udp};
 use net::{Ports, clock};
@@ -39,6 +40,13 @@ fn bind_pair(ports: &mut Ports, now: Instant, discover: bool) -> PortPair {
     }
 }
 
+fn plain(socket: MediaSocket) -> UdpSocket {
+    match socket {
+        MediaSocket::Udp(socket) => socket,
+        MediaSocket::Turn(_) => panic!("there is no TURN server"),
+    }
+}
+
 /// Lets the ports read what has arrived.
 async fn receive(ports: &mut Ports, now: Instant) {
     tokio::time::timeout(Duration::from_secs(5), ports.ready()).await.unwrap().unwrap();
@@ -49,7 +57,7 @@ async fn receive(ports: &mut Ports, now: Instant) {
 async fn a_pair_is_bound_whole_or_not_at_all() {
     let (mut ports, now) = (ports(), clock::now());
     let pair = bind_pair(&mut ports, now, false);
-    let [rtp, rtcp] = ports.take(now, pair).unwrap();
+    let [rtp, rtcp] = ports.take(now, pair).unwrap().map(plain);
     assert_eq!((rtp.local_addr().unwrap(), rtcp.local_addr().unwrap()), (pair.rtp(), pair.rtcp()));
     assert!(ports.take(now, pair).is_none(), "taken");
     ports.handle_input(now, Command::Bind { pair, discover: false });
@@ -57,7 +65,7 @@ async fn a_pair_is_bound_whole_or_not_at_all() {
 
     // Somebody else has the odd port: the even one must be free afterwards.
     ports.handle_input(now, Command::Unbind { pair });
-    ports.rest(now, pair, [rtp, socket()], true);
+    ports.rest(now, pair, [rtp.into(), socket().into()], true);
     drop(rtcp);
     let stranger = bind_udp(pair.rtcp(), Class::Media(Mark::Set(Dscp::EF))).unwrap();
     ports.handle_input(now, Command::Bind { pair, discover: false });
@@ -92,7 +100,7 @@ async fn a_pair_is_handed_out_empty() {
     for _ in 0..100 {
         stranger.send_to(b"stray", pair.rtp()).unwrap();
     }
-    let [rtp, _rtcp] = ports.take(now, pair).unwrap();
+    let [rtp, _rtcp] = ports.take(now, pair).unwrap().map(plain);
     assert_eq!(rtp.recv(&mut [0; 8]).unwrap_err().kind(), std::io::ErrorKind::WouldBlock);
 }
 

@@ -96,7 +96,7 @@ fn open(slot: u32, generation: u32, a: &Peer, b: &Peer) -> (StreamId, [PortPair;
     let stream = StreamId { worker: 0, slot, generation };
     let legs = Box::new([a.plan(pair_a, Side::Inner), b.plan(pair_b, Side::Outer)]);
     let command = Command::Open { stream, epoch: 1, legs, timeout: None };
-    (stream, [pair_a, pair_b], command, [rtp_a, rtcp_a, rtp_b, rtcp_b])
+    (stream, [pair_a, pair_b], command, [rtp_a, rtcp_a, rtp_b, rtcp_b].map(Into::into))
 }
 
 /// 20 ms of G.711 (RFC 3550 §5.1).

@@ -4,19 +4,22 @@
 //! (RFC 8866) are read as ranges over the received bytes and written by
 //! splicing, so whatever is not edited leaves byte for byte as it came.
 //! STUN (RFC 8489) goes through the `stun-types` crate; RTP and RTCP
-//! (RFC 3550) are read just far enough to relay them.
+//! (RFC 3550) are read just far enough to relay them. Requests to routers (PCP,
+//! NAT-PMP, UPnP IGD) are composed here, too.
 #![forbid(unsafe_code)]
 
 pub mod changes;
 pub mod demux;
 pub mod edit;
 pub mod flow;
+pub mod portmap;
 pub mod rtp;
 pub mod sdp;
 pub mod sip;
 pub mod span;
 pub mod stun;
 mod text;
+pub mod upnp;
 
 pub use changes::Change;
 pub use edit::{Edit, Rule};

@@ -64,9 +64,9 @@ def _idle(scene):
     return round(silent(), 1)
 
 
-def establish(scene):
-    """Dials; returns (caller, callee, time of answer) or a record of the failure."""
-    caller, callee = scene.phones[scene.cell.caller], scene.phones[scene.cell.callee]
+def establish(scene, caller=None, callee=None):
+    """Dials; returns (caller, callee, time of answer) or a record of the failure. Without phones: those of the cell."""
+    caller, callee = caller or scene.phones[scene.cell.caller], callee or scene.phones[scene.cell.callee]
     since = caller.control.position(), callee.control.position()
     for phone in (caller, callee):
         phone.recorder.ears_only()
@@ -111,17 +111,21 @@ def listen(scene, caller, callee, begin, marks, seconds, meanwhile=None):
     record = {"established": True, "problems": problems, "seconds": round(end - begin, 2)}
 
     def measure():
-        talked = seconds if not lasted else end - begin
-        for key, ear, mouth in (("b_to_a", caller, callee), ("a_to_b", callee, caller)):
-            heard = ear.recorder.since(marks[ear])
-            record[key] = round(tone.share(heard, mouth.frequency, talked, late[ear]), 4)
-            record[f"{key}_start_s"] = round(late[ear], 3)
-            echo = tone.share(heard, ear.frequency, talked, 0)
-            if record[key] < settings.REQUIRED_SHARE:
-                problems.append(f"{ear.user} heard {mouth.user} for {record[key]:.3f} of the call")
-            if echo > settings.MAX_ECHO_SHARE:
-                problems.append(f"{ear.user} heard itself for {echo:.3f} of the call")
+        judge_ears(record, caller, callee, marks, seconds if not lasted else end - begin, late)
     return record, measure
+
+
+def judge_ears(record, caller, callee, marks, talked, late):
+    """Adds to the record what each of the two has heard of the other since its mark, and what is wrong with that."""
+    for key, ear, mouth in (("b_to_a", caller, callee), ("a_to_b", callee, caller)):
+        heard = ear.recorder.since(marks[ear])
+        record[key] = round(tone.share(heard, mouth.frequency, talked, late[ear]), 4)
+        record[f"{key}_start_s"] = round(late[ear], 3)
+        echo = tone.share(heard, ear.frequency, talked, 0)
+        if record[key] < settings.REQUIRED_SHARE:
+            record["problems"].append(f"{ear.user} heard {mouth.user} for {record[key]:.3f} of the call")
+        if echo > settings.MAX_ECHO_SHARE:
+            record["problems"].append(f"{ear.user} heard itself for {echo:.3f} of the call")
 
 
 def bye(record, by, other):

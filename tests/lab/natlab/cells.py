@@ -2,10 +2,11 @@
 
 import dataclasses
 
-from . import nat, settings
+from . import nat, networks, settings
 
 CALL, EARLY, HOLD, IDLE, GAP = "call", "early", "hold", "idle", "gap"
 ATTACK, REMAP, READDRESS = "attack", "remap", "readdress"
+VERDICT, LIFETIME, PHONES, ALG = "verdict", "lifetime", "phones", "alg"
 
 # What the provider does with media: nothing; send it back to where it comes from; what Debian's rtpengine does.
 PLAIN, LATCHING, RTPENGINE = "plain", "latching", "rtpengine"
@@ -15,11 +16,14 @@ PLAIN, LATCHING, RTPENGINE = "plain", "latching", "rtpengine"
 class Cell:
     """One world and the call or calls in it.
 
-    role: border, office, standalone, or direct (no siplatch: phones talk to the provider themselves)
-    nat: type of the office's NAT box, or None where nobody is behind one
+    role: border, office, standalone, direct (no siplatch: phones talk to the provider themselves), or doctor (no calls:
+        the doctor is asked in siplatch's place)
+    nat: type of the office's network, or None where nobody is behind one
     transport: of the phones' signalling, toward siplatch
     outbound: phones keep their flow as RFC 5626 says
     provider: plain, latching or rtpengine (the last with NAT help for phones, too)
+    upstream: how the office reaches its provider: udp or tcp (port 5060), 5080 (UDP there), tls (5061) or 443 (TLS there)
+    turn: how the office reaches a TURN server: udp, tcp or tls (port 443); None: it has none
     """
 
     name: str
@@ -33,6 +37,9 @@ class Cell:
     transport: str = "udp"
     outbound: bool = False
     provider: str = PLAIN
+    upstream: str = "udp"
+    turn: str | None = None
+    udp_timeout_s: int = settings.UDP_TIMEOUT_S
 
     @property
     def least_seconds(self):
@@ -45,6 +52,12 @@ class Cell:
             return 150
         if self.kind in (REMAP, READDRESS):
             return settings.REPETITIONS * (8 if self.kind == REMAP else 20) + 60
+        if self.kind == LIFETIME:
+            return 200 + 6 * self.udp_timeout_s
+        if self.kind in (VERDICT, ALG):
+            return 30 if self.kind == VERDICT else 60
+        if self.kind == PHONES:
+            return 140
         return 70 if self.role != "direct" else 20
 
     @property
@@ -53,19 +66,33 @@ class Cell:
 
     @property
     def hosts(self):
+        if self.kind == PHONES:
+            return ["office", "office2", "office3", "public", "public2", "public3"]
         return [self.caller, self.callee]
+
+    @property
+    def users(self):
+        """The hosts that are phones."""
+        return [] if self.role == "doctor" else [host for host in self.hosts if host != "announcer"]
+
+    @property
+    def needs_authority(self):
+        return self.role == "doctor" or self.upstream not in ("udp", "5080") or self.turn is not None
 
     @property
     def control(self):
         """The same without siplatch, which must fail; None where there is no NAT to fail at."""
-        if self.role not in ("border", "office") or self.kind in (ATTACK, REMAP, READDRESS):
+        if self.role not in ("border", "office") or self.kind in (ATTACK, REMAP, READDRESS, PHONES):
+            return None
+        # The ALG of Linux makes a phone's own call work, and so does a provider that sends media back.
+        if self.nat in (networks.NONE, networks.FIREWALL, networks.ALG) or self.provider != PLAIN:
             return None
         name = f"control-{self.nat}-{self.caller}-{self.callee}"
         if self.kind != CALL:
             name += f"-{self.kind}" + (f"-by-{self.holder}" if self.holder else "")
         # The provider knows UDP only, and nothing of outbound.
         return dataclasses.replace(
-            self, name=name, role="direct", quick=False, transport="udp", outbound=False,
+            self, name=name, role="direct", quick=False, transport="udp", outbound=False, upstream="udp", turn=None,
         )
 
 

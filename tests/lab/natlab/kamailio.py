@@ -1,6 +1,7 @@
 """The provider: Kamailio as registrar and proxy, as the SIP documents describe them, with no NAT help.
 
-Two parts can be switched on: RELAY leads media through rtpengine; NAT_HELP takes phones to be where they send from.
+Three parts can be switched on: RELAY leads media through rtpengine; NAT_HELP takes phones to be where they send from;
+STREAMS is TCP and TLS, and answers and calls who came by a connection through that connection.
 """
 
 from . import rtpengine, settings
@@ -11,7 +12,12 @@ debug=2
 log_stderror=yes
 fork=yes
 children=2
+#!ifdef STREAMS
+enable_tls=yes
+tcp_accept_aliases=yes
+#!else
 disable_tcp=yes
+#!endif
 auto_aliases=no
 dns=no
 rev_dns=no
@@ -19,6 +25,12 @@ use_dns_cache=no
 server_signature=no
 alias="{domain}"
 listen=udp:{address}:5060
+listen=udp:{address}:5080
+#!ifdef STREAMS
+listen=tcp:{address}:5060
+listen=tls:{address}:5061
+listen=tls:{address}:443
+#!endif
 
 loadmodule "sl.so"
 loadmodule "tm.so"
@@ -39,6 +51,14 @@ modparam("rtpengine", "rtpengine_sock", "udp:{rtpengine}")
 loadmodule "nathelper.so"
 modparam("nathelper|registrar", "received_avp", "$avp(RECEIVED)")
 #!endif
+#!ifdef STREAMS
+loadmodule "tls.so"
+modparam("tls", "tls_method", "TLSv1.2+")
+modparam("tls", "certificate", "{certificate}")
+modparam("tls", "private_key", "{key}")
+loadmodule "nathelper.so"
+modparam("nathelper|registrar", "received_avp", "$avp(RECEIVED)")
+#!endif
 
 modparam("rr", "append_fromtag", 1)
 modparam("usrloc", "db_mode", 0)
@@ -52,6 +72,14 @@ request_route {{
         exit;
     }}
     xlog("L_NOTICE", "$rm $ru from $si:$sp contact $ct\\n");
+#!ifdef STREAMS
+    if (proto != UDP) {{
+        force_rport();
+        force_tcp_alias();
+        if (is_method("REGISTER")) fix_nated_register();
+        else if (is_method("INVITE|SUBSCRIBE")) add_contact_alias();
+    }}
+#!endif
 #!ifdef NAT_HELP
     force_rport();
     if (is_method("REGISTER")) {{
@@ -66,6 +94,9 @@ request_route {{
     }}
     if (has_totag()) {{
         if (loose_route()) {{
+#!ifdef STREAMS
+            if ($du == $null) handle_ruri_alias();
+#!endif
 #!ifdef RELAY
             if (is_method("INVITE|ACK|BYE")) rtpengine_manage("{flags}");
 #!endif
@@ -115,6 +146,9 @@ onreply_route {{
 #!ifdef NAT_HELP
     fix_nated_contact();
 #!endif
+#!ifdef STREAMS
+    if (proto != UDP && is_method("INVITE|SUBSCRIBE")) add_contact_alias();
+#!endif
 #!ifdef RELAY
     if (is_method("INVITE") && has_body("application/sdp")) rtpengine_manage("{flags}");
 #!endif
@@ -122,11 +156,12 @@ onreply_route {{
 """
 
 
-def start(namespace, address, folder, announcer, parts=(), flags=""):
-    """`parts`: what is switched on of the two; `flags`: what rtpengine is told of every call."""
+def start(namespace, address, folder, announcer, parts=(), flags="", proof=(None, None)):
+    """`parts`: what is switched on; `flags`: what rtpengine is told of every call; `proof`: certificate and key."""
     config = folder / "kamailio.cfg"
     config.write_text(CONFIG.format(
         domain=settings.DOMAIN, address=address, announcer=announcer, rtpengine="%s:%d" % rtpengine.CONTROL, flags=flags,
+        certificate=proof[0], key=proof[1],
     ))
     process = Process(
         namespace,

@@ -1,8 +1,11 @@
 """The rules of a NAT box, in plain nftables. Words as in RFC 4787.
 
-full-cone        endpoint-independent mapping, endpoint-independent filtering
-port-restricted  endpoint-independent mapping, address- and port-dependent filtering
-symmetric        address- and port-dependent mapping and filtering
+full-cone           endpoint-independent mapping, endpoint-independent filtering
+address-restricted  endpoint-independent mapping, address-dependent filtering
+port-restricted     endpoint-independent mapping, address- and port-dependent filtering
+symmetric           address- and port-dependent mapping and filtering
+
+What stands between an office and the Internet, boxes in a row included, is in `networks.py`.
 """
 
 import subprocess
@@ -10,6 +13,7 @@ import subprocess
 from . import netns
 
 FULL_CONE = "full-cone"
+ADDRESS_RESTRICTED = "address-restricted"
 PORT_RESTRICTED = "port-restricted"
 SYMMETRIC = "symmetric"
 TYPES = (FULL_CONE, PORT_RESTRICTED, SYMMETRIC)
@@ -42,15 +46,17 @@ table ip nat {
 
 # Linux has no full cone of its own. `learn` runs after source NAT, reads the port that was given,
 # and keeps it in both directions: `out` gives a source the same port toward everybody, `back` lets
-# everybody in. Only packets from inside refresh the two (RFC 4787 REQ-6).
+# everybody in. Only packets from inside refresh the two (RFC 4787 REQ-6). `heard` holds who was sent to by each
+# port; an address-restricted box lets in nobody else.
 CONE = """
 table ip nat {
     map out { type ipv4_addr . inet_service : ipv4_addr . inet_service; flags dynamic,timeout; timeout %(timeout)ds; }
     map back { type inet_service : ipv4_addr . inet_service; flags dynamic,timeout; timeout %(timeout)ds; }
     set taken { type inet_service; flags dynamic,timeout; timeout %(timeout)ds; }
+    set heard { type inet_service . ipv4_addr; flags dynamic,timeout; timeout %(timeout)ds; }
     chain pre {
         type nat hook prerouting priority dstnat; policy accept;
-        iifname "wan" meta l4proto udp dnat ip to udp dport map @back
+        iifname "wan" meta l4proto udp %(from)s dnat ip to udp dport map @back
     }
     chain post {
         type nat hook postrouting priority srcnat; policy accept;
@@ -64,6 +70,8 @@ table ip nat {
         meta l4proto udp ct direction original update @out { ct original ip saddr . ct original proto-src : ct reply ip daddr . ct reply proto-dst }
         meta l4proto udp ct direction original update @back { ct reply proto-dst : ct original ip saddr . ct original proto-src }
         meta l4proto udp ct direction original update @taken { ct reply proto-dst }
+        meta l4proto udp ct direction original update @heard { ct reply proto-dst . ip daddr }
+        meta l4proto udp ct direction reply update @heard { ct original proto-dst . ip daddr }
         meta l4proto udp ct direction reply update @out { ct reply ip saddr . ct reply proto-src : ct original ip daddr . ct original proto-dst }
         meta l4proto udp ct direction reply update @back { ct original proto-dst : ct reply ip saddr . ct reply proto-src }
         meta l4proto udp ct direction reply update @taken { ct original proto-dst }
@@ -77,7 +85,9 @@ def rules(kind, timeout_s, ports=None):
     if ports and kind == PORT_RESTRICTED:
         return FILTER + MASQUERADE % f"meta l4proto udp masquerade to :{ports}"
     if kind == FULL_CONE:
-        return FILTER + CONE % {"timeout": timeout_s}
+        return FILTER + CONE % {"timeout": timeout_s, "from": ""}
+    if kind == ADDRESS_RESTRICTED:
+        return FILTER + CONE % {"timeout": timeout_s, "from": "udp dport . ip saddr @heard"}
     if kind == PORT_RESTRICTED:
         return FILTER + MASQUERADE % "masquerade"
     if kind == SYMMETRIC:
@@ -92,14 +102,15 @@ def load(namespace, ruleset):
         raise RuntimeError(f"nft refused the rules in {namespace}: {done.stderr.strip()}")
 
 
-def install(namespace, kind, timeout_s):
-    """Makes `namespace`, which has the interfaces `lan` and `wan`, a NAT box."""
+def install(namespace, ruleset, timeout_s):
+    """Makes `namespace` a box that forwards by these rules and forgets silent UDP after `timeout_s`."""
     netns.sysctl(namespace, {
         "net.ipv4.ip_forward": 1,
+        "net.ipv4.conf.all.send_redirects": 0,
         "net.netfilter.nf_conntrack_udp_timeout": timeout_s,
         "net.netfilter.nf_conntrack_udp_timeout_stream": timeout_s,
     })
-    load(namespace, rules(kind, timeout_s))
+    load(namespace, ruleset)
 
 
 def forget(namespace):

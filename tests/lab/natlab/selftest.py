@@ -8,6 +8,7 @@ Lifetime: how long after the last packet does the way back stay open?
 import array
 import concurrent.futures
 import contextlib
+import dataclasses
 import os
 import pathlib
 import random
@@ -15,14 +16,15 @@ import socket
 import tempfile
 import time
 
-from . import coturn, nat, netns, settings, stun, tone, world
+from . import cells, coturn, lifetimes, nat, nat_matrix, netns, networks, phones, settings, sniff, stun, tone, verdicts, world
 
-EXPECTED = {
-    nat.FULL_CONE: ("endpoint-independent", "endpoint-independent"),
-    nat.PORT_RESTRICTED: ("endpoint-independent", "address- and port-dependent"),
-    nat.SYMMETRIC: ("address- and port-dependent", "address- and port-dependent"),
-}
+OTHERS = [kind for kind, network in networks.EVERY.items() if network.udp and kind not in nat.TYPES]
 ARRIVES_S = 0.25
+REGISTER = "\r\n".join((
+    "REGISTER sip:provider.example SIP/2.0", "Via: SIP/2.0/UDP {own};branch=z9hG4bKlab;rport", "Max-Forwards: 70",
+    "From: <sip:lab@provider.example>;tag=1", "To: <sip:lab@provider.example>", "Call-ID: lab", "CSeq: 1 REGISTER",
+    "Contact: <sip:lab@{own}>", "Content-Length: 0", "", "",
+))
 PROBE_AGES_S = [20, 27, 29, 31, 33]
 
 
@@ -49,7 +51,8 @@ class Probe:
         self.kind = kind
         self.world = world.World(label, office_nat=kind)
         stack.callback(self.world.close)
-        self.inside = [(self.world.add(host), world.address(host)) for host in ("office", "office2")]
+        hosts = ("office", "office2") if kind in nat.TYPES else ("siplatch",)
+        self.inside = [(self.world.add(host), self.world.address(host)) for host in hosts]
         outside = self.world.add("stun")
         self.outside_namespace = outside
         self.outside = {
@@ -75,8 +78,8 @@ class Probe:
         if None in seen:
             return "broken: a packet did not get out"
         if len(set(seen)) == 1:
-            return "endpoint-independent"
-        return "address- and port-dependent" if len(set(seen)) == len(seen) else "mixed"
+            return verdicts.ENDPOINT
+        return verdicts.PORT if len(set(seen)) == len(seen) else "mixed"
 
     def filtering(self, port=5070):
         sock = udp(*self.inside[0], port)
@@ -89,10 +92,10 @@ class Probe:
         if not let_in[0]:
             return "broken: not even the answer got in"
         if all(let_in):
-            return "endpoint-independent"
+            return verdicts.ENDPOINT
         if any(let_in[1:]):
-            return "address-dependent" if let_in[1] else "mixed"
-        return "address- and port-dependent"
+            return verdicts.ADDRESS if let_in[1] else "mixed"
+        return verdicts.PORT
 
     def same_port_twice(self, port=5080):
         """Two hosts inside use the same port: both must be answered."""
@@ -126,6 +129,18 @@ class Probe:
         mapped = self.seen_from(sock, self.ends[0])
         sock.close()
         return mapped == (world.WAN["office-nat"], port)
+
+    def rewrites_sip(self):
+        """Does a REGISTER to port 5060 arrive otherwise than it was sent?"""
+        end = self.ends[0][0], 5060
+        there, sock = udp(self.outside_namespace, *end), udp(*self.inside[0], 5095)
+        own = f"{self.inside[0][1]}:5095"
+        sent = REGISTER.format(own=own).encode()
+        sock.sendto(sent, end)
+        came = receive(there)[0]
+        there.close()
+        sock.close()
+        return "broken: it did not arrive" if came is None else came != sent
 
     def lifetimes(self):
         """The ages at which a probe from outside still got in: after one packet out, after packets both ways.
@@ -171,7 +186,7 @@ class Probe:
 
 def examine(kind, label):
     """Everything about one type; a list of (what, found, as expected)."""
-    mapping, filtering = EXPECTED[kind]
+    mapping, filtering = (verdicts.BEHAVIOUR[kind][key] for key in ("mapping", "filtering"))
     lives = [age for age in PROBE_AGES_S if age < settings.UDP_TIMEOUT_S]
     with contextlib.ExitStack() as stack:
         probe = Probe(kind, label, stack)
@@ -183,6 +198,9 @@ def examine(kind, label):
             rows.append((what, str(found), found == wanted))
         note("mapping", probe.mapping(), mapping)
         note("filtering", probe.filtering(), filtering)
+        note("SIP arrives rewritten", probe.rewrites_sip(), kind == networks.ALG)
+        if kind in OTHERS:
+            return rows
         note("two hosts, one port: both answered", probe.same_port_twice(), True)
         if kind != nat.SYMMETRIC:
             note("a stranger's knock does not shift the port", probe.unsolicited(), True)
@@ -191,6 +209,68 @@ def examine(kind, label):
         note("one packet out: alive at ages (s)", one_way, lives)
         note("packets both ways: alive at ages (s)", both_ways, lives)
         return rows
+
+
+def examine_silence(kind, label):
+    """Of a network that lets no UDP out: that it does not."""
+    with contextlib.ExitStack() as stack:
+        probe = Probe(kind, label, stack)
+        stack.callback(probe.close)
+        sock = udp(*probe.inside[0])
+        seen = [probe.seen_from(sock, end) for end in probe.ends]
+        sock.close()
+        return [("no datagram gets out", str(seen), not any(seen))]
+
+
+def examine_tables():
+    """The judges of the other tables on made-up findings."""
+    wanted = {"udp": True, "mapping": verdicts.ENDPOINT, "mapped": "203.0.113.20"}
+    cases = [
+        ("right", {**wanted, "mapped": "203.0.113.20:4711", "more": 1}, "right"),
+        ("unknown", {**wanted, "mapped": "203.0.113.20:4711", "mapping": None}, "unknown"),
+        ("wrong", {**wanted, "mapped": "203.0.113.20:4711", "mapping": verdicts.PORT}, "wrong"),
+        ("wrong beside unknown", {"udp": False, "mapping": None, "mapped": None}, "wrong"),
+    ]
+    rows = [(f"judges a finding to be {what}", verdicts.judge(wanted, found)[0], verdicts.judge(wanted, found)[0] == verdict)
+            for what, found, verdict in cases]
+    for found, right in ((17.0, True), (23.0, True), (16.9, False), (23.1, False), (None, False)):
+        rows.append((f"judges a lifetime of 20 s found as {found}", str(lifetimes.within(found, 20)),
+                     lifetimes.within(found, 20) == right))
+    return rows
+
+
+def examine_catalogue():
+    """Two cells of one name must be the same cell: a worker knows its cell by name alone."""
+    every = [*cells.catalogue(), *cells.attacked(), *cells.recovered(), *nat_matrix.catalogue()]
+    every += cells.controls(cells.catalogue()) + [cell.control for cell in nat_matrix.catalogue() if cell.control]
+    asked = {}
+    for cell in every:
+        asked.setdefault(cell.name, set()).add(dataclasses.replace(cell, quick=False))
+    differ = sorted(name for name, them in asked.items() if len(them) > 1)
+    return [("a name means one cell", str(differ or True), not differ)]
+
+
+def examine_accounts():
+    """Whose packet is it, and is it where it belongs? On made-up packets of the phone `office2`."""
+    line = phones.lines(nat.PORT_RESTRICTED)[1]
+    callers, servers = {"203.0.113.51": line.user}, {"203.0.113.10"}
+    provider = "203.0.113.5", 5060
+    invite = b"INVITE sip:public2@provider.example SIP/2.0\r\nFrom: <sip:office2@provider.example>;tag=1\r\n\r\n"
+    rows = []
+    for what, far, port, data, counted, astray in (
+        ("its media", ("203.0.113.51", 10000), line.first, b"\x80", "media", 0),
+        ("its media at another port", ("203.0.113.51", 10000), line.last + 1, b"\x80", "media", 1),
+        ("its INVITE", provider, line.port, invite, "signalling", 0),
+        ("its INVITE at another's port", provider, line.port + 1, invite, "signalling", 1),
+        ("a question to the STUN server", ("203.0.113.10", 3478), line.first, b"\0\1\0\0" + phones.COOKIE, None, 0),
+        ("one from a port of nobody", ("203.0.113.10", 3478), 2000, b"\0\1\0\0" + phones.COOKIE, None, 1),
+        ("a packet for a stranger", ("203.0.113.99", 9), line.first, b"\x80", None, 1),
+    ):
+        packet = sniff.Packet(0.0, (line.address, port), far, data)
+        counts, strays, _ = phones.account([packet], phones.lines(nat.PORT_RESTRICTED), callers, servers)
+        found = [key for key, number in counts[line.user].items() if number], sum(map(len, strays.values()))
+        rows.append((f"accounts for {what}", str(found), found == ([counted] if counted else [], astray)))
+    return rows
 
 
 def examine_ear():
@@ -214,16 +294,20 @@ def examine_ear():
 def run():
     print(f"Probing each NAT type with real packets; UDP time-out {settings.UDP_TIMEOUT_S} s, "
           f"probed at ages {PROBE_AGES_S} s.", flush=True)
-    labels = {kind: f"{settings.NAMESPACE_PREFIX}{os.getpid()}-{n}" for n, kind in enumerate(nat.TYPES)}
+    kinds = [*nat.TYPES, *OTHERS, *(kind for kind, network in networks.EVERY.items() if not network.udp)]
+    labels = {kind: f"{settings.NAMESPACE_PREFIX}{os.getpid()}-{n}" for n, kind in enumerate(kinds)}
     failed = passed = 0
     try:
         with concurrent.futures.ThreadPoolExecutor(len(labels)) as pool:
-            results = {kind: pool.submit(examine, kind, label) for kind, label in labels.items()}
-            findings = [("ear", examine_ear())]
+            results = {
+                kind: pool.submit(examine if networks.EVERY[kind].udp else examine_silence, kind, label)
+                for kind, label in labels.items()
+            }
+            findings = [("ear", examine_ear()), ("judge", examine_tables()), ("capture", examine_accounts()), ("catalogue", examine_catalogue())]
             findings += [(kind, result.result()) for kind, result in results.items()]
         for subject, rows in findings:
             for what, found, right in rows:
-                print(f"{subject:16} {what:44} {found:30} {'ok' if right else 'WRONG'}", flush=True)
+                print(f"{subject:18} {what:44} {found:30} {'ok' if right else 'WRONG'}", flush=True)
                 passed, failed = passed + right, failed + (not right)
     finally:
         netns.remove(netns.owned_by(os.getpid()))

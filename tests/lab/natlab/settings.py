@@ -39,11 +39,13 @@ REGISTER_DEADLINE_S = 15.0
 ANSWER_DEADLINE_S = 10.0
 SILENCE_DEADLINE_S = 90.0
 BYE_DEADLINE_S = 5.0
+FORWARDS_DEADLINE_S = 60.0
 PORTS_BACK_DEADLINE_S = 45.0
 
-# The relay's ports, and the smaller block in which a spray is all the denser.
+# The relay's ports, the smaller block in which a spray is all the denser, and one that a router is asked to forward.
 MEDIA_PORTS = (30000, 30999)
 ATTACKED_PORTS = (30000, 30099)
+ASKED_PORTS = (30000, 30015)
 
 # The attacks: packets per second, and when they begin, in seconds into the call or before what they aim at.
 SPRAY_RATES = (1500, 10000)

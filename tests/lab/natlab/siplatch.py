@@ -4,7 +4,7 @@ import http.client
 import re
 import subprocess
 
-from . import coturn, netns, settings, world
+from . import cells, coturn, netns, networks, phones, settings, world
 from .process import Process
 
 BORDER = """
@@ -23,10 +23,22 @@ role = "office"
 listen = ["udp:{host}:5060"]
 [outer]
 listen = ["udp:{host}:5070"]
-advertise = "stun"
+advertise = "{advertise}"
 stun_servers = [{stun}]
 [[upstream]]
-uri = "sip:{upstream}:5060"
+uri = "sip:{upstream}"
+"""
+
+TLS = """
+[tls]
+ca = "{authority}"
+"""
+
+TURN = """
+[turn]
+server = "{server}"
+username = "{user}"
+password = "{password}"
 """
 
 COMMON = """
@@ -39,12 +51,39 @@ dir = "{state}"
 """
 
 
-def configuration(role, state, ports=settings.MEDIA_PORTS):
-    if role == "border":
-        text = BORDER.format(inner=world.BORDER_INNER, outer=world.address("border"), upstream=world.address("core"))
+UPSTREAM = {
+    "udp": "{}:5060", "5080": "{}:5080", "tcp": "{}:5060;transport=tcp", "tls": "{}:5061;transport=tls", "443": "{}:443;transport=tls",
+}
+# What the office advertises where the port that STUN sees is not the one to be written.
+ADVERTISED = {
+    networks.FORWARDED: "stun-address",
+    networks.IGD: "stun-address",
+    networks.ONE_TO_ONE: networks.ONE_TO_ONE_ADDRESSES[world.address("siplatch")],
+}
+
+
+def advertised(kind):
+    return ADVERTISED.get(kind, "stun")
+
+
+def configuration(scene, state, turn=None):
+    """`turn`: how a TURN server is reached, if there is one."""
+    here, cell, ports = scene.world.address, scene.cell, scene.ports
+    if cell.role == "border":
+        text = BORDER.format(inner=world.BORDER_INNER, outer=here("border"), upstream=here("core"))
     else:
-        stun = ", ".join(f'"{each}:{coturn.PORT}"' for each in world.HOSTS["stun"][1])
-        text = OFFICE.format(host=world.address("siplatch"), stun=stun, upstream=world.address("provider"))
+        stun = ", ".join(f'"{each}:{coturn.PORT}"' for each in scene.world.addresses("stun"))
+        text = OFFICE.format(host=here("siplatch"), stun=stun, upstream=UPSTREAM[cell.upstream].format(here("provider")),
+                             advertise=advertised(cell.nat))
+        if cell.provider == cells.LATCHING:
+            text += "comedia = true\n"
+        if turn:
+            server = coturn.uri(here("turn"), turn)
+            text += TURN.format(server=server, user=coturn.USER, password=coturn.PASSWORD)
+        if cell.kind == cells.PHONES:
+            text += "".join(line.configuration() for line in phones.lines(cell.nat))
+        if scene.authority:
+            text += TLS.format(authority=scene.authority.certificate)
     return (text + COMMON.format(metrics="%s:%d" % settings.METRICS_LISTEN, state=state,
                                  ports="%d-%d" % ports)).lstrip()
 
@@ -52,22 +91,39 @@ def configuration(role, state, ports=settings.MEDIA_PORTS):
 class Siplatch:
     """Standalone runs without any configuration; only its state goes to a folder of its own."""
 
-    def __init__(self, namespace, role, binary, folder, ports=settings.MEDIA_PORTS):
-        self.namespace = namespace
-        self.binary = binary
+    def __init__(self, scene, host):
+        namespace = self.namespace = scene.world.namespace(host)
+        binary = self.binary = scene.binary
+        folder = scene.folder
         self.config = folder / "siplatch.toml"
         state = folder / "state"
         state.mkdir()
-        if role == "standalone":
+        if scene.cell.role == "standalone":
             arguments = settings.RUN_WITHOUT_CONFIG
         else:
-            self.config.write_text(configuration(role, state, ports))
+            self.config.write_text(configuration(scene, state, scene.cell.turn))
             arguments = self._arguments(settings.RUN_ARGUMENTS)
         self.environment = {settings.STATE_DIR_VARIABLE: str(state), "NO_COLOR": "1"}
         self.process = Process(
             namespace, [binary, *arguments], folder / "siplatch.log", cwd=folder, env=self.environment,
         )
         self.process.wait_for(self.healthy, settings.START_DEADLINE_S, "siplatch to be healthy")
+        if scene.cell.role == "office" and self._finds_address(scene.cell):
+            # A phone that is told to come back in five seconds comes back in thirty.
+            self.process.wait_for_line(r"public address listener=1 ", settings.START_DEADLINE_S)
+        if scene.cell.nat == networks.IGD:
+            # A router takes its time, and a call that comes before is given ports that are not forwarded yet.
+            self.process.wait_for(self.is_forwarded, settings.FORWARDS_DEADLINE_S, "the router to forward all ports")
+
+    def is_forwarded(self):
+        """Does the router forward all that it was asked for?"""
+        return " installed" in (said := self.status()) and " waiting" not in said
+
+    @staticmethod
+    def _finds_address(cell):
+        """Will it say what its public address is, by STUN or by TURN?"""
+        asks = advertised(cell.nat).startswith("stun")
+        return asks and (networks.named(cell.nat).udp or cell.turn is not None)
 
     def _arguments(self, template):
         return [part.format(config=self.config) for part in template]

@@ -5,12 +5,12 @@ import json
 from . import settings
 
 
-def _share(calls, key):
+def share(calls, key):
     values = [call[key] for call in calls if call.get(key) is not None]
     return f"{min(values):.3f}" if values else "-"
 
 
-def _bye(calls):
+def byes(calls):
     parts = [f"{call['bye_by']} {'ok' if call.get('bye_ok') else 'FAILS'}" for call in calls if "bye_by" in call]
     return ", ".join(parts) or "-"
 
@@ -39,7 +39,7 @@ def control_text(record):
         return "fails: no registration" if record["problems"] else "fails"
     if not call["established"] and "a_to_b" in call:
         return "fails: no call"
-    return f"fails: {_share([call], 'a_to_b')} / {_share([call], 'b_to_a')}"
+    return f"fails: {share([call], 'a_to_b')} / {share([call], 'b_to_a')}"
 
 
 def row(cell, record, control):
@@ -51,8 +51,8 @@ def row(cell, record, control):
         problems.append("the control could not be run")
     return {
         "cell": cell.name, "nat": cell.nat or "none", "direction": f"{cell.caller} > {cell.callee}",
-        "a_to_b": _share(record["calls"], "a_to_b"), "b_to_a": _share(record["calls"], "b_to_a"),
-        "bye": _bye(record["calls"]), "ports_back": _ports(record), "control": control_text(control),
+        "a_to_b": share(record["calls"], "a_to_b"), "b_to_a": share(record["calls"], "b_to_a"),
+        "bye": byes(record["calls"]), "ports_back": _ports(record), "control": control_text(control),
         "verdict": "FAIL" if problems else "PASS", "problems": problems,
         "seconds": record.get("seconds"), "record": record, "control_record": control,
     }
@@ -65,8 +65,8 @@ def control_row(cell, record):
         problems.append("there was audio both ways without siplatch")
     return {
         "cell": cell.name, "nat": cell.nat, "direction": f"{cell.caller} > {cell.callee}",
-        "a_to_b": _share(record["calls"], "a_to_b"), "b_to_a": _share(record["calls"], "b_to_a"),
-        "bye": _bye(record["calls"]), "ports_back": "-", "control": control_text(record),
+        "a_to_b": share(record["calls"], "a_to_b"), "b_to_a": share(record["calls"], "b_to_a"),
+        "bye": byes(record["calls"]), "ports_back": "-", "control": control_text(record),
         "verdict": "FAIL" if problems else "PASS", "problems": problems,
         "seconds": record.get("seconds"), "record": record, "control_record": None,
     }
@@ -88,14 +88,19 @@ def lines(columns, rows):
     return "\n".join(text)
 
 
-def render(rows):
-    text = [lines(COLUMNS, rows)]
+def complaints(rows):
+    """What is wrong with the lines that fail, and where their logs are; each line of it ends with a newline."""
+    text = []
     for each in rows:
         for problem in each["problems"]:
-            text.append(f"{each['cell']}: {problem}")
+            text.append(f"{each['cell']}: {problem}\n")
         if each["problems"] and each["record"].get("logs"):
-            text.append(f"{each['cell']}: logs in {each['record']['logs']}")
-    return "\n".join(text)
+            text.append(f"{each['cell']}: logs in {each['record']['logs']}\n")
+    return "".join(text)
+
+
+def render(rows):
+    return f"{lines(COLUMNS, rows)}\n{complaints(rows)}".rstrip("\n")
 
 
 def write_json(path, rows, seconds):

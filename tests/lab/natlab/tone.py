@@ -17,6 +17,7 @@ WINDOW_SAMPLES = int(settings.SAMPLE_RATE * settings.WINDOW_S)
 
 FREQUENCY = {
     "office": 440, "office2": 620, "branch": 800, "public": 1000, "public2": 1250, "announcer": 1500,
+    "office3": 530, "public3": 1120,
 }
 
 

@@ -11,11 +11,15 @@ import tempfile
 import time
 import traceback
 
-from . import attacks, calls, cells, recoveries
+from . import alg_counts, attacks, calls, cells, lifetimes, phones, recoveries, verdicts
 from .process import LabError, adopt_orphans, die_with_parent, reap
 from .scene import Scene
 
-PLAYS = {cells.ATTACK: attacks.play, cells.REMAP: recoveries.play, cells.READDRESS: recoveries.play}
+PLAYS = {
+    cells.ATTACK: attacks.play, cells.REMAP: recoveries.play, cells.READDRESS: recoveries.play,
+    cells.VERDICT: verdicts.play, cells.LIFETIME: lifetimes.play, cells.PHONES: phones.play,
+    cells.ALG: alg_counts.play,
+}
 
 
 def run(cell, label, options, result_file, logs):

@@ -18,6 +18,7 @@ mod agent;
 mod authority;
 mod binary;
 mod call;
+mod coturn;
 mod daemon;
 mod dialog;
 mod digest;
@@ -35,6 +36,7 @@ pub use agent::{Agent, Answers, accept, accept_registrations, challenge_registra
 pub use authority::{Authority, Identity, secured};
 pub use binary::binary;
 pub use call::Call;
+pub use coturn::Coturn;
 pub use daemon::Daemon;
 pub use dialog::Dialog;
 pub use digest::credentials;

@@ -14,10 +14,11 @@ use tokio::sync::watch;
 
 use crate::config::Settings;
 use crate::edge::Order;
-use crate::metrics::label::Label as _;
+use crate::metrics::label::{Collision, Label as _};
 use crate::metrics::table::Name;
 use crate::metrics::{Metrics, process};
 use crate::reload::{Asked, Last};
+use crate::router::Router;
 use crate::view::{Reload, Status, View};
 
 /// Whom the control socket turns to.
@@ -40,6 +41,8 @@ pub(crate) struct Shared {
     pub(crate) metrics: Metrics,
     /// What is going on.
     pub(crate) view: View,
+    /// The router, and what it holds for us.
+    pub(crate) router: Router,
     /// When the program began.
     pub(crate) began: Instant,
 }
@@ -48,7 +51,8 @@ impl Shared {
     /// What the program begins with.
     pub(crate) fn new(settings: Settings, metrics: Metrics) -> Self {
         let (settings, reload) = (watch::Sender::new(Arc::new(settings)), watch::Sender::new(None));
-        Self { settings, reload, metrics, view: View::default(), began: net::clock::now() }
+        let (view, router) = (View::default(), Router::default());
+        Self { settings, reload, metrics, view, router, began: net::clock::now() }
     }
 
     /// The configuration now.
@@ -58,6 +62,7 @@ impl Shared {
 
     /// Another configuration counts from now on. Series of what is gone end.
     pub(crate) fn take(&self, settings: Arc<Settings>) {
+        self.router.configure(&settings.forwards);
         let before = self.settings.send_replace(Arc::clone(&settings));
         let (was, is) = (&before.proxy, &settings.proxy);
         for range in was.media.ranges.iter().filter(|range| !is.media.ranges.contains(range)) {
@@ -90,7 +95,9 @@ impl Shared {
             applied: last.outcome.applied,
             lines: last.outcome.text.lines().map(str::to_owned).collect(),
         });
-        Status { reload, ..self.view.status(&self.settings(), self.began, now) }
+        let settings = self.settings();
+        let router = self.router.status(&settings.forwards, now);
+        Status { reload, router, ..self.view.status(&settings, self.began, now) }
     }
 
     /// The page for Prometheus, its gauges read off the view.
@@ -108,6 +115,12 @@ impl Shared {
         metrics.set(Name::ListenersBound, &[], bound as f64);
         metrics.set(Name::ListenersWaiting, &[], waiting as f64);
         metrics.set(Name::WorkersAlive, &[], view.workers_alive() as f64);
+        self.router.gauges(metrics);
+        let collisions = view.collisions();
+        for kind in Collision::VALUES {
+            let count = collisions.iter().filter(|collision| Collision::from(*collision).label() == *kind).count();
+            metrics.set(Name::Collisions, &[kind], count as f64);
+        }
         for side in [nat::Side::Inner, nat::Side::Outer] {
             metrics.set(Name::StunUp, &[side.label()], f64::from(u8::from(view.stun_up(config, side))));
         }

@@ -5,6 +5,7 @@
 use std::sync::Arc;
 
 use net::transport::tls::{self, File};
+use net::turn::Over;
 
 use super::Settings;
 use super::fault::Fault;
@@ -12,7 +13,8 @@ use super::fault::Fault;
 /// Reads them, if anybody speaks TLS. Blocks for a moment.
 pub(super) fn read(settings: &Settings) -> Result<Option<Arc<tls::Settings>>, Fault> {
     let written = settings.tls != tls::Files::default();
-    if !written && !settings.proxy.listeners.iter().any(|listener| listener.transport.is_secure()) {
+    let turn = settings.turn.as_ref().is_some_and(|(server, _)| server.over == Over::Tls);
+    if !written && !turn && !settings.proxy.listeners.iter().any(|listener| listener.transport.is_secure()) {
         return Ok(None);
     }
     tls::Settings::load(&settings.tls).map(|loaded| Some(Arc::new(loaded))).map_err(explain)

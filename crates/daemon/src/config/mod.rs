@@ -12,7 +12,7 @@ mod resolve;
 mod written;
 
 pub(crate) use layers::{PREFIX, Sources};
-pub(crate) use resolve::{Machine, Settings};
+pub(crate) use resolve::{Forwards, Machine, Settings};
 pub(crate) use written::{HostPort, read_upstream};
 
 /// Reads and resolves; or explains every fault, as text for people.

@@ -167,6 +167,11 @@ section! {
         /// [[network]] with an access goes before. Media is not meant: that is the latch's business.
         /// Default: everybody.
         allow: Vec<String> = r#"[]"#,
+        /// The router is asked to forward our ports (outer side): "auto" (PCP, NAT-PMP or UPnP, the first that it
+        /// knows), "pcp", "nat-pmp", "upnp", or "off". Forwarded are the signalling ports, and ranges of media
+        /// ports of at most 64 ports; all are removed at exit. Whoever may speak to a forwarded port is everybody.
+        /// Default: "auto" where advertise is "stun-address", "off" else.
+        router: String = r#""off""#,
         /// This side's network is trusted: calls to sips: addresses may cross it in the clear. Wrongly
         /// true: who called a sips: address believes in a secrecy that is not there. Default: false.
         secure: bool = "false",
@@ -312,13 +317,16 @@ section! {
 }
 
 section! {
-    /// A TURN server for media, where neither STUN nor a port forward helps. Comes later.
+    /// A TURN server for the media of a side that advertises by "stun": used only while nothing cheaper
+    /// works, that is behind a symmetric NAT (unless the upstream is comedia = true), and where UDP does
+    /// not pass. siplatch status says whether it is.
     Turn {
-        /// "turn:HOST:PORT" or "turns:HOST:PORT".
+        /// "turn:HOST", "turn:HOST?transport=tcp" or "turns:HOST" (TLS), with or without a port; without
+        /// one it is 3478, or 5349 for TLS. [tls] ca may name its authority. Required.
         server: String = r#""turns:turn.example.net:443""#,
-        /// User name.
+        /// User name. Required.
         username: String = r#""siplatch""#,
-        /// Password.
+        /// Password. Required.
         password: Secret = r#""…""#,
     }
 }

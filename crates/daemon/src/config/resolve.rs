@@ -6,11 +6,13 @@
 //! whose feature is not yet built. Nothing is opened, looked up or created.
 
 mod beyond;
+mod forwards;
 mod phones;
 mod sides;
 mod streams;
 mod tls;
 mod together;
+mod turn;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -18,11 +20,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use media::PortRange;
+use nat::turn::Credentials;
 use nat::{Access, Prefix, Side};
 use net::dscp::Marks;
 use net::transport::tls::Files;
+use net::turn::Server;
 use proxy::config::{Media, MediaKeepAlive, Role};
 use wire::sip::Limits;
+
+pub(crate) use forwards::Forwards;
 
 use super::fault::{Fault, below};
 use super::raw::{self, Raw};
@@ -52,6 +58,8 @@ pub(crate) struct Settings {
     pub(crate) doors: (Vec<(Prefix, bool)>, [Vec<Prefix>; 2]),
     /// STUN servers of inner and outer.
     pub(crate) stun: [Vec<HostPort>; 2],
+    /// What the router is asked for.
+    pub(crate) forwards: Forwards,
     /// Where `/metrics` is served.
     pub(crate) metrics: SocketAddr,
     /// Where state is kept: the first that can be used.
@@ -62,6 +70,8 @@ pub(crate) struct Settings {
     pub(crate) marks: Marks,
     /// The files of certificates.
     pub(crate) tls: Files,
+    /// The TURN server, and who we are there.
+    pub(crate) turn: Option<(Server, Credentials)>,
     /// What handshakes use, once the files are read; `None` where nobody speaks TLS.
     pub(crate) certificates: Option<Arc<net::transport::tls::Settings>>,
     /// A far siplatch that the doctor asks what arrives.
@@ -147,11 +157,12 @@ impl Resolver<'_> {
         let stun =
             [self.side(Side::Inner, &mut listeners, &mut keys), self.side(Side::Outer, &mut listeners, &mut keys)];
         let (media, range_keys) = self.media();
-        let (phones, media) = self.phones(media, range_keys, &mut listeners, &mut keys, &stun);
+        let (phones, media, range_keys) = self.phones(media, range_keys, &mut listeners, &mut keys, &stun);
         self.unwritten(&mut listeners, &mut keys, &upstreams, &upstream_keys);
         self.collisions(&listeners, &keys, &media.ranges);
         self.reachable(&listeners, &keys, &upstreams, &networks);
         let tls = self.tls(&listeners, &keys);
+        let turn = self.turn(&listeners);
         let users = self.users();
         let digest = self.digest();
         let limits = Limits {
@@ -164,6 +175,7 @@ impl Resolver<'_> {
         let call_records = self.raw.state.call_records.unwrap_or(true);
         let marks = self.marks();
         let names = self.names();
+        let forwards = self.forwards(&listeners, &phones, &media, &range_keys);
         let proxy = proxy::Config {
             role: self.role,
             names,
@@ -182,22 +194,20 @@ impl Resolver<'_> {
             access,
             doors,
             stun,
+            forwards,
             metrics,
             state_dirs,
             call_records,
             marks,
             tls,
+            turn,
             certificates: None,
             reflector: self.reflector(),
         }
     }
 
-    /// Sections and keys whose feature comes later.
+    /// Keys whose feature comes later.
     fn not_yet(&mut self) {
-        const REMOVE: &str = "remove this section";
-        if self.raw.turn.is_some() {
-            self.later("turn", REMOVE);
-        }
         if let Some(datapath) = &self.raw.media.datapath {
             self.take("media.datapath", written::choice(datapath, "datapath", &["auto", "userspace"], &["kernel"]));
         }

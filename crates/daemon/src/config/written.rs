@@ -4,8 +4,9 @@
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use media::PortRange;
-use nat::{Advertise, Side};
+use nat::{Advertise, Side, portmap};
 use net::dscp::{Dscp, Mark};
+use net::turn::{Over, Server};
 use proxy::config::{DigestAlgorithm, MediaKeepAlive, Role};
 use wire::Transport;
 use wire::sip::{Scheme, Uri};
@@ -201,6 +202,18 @@ pub(super) fn choice(text: &str, what: &str, now: &[&str], later: &[&str]) -> Re
     word(text, what, &now.iter().map(|word| (*word, ())).collect::<Vec<_>>())
 }
 
+/// In which protocol the router is asked for forwards.
+pub(super) fn router(text: &str) -> Result<portmap::Choice, Wrong> {
+    let all = [
+        ("auto", portmap::Choice::Auto),
+        ("pcp", portmap::Choice::Only(portmap::Protocol::Pcp)),
+        ("nat-pmp", portmap::Choice::Only(portmap::Protocol::NatPmp)),
+        ("upnp", portmap::Choice::Only(portmap::Protocol::Upnp)),
+        ("off", portmap::Choice::Off),
+    ];
+    word(text, "router", &all)
+}
+
 /// `first-last`, the first even, with room for at least `pairs` pairs.
 pub(super) fn ports(text: &str, pairs: u32) -> Result<PortRange, Wrong> {
     let numbers = text.split_once('-').map(|(first, last)| (first.trim().parse::<u32>(), last.trim().parse::<u32>()));
@@ -258,6 +271,30 @@ pub(super) fn host_port(text: &str, default: u16) -> Result<HostPort, Wrong> {
             format!("write \"stun.example.net\" or \"stun.example.net:{default}\""),
         ),
     }
+}
+
+/// A TURN URI (RFC 7065).
+pub(super) fn turn(text: &str) -> Result<Server, Wrong> {
+    let mend = "write \"turn:HOST:3478\", \"turn:HOST:3478?transport=tcp\" or \"turns:HOST:5349\"";
+    let Some((scheme, rest)) = text.split_once(':') else {
+        return wrong(format!("\"{text}\" does not say how the server is reached"), mend);
+    };
+    let (place, transport) = match rest.split_once("?transport=") {
+        Some((place, transport)) => (place, Some(transport)),
+        None => (rest, None),
+    };
+    let over = match (scheme, transport) {
+        ("turn", None | Some("udp")) => Over::Udp,
+        ("turn", Some("tcp")) => Over::Tcp,
+        ("turns", None | Some("tcp")) => Over::Tls,
+        ("turns", Some("udp")) => return wrong("TURN over DTLS is not spoken here", mend),
+        _ => return wrong(format!("\"{text}\" is no TURN URI"), mend),
+    };
+    let default = if over == Over::Tls { 5349 } else { 3478 };
+    let Ok(HostPort { host, port }) = host_port(place, default) else {
+        return wrong(format!("\"{place}\" is not a host name or address with an optional port"), mend);
+    };
+    Ok(Server { host, port, over })
 }
 
 /// True for what may be a host name (RFC 1123), an all-numeric one excluded.

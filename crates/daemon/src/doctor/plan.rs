@@ -4,8 +4,10 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use ::nat::turn::Credentials;
 use ::nat::{Advertise, Side};
 use net::transport::tls;
+use net::turn::Over;
 use proxy::config::{Role, Upstream};
 use wire::Transport;
 
@@ -24,6 +26,8 @@ pub(super) struct Turn {
     pub(super) server: HostPort,
     /// UDP, TCP or TLS.
     pub(super) transport: Transport,
+    /// Who we are there; `None`: the command line does not say.
+    pub(super) credentials: Option<Credentials>,
 }
 
 /// What is advertised outside.
@@ -71,7 +75,10 @@ impl Plan {
             named => named.iter().map(|text| upstream(text)).collect::<Result<_, _>>()?,
         };
         upstreams.truncate(MOST);
-        let turn = asked.turn.as_deref().map(turn).transpose()?;
+        let turn = match &asked.turn {
+            Some(text) => Some(turn(text)?),
+            None => settings.and_then(configured),
+        };
         let known = settings.and_then(|settings| settings.certificates.clone());
         let load = || tls::Settings::load(&tls::Files::default()).map(Arc::new);
         let tls = match known {
@@ -149,7 +156,18 @@ pub(super) fn turn(text: &str) -> Result<Turn, String> {
             return Err(format!("\"{text}\" is not a TURN server\n  mend: {forms}\n"));
         }
     };
-    Ok(Turn { server: HostPort::read(server, port)?, transport })
+    Ok(Turn { server: HostPort::read(server, port)?, transport, credentials: None })
+}
+
+fn configured(settings: &Settings) -> Option<Turn> {
+    let (server, credentials) = settings.turn.clone()?;
+    let transport = match server.over {
+        Over::Udp => Transport::Udp,
+        Over::Tcp => Transport::Tcp,
+        Over::Tls => Transport::Tls,
+    };
+    let server = HostPort { host: server.host, port: server.port };
+    Some(Turn { server, transport, credentials: Some(credentials) })
 }
 
 #[cfg(test)]

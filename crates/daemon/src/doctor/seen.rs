@@ -77,7 +77,7 @@ impl Seen {
                 all.push((at.ip(), *transport, through(reached)));
             }
         }
-        if let Some(Tried { turn, at: Some(at), reached }) = &self.turn {
+        if let Some(Tried { turn, at: Some(at), reached, .. }) = &self.turn {
             all.push((at.ip(), turn.transport, through(reached)));
         }
         all
@@ -145,7 +145,8 @@ impl Seen {
     /// What the configuration's TURN server could carry, if it is there.
     pub(super) fn turn_state(&self) -> Option<(Transport, bool)> {
         let tried = self.turn.as_ref()?;
-        matches!(tried.reached, Reached::Answers(..)).then(|| (tried.turn.transport, tried.works()))
+        let there = matches!(tried.reached, Reached::Answers(..)) && !tried.refuses_us();
+        there.then(|| (tried.turn.transport, tried.works()))
     }
 }
 

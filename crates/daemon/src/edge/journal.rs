@@ -2,12 +2,14 @@
 //! refusals with their reason. Every kind has its own limit, so that a flood
 //! of one neither fills the disk nor hides the others.
 
+use std::net::IpAddr;
 use std::time::Instant;
 
 use media::Fact;
 use media::silence::Reason;
 use nat::discovery::Finding;
 use net::transport::Event;
+use net::turn::Failure;
 use proxy::{Observed, Oversize, UpstreamState};
 
 use super::streams::{Gravity, gravity};
@@ -161,6 +163,17 @@ impl Journal {
                 );
             }
         }
+    }
+
+    /// The TURN server gives no allocation, or has taken one.
+    pub(super) fn turn(&mut self, now: Instant, metrics: &Metrics, why: Failure) {
+        let reason = why.label();
+        line!(self, metrics, now, reason, REFUSALS, warn, reason, "{}", why.in_words());
+    }
+
+    /// The TURN server does not let a peer be heard.
+    pub(super) fn denied(&mut self, now: Instant, metrics: &Metrics, peer: IpAddr, code: u16) {
+        line!(self, metrics, now, "denied", REFUSALS, warn, %peer, code, "the TURN server relays nothing for this peer");
     }
 
     /// News of a worker.

@@ -4,16 +4,19 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::net::IpAddr;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use media::ports::Event;
 use media::relay::KeepAlive;
-use media::{Command, Fact, PortPair, StreamId, ports};
+use media::{Command, Fact, LegPlan, PortPair, StreamId, ports};
 use nat::Side;
 use nat::discovery::Discovery;
 use net::datapath::{Config, Report, StreamSockets, WorkerHandle, spawn_workers};
 use net::ports::QUIET;
+use net::turn::{self, Client};
 use net::{Ports, Splices, entropy, splice};
 use proxy::config::MediaKeepAlive;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
@@ -109,6 +112,37 @@ impl Relay {
         self.set_servers(now, stun);
     }
 
+    /// From now on pairs that advertise by STUN have allocations on a TURN server, or none.
+    pub(super) fn set_turn(&mut self, now: Instant, turn: Option<&Arc<Client>>) {
+        for ports in &mut self.ports {
+            ports.set_turn(now, turn);
+        }
+    }
+
+    /// Allocations have come, or gone.
+    pub(super) fn turned(&mut self, report: &turn::Report) {
+        for ports in &mut self.ports {
+            ports.turned(report);
+        }
+    }
+
+    /// Pairs that have allocations now.
+    pub(super) fn allocated(&self) -> usize {
+        self.ports.iter().map(Ports::allocated).sum()
+    }
+
+    /// Those whom a leg may hear must have permission on the TURN server, if it has one.
+    fn permit(&mut self, legs: &[LegPlan; 2]) {
+        for leg in legs {
+            let targets = [leg.target, leg.sources.exact].into_iter().flatten();
+            let targets = targets.flat_map(|target| [target.rtp.ip(), target.rtcp.ip()]);
+            let mut peers: Vec<IpAddr> = targets.chain(leg.sources.ips.into_iter().flatten()).collect();
+            peers.sort_unstable();
+            peers.dedup();
+            self.family(leg.pair).permit(leg.pair, peers);
+        }
+    }
+
     /// Does what the port plan asks.
     pub(super) fn plan(&mut self, now: Instant, command: ports::Command) {
         let (ports::Command::Bind { pair, discover: _ } | ports::Command::Unbind { pair }) = command;
@@ -122,10 +156,16 @@ impl Relay {
             Command::Splice { .. } => {}
             Command::Open { stream, epoch: _, legs, timeout: _ } => {
                 let (stream, pairs) = (*stream, [legs[0].pair, legs[1].pair]);
+                // Before packets can want it: what goes to a peer without permission is lost.
+                self.permit(legs);
                 self.open(now, stream, pairs, command);
             }
-            Command::Update { stream, .. }
-            | Command::Carry { stream, proto: _ }
+            Command::Update { stream, legs, .. } => {
+                let stream = *stream;
+                self.permit(legs);
+                self.tell(stream, command);
+            }
+            Command::Carry { stream, proto: _ }
             | Command::Formats { stream, formats: _ }
             | Command::Replace { stream, end: _ }
             | Command::Ask { stream, .. }

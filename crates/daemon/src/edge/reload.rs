@@ -79,7 +79,13 @@ impl<B: FnOnce()> Edge<B> {
         self.inputs.push_back(Input::Reconfigure(Arc::clone(&settings.proxy)));
         self.inputs.push_back(Input::StunServers(self.stun.servers()));
         self.shared.take(Arc::clone(&settings));
+        let turn = (before.turn != settings.turn || before.certificates != settings.certificates)
+            .then_some(())
+            .filter(|()| before.turn.is_some() || settings.turn.is_some());
         self.settings = settings;
+        if turn.is_some() {
+            self.renew_turn(now);
+        }
         self.admit();
         Ok(())
     }

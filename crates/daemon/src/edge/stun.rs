@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use nat::Side;
-use nat::discovery::{Config, Discovery, Input, Output, SocketId};
+use nat::discovery::{Config, Discovery, Input, Mapping, Output, SocketId};
 use wire::ListenerId;
 
 use crate::config::{HostPort, Settings};
@@ -35,6 +35,8 @@ struct Group {
 struct Servers {
     names: Vec<HostPort>,
     resolved: Vec<SocketAddr>,
+    /// No name resolved when that was last tried.
+    lost: bool,
     due: Option<Instant>,
 }
 
@@ -59,7 +61,7 @@ impl Stun {
         }
         let servers = settings.stun.clone().map(|names| {
             let due = (!names.is_empty()).then_some(now);
-            Servers { names, resolved: Vec::new(), due }
+            Servers { names, resolved: Vec::new(), lost: false, due }
         });
         Ok(Self { groups, servers })
     }
@@ -125,6 +127,7 @@ impl Stun {
     pub(super) fn resolved(&mut self, now: Instant, side: Side, addresses: Vec<SocketAddr>, all: bool) {
         let servers = &mut self.servers[usize::from(side == Side::Outer)];
         servers.due = Some(now + if all { FRESH } else { RETRY });
+        servers.lost = addresses.is_empty();
         // A resolver that fails for a while does not make servers unknown.
         if !addresses.is_empty() {
             servers.resolved = addresses;
@@ -194,6 +197,29 @@ impl Stun {
         self.groups
             .iter()
             .all(|group| group.listeners.iter().all(|id| group.discovery.mapped(SocketId(u64::from(id.0))).is_some()))
+    }
+
+    /// The mapped address of a listener, if it is known.
+    pub(super) fn mapped(&self, listener: ListenerId) -> Option<nat::Mapped> {
+        let group = self.groups.iter().find(|group| group.listeners.contains(&listener))?;
+        group.discovery.mapped(SocketId(u64::from(listener.0)))
+    }
+
+    /// What the servers of a side say of its mappings.
+    pub(super) fn mapping(&self, side: Side) -> Mapping {
+        self.of(side).map(|discovery| discovery.mapping()).max().unwrap_or_default()
+    }
+
+    /// True while no server of a side answers, or none is known by its name.
+    pub(super) fn is_unanswered(&self, side: Side) -> bool {
+        let servers = &self.servers[usize::from(side == Side::Outer)];
+        let mut asked = self.of(side).peekable();
+        let lost = servers.lost && servers.resolved.is_empty();
+        asked.peek().is_some() && (lost || asked.all(Discovery::is_unanswered))
+    }
+
+    fn of(&self, side: Side) -> impl Iterator<Item = &Discovery> {
+        self.groups.iter().filter(move |group| group.side == side && !group.listeners.is_empty()).map(|g| &g.discovery)
     }
 
     /// True when this is one of the servers.

@@ -3,7 +3,10 @@
 
 use media::Component;
 use nat::Side;
+use nat::relayed::Why as RelayedWhy;
+use nat::turn::End;
 use net::transport::Why;
+use net::turn::Failure as TurnFailure;
 use proxy::config::Role;
 use proxy::question::{Answer, Kind as Question};
 use proxy::{Cause, DropReason, FailoverCause, MethodLabel, Oversize, UpstreamState};
@@ -266,6 +269,26 @@ impl From<nat::discovery::Finding> for Finding {
     }
 }
 
+label!(RelayedWhy { Dependent => "symmetric", Blocked => "udp_blocked" });
+
+impl Label for TurnFailure {
+    const VALUES: &'static [&'static str] =
+        &["unresolved", "unreachable", "silent", "unauthorized", "refused", "absurd", "lost", "closed"];
+
+    fn label(self) -> &'static str {
+        match self {
+            Self::Unresolved => "unresolved",
+            Self::Unreachable => "unreachable",
+            Self::Turn(End::Silent) => "silent",
+            Self::Turn(End::Unauthorized) => "unauthorized",
+            Self::Turn(End::Refused(_)) => "refused",
+            Self::Turn(End::Absurd) => "absurd",
+            Self::Turn(End::Lost) => "lost",
+            Self::Turn(End::Closed) => "closed",
+        }
+    }
+}
+
 /// The transports that have connections.
 pub(crate) const STREAMS: &[&str] = &["tcp", "tls", "ws", "wss"];
 
@@ -330,3 +353,112 @@ pub(crate) enum FailoverTo {
 }
 
 label!(FailoverTo { Address => "address", Upstream => "upstream" });
+
+/// What became of a mapping that the router is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Mapping {
+    /// It is being asked for.
+    Waiting,
+    /// It is there.
+    Installed,
+    /// The public port is somebody else's.
+    Conflict,
+    /// The router does not want to.
+    Refused,
+}
+label!(Mapping {
+    Waiting => "waiting", Installed => "installed", Conflict => "conflict", Refused => "refused",
+});
+
+impl From<&nat::portmap::State> for Mapping {
+    fn from(state: &nat::portmap::State) -> Self {
+        match state {
+            nat::portmap::State::Waiting => Self::Waiting,
+            nat::portmap::State::Installed(_) => Self::Installed,
+            nat::portmap::State::Conflict(_) => Self::Conflict,
+            nat::portmap::State::Refused(_) => Self::Refused,
+        }
+    }
+}
+
+/// What was seen of a forward from outside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Light {
+    /// A stranger's packet came through.
+    Green,
+    /// None did.
+    Red,
+    /// Nobody could tell.
+    Unknown,
+}
+label!(Light { Green => "green", Red => "red", Unknown => "unknown" });
+
+impl From<nat::outside::Light> for Light {
+    fn from(light: nat::outside::Light) -> Self {
+        match light {
+            nat::outside::Light::Green => Self::Green,
+            nat::outside::Light::Red => Self::Red,
+            nat::outside::Light::Unknown => Self::Unknown,
+        }
+    }
+}
+
+/// What is amiss with the router.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum RouterFinding {
+    /// It speaks no protocol.
+    Barren,
+    /// It answers no more.
+    Silent,
+    /// It has lost our mappings.
+    Forgot,
+    /// An answer was refused.
+    Nonsense,
+    /// It refused a mapping.
+    Refused,
+    /// A port is somebody else's.
+    Conflict,
+    /// Its public address is private.
+    Private,
+    /// Its public address is not the one that STUN sees.
+    Foreign,
+}
+label!(RouterFinding {
+    Barren => "barren", Silent => "silent", Forgot => "forgot", Nonsense => "nonsense", Refused => "refused",
+    Conflict => "conflict", Private => "private", Foreign => "foreign",
+});
+
+impl From<&nat::portmap::Finding> for RouterFinding {
+    fn from(finding: &nat::portmap::Finding) -> Self {
+        use nat::portmap::Finding;
+        match finding {
+            Finding::Barren(_) => Self::Barren,
+            Finding::Silent => Self::Silent,
+            Finding::Forgot => Self::Forgot,
+            Finding::Nonsense(_) => Self::Nonsense,
+            Finding::Refused { .. } => Self::Refused,
+            Finding::Conflict { .. } => Self::Conflict,
+            Finding::PrivateExternal(_) => Self::Private,
+            Finding::ForeignExternal { .. } => Self::Foreign,
+        }
+    }
+}
+
+/// How registered phones stand in each other's way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Collision {
+    /// One instance at several addresses.
+    Instance,
+    /// One account twice from one source.
+    Source,
+}
+label!(Collision { Instance => "instance", Source => "source" });
+
+impl From<&crate::view::Collision> for Collision {
+    fn from(collision: &crate::view::Collision) -> Self {
+        match collision {
+            crate::view::Collision::Instance(_) => Self::Instance,
+            crate::view::Collision::Source(_) => Self::Source,
+        }
+    }
+}

@@ -3,6 +3,7 @@
 
 use media::Component;
 use nat::Side;
+use nat::relayed::Why as RelayedWhy;
 use proxy::config::Role;
 use proxy::question::Kind as Question;
 use proxy::{Cause, DropReason, FailoverCause, MethodLabel};
@@ -10,10 +11,11 @@ use registry::CallState;
 use registry::snapshot::Lost;
 
 use net::transport::Why;
+use net::turn::Failure as TurnFailure;
 
 use super::label::{
-    BindingEvent, CLASSES, Connected, Datagram, Direction, FailoverTo, Finding, FoundBy, Kept, Label, Latch, Lookup,
-    REFUSALS, Recorded, Reloaded, STREAMS, StreamInput, Truth,
+    BindingEvent, CLASSES, Collision, Connected, Datagram, Direction, FailoverTo, Finding, FoundBy, Kept, Label, Latch,
+    Light, Lookup, Mapping, REFUSALS, Recorded, Reloaded, RouterFinding, STREAMS, StreamInput, Truth,
 };
 
 /// Names a series in code; its place in [`TABLE`].
@@ -22,6 +24,7 @@ pub(crate) enum Name {
     BuildInfo,
     Registrations,
     RegistrationsTotal,
+    Collisions,
     Calls,
     Subscriptions,
     CallsStarted,
@@ -61,7 +64,15 @@ pub(crate) enum Name {
     Failovers,
     StunUp,
     StunFindings,
+    TurnUsed,
+    TurnAllocations,
+    TurnFailures,
+    TurnDenied,
+    TurnDropped,
     MappingChanges,
+    RouterMappings,
+    RouterForwards,
+    RouterFindings,
     MediaPackets,
     MediaBytes,
     MediaDrops,
@@ -183,6 +194,14 @@ pub(crate) const TABLE: &[Series] = &[
         "events",
         &[("event", Values::Of(<BindingEvent as Label>::VALUES))],
         "What became of bindings. Many `moved`: the NATs in front of phones forget fast.",
+    ),
+    series(
+        Name::Collisions,
+        "siplatch_phone_collisions",
+        Kind::Gauge,
+        "groups",
+        &[("kind", Values::Of(<Collision as Label>::VALUES))],
+        "Registered phones that stand in each other's way: one `+sip.instance` at several addresses, or one account twice from one source.",
     ),
     series(
         Name::Calls,
@@ -495,7 +514,49 @@ pub(crate) const TABLE: &[Series] = &[
         Kind::Counter,
         "findings",
         &[("finding", Values::Of(<Finding as Label>::VALUES))],
-        "What STUN found amiss. `ports_differ`: the NAT is symmetric, so calls need a provider that latches.",
+        "What STUN found amiss. `ports_differ`: the NAT is symmetric, so calls need a provider that latches, or TURN.",
+    ),
+    series(
+        Name::TurnUsed,
+        "siplatch_turn_used",
+        Kind::Gauge,
+        "",
+        &[("reason", Values::Of(<RelayedWhy as Label>::VALUES))],
+        "1 while media of new calls goes through the TURN server, for this reason. `symmetric`: nobody can send to what \
+         STUN finds; `udp_blocked`: no STUN server answers.",
+    ),
+    series(
+        Name::TurnAllocations,
+        "siplatch_turn_allocations",
+        Kind::Gauge,
+        "pairs",
+        &[],
+        "Port pairs that have allocations (of RTP and of RTCP) on the TURN server, in calls and ahead of them.",
+    ),
+    series(
+        Name::TurnFailures,
+        "siplatch_turn_failures_total",
+        Kind::Counter,
+        "failures",
+        &[("reason", Values::Of(<TurnFailure as Label>::VALUES))],
+        "Allocations that the TURN server did not give, or that were lost. They are tried again after 2 s at first, \
+         later each time, at most after a minute.",
+    ),
+    series(
+        Name::TurnDenied,
+        "siplatch_turn_denied_total",
+        Kind::Counter,
+        "peers",
+        &[],
+        "Peers that the TURN server relays nothing for: their addresses are forbidden there.",
+    ),
+    series(
+        Name::TurnDropped,
+        "siplatch_turn_dropped_packets_total",
+        Kind::Counter,
+        "packets",
+        &[],
+        "Media packets that had no room on the way to or from the TURN server, or came before a peer had permission.",
     ),
     series(
         Name::MappingChanges,
@@ -504,6 +565,30 @@ pub(crate) const TABLE: &[Series] = &[
         "changes",
         &[("by", Values::Of(<FoundBy as Label>::VALUES))],
         "Changes of an address that we advertise for a listener, the first one included.",
+    ),
+    series(
+        Name::RouterMappings,
+        "siplatch_router_mappings",
+        Kind::Gauge,
+        "mappings",
+        &[("state", Values::Of(<Mapping as Label>::VALUES))],
+        "Port mappings that the router is asked for, by what became of them. None where [outer] router is off.",
+    ),
+    series(
+        Name::RouterForwards,
+        "siplatch_router_forwards",
+        Kind::Gauge,
+        "forwards",
+        &[("outside", Values::Of(<Light as Label>::VALUES))],
+        "Installed mappings by what a STUN server with two addresses saw: `red` lets no stranger in, `unknown` could not be asked.",
+    ),
+    series(
+        Name::RouterFindings,
+        "siplatch_router_findings_total",
+        Kind::Counter,
+        "findings",
+        &[("finding", Values::Of(<RouterFinding as Label>::VALUES))],
+        "What is amiss with the router. `nonsense`: an answer that was refused. `private`, `foreign`: another NAT stands beyond it.",
     ),
     series(
         Name::MediaPackets,

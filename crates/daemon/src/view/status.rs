@@ -10,7 +10,7 @@ use registry::{CallKind, CallState};
 use serde::{Deserialize, Serialize};
 use wire::{Flow, ListenerId};
 
-use super::View;
+use super::{View, relayed};
 use crate::config::Settings;
 use crate::metrics::label::Label as _;
 
@@ -21,12 +21,19 @@ pub(crate) struct Status {
     pub(crate) role: String,
     pub(crate) uptime_s: u64,
     pub(crate) troubles: Vec<String>,
+    /// Registered phones that stand in each other's way.
+    pub(crate) collisions: Vec<String>,
     pub(crate) listeners: Vec<Listener>,
     pub(crate) upstreams: Vec<Upstream>,
     pub(crate) phones: Vec<Phone>,
     pub(crate) flows: Vec<FlowRow>,
     pub(crate) calls: Vec<Call>,
     pub(crate) ports: Vec<Ports>,
+    /// What the router holds for us; `None` where it is left alone.
+    pub(crate) router: Option<Router>,
+    /// The TURN server, and whether media goes through it; `None` where there is none.
+    #[serde(default)]
+    pub(crate) turn: Option<String>,
     /// The last reload of the configuration, if there was one.
     pub(crate) reload: Option<Reload>,
 }
@@ -39,6 +46,41 @@ pub(crate) struct Reload {
     pub(crate) applied: bool,
     /// What changed, or why nothing did.
     pub(crate) lines: Vec<String>,
+}
+
+/// The router.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Router {
+    /// Its address on our side.
+    pub(crate) address: Option<String>,
+    /// PCP, NAT-PMP or UPnP, once it is known.
+    pub(crate) protocol: Option<String>,
+    /// Its public address, as it says.
+    pub(crate) external: Option<String>,
+    /// What is wrong, each in a sentence.
+    pub(crate) alarms: Vec<String>,
+    pub(crate) mappings: Vec<Mapping>,
+}
+
+/// Mappings that stand side by side and fare alike.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Mapping {
+    /// What they are for.
+    pub(crate) of: String,
+    /// udp or tcp.
+    pub(crate) transport: String,
+    /// A public port, or the first and the last.
+    pub(crate) external: String,
+    /// How many.
+    pub(crate) count: usize,
+    /// waiting, installed, conflict or refused.
+    pub(crate) state: String,
+    /// Whose the port is, or why it is refused.
+    pub(crate) why: Option<String>,
+    /// When the first of them ends, if it is not renewed.
+    pub(crate) ends_s: Option<u64>,
+    /// What a stranger outside sees: green, red or unknown.
+    pub(crate) outside: String,
 }
 
 /// A signalling socket.
@@ -173,12 +215,15 @@ impl View {
             role: config.role.as_str().to_owned(),
             uptime_s: seconds(began, now),
             troubles: self.troubles(config),
+            collisions: self.collisions().iter().map(ToString::to_string).collect(),
             listeners: self.listeners_now(config),
             upstreams: self.upstreams_now(config),
             phones,
             flows: flows.collect(),
             calls: self.calls_now(&name, now),
             ports: self.ports_now(config),
+            router: None,
+            turn: settings.turn.as_ref().map(|(server, _)| format!("{server}, {}", relayed(&self.turn_row()))),
             reload: None,
         }
     }
@@ -273,8 +318,14 @@ impl Status {
         for trouble in &self.troubles {
             let _ = writeln!(page, "trouble: {trouble}");
         }
+        for collision in &self.collisions {
+            let _ = writeln!(page, "collision: {collision}");
+        }
         if let Some(reload) = &self.reload {
             page.push_str(&reload.text());
+        }
+        if let Some(turn) = &self.turn {
+            let _ = writeln!(page, "TURN: {turn}");
         }
         let rows = self.listeners.iter().map(|listener| {
             let state = match (&listener.found, listener.open) {
@@ -297,6 +348,9 @@ impl Status {
             vec![upstream.uri.clone(), state.to_owned()]
         });
         table(&mut page, "upstreams", &["uri", "state"], rows);
+        if let Some(router) = &self.router {
+            router.text(&mut page);
+        }
         let rows = self.phones.iter().map(|phone| {
             let state = match (phone.gone, phone.behind_nat) {
                 (true, _) => "gone",
@@ -338,6 +392,29 @@ impl Status {
         });
         table(&mut page, "port pairs", &["range", "address", "of", "free", "live", "resting", "total"], rows);
         page
+    }
+}
+
+impl Router {
+    fn text(&self, page: &mut String) {
+        let address = self.address.as_deref().unwrap_or("none found");
+        let external = self.external.as_deref().unwrap_or("not known");
+        let protocol = self.protocol.as_deref().unwrap_or("no answer yet");
+        let _ = writeln!(page, "\nrouter: {address}, {protocol}, public address {external}");
+        for alarm in &self.alarms {
+            let _ = writeln!(page, "  ALARM: {alarm}");
+        }
+        let rows = self.mappings.iter().map(|mapping| {
+            let state = match &mapping.why {
+                Some(why) => format!("{}: {why}", mapping.state),
+                None => mapping.state.clone(),
+            };
+            let ends = mapping.ends_s.map(|ends| format!("in {}", span(ends))).unwrap_or_default();
+            let (of, transport, external) = (mapping.of.clone(), mapping.transport.clone(), mapping.external.clone());
+            vec![of, transport, external, mapping.outside.clone(), ends, state]
+        });
+        let head = ["for", "transport", "public port", "from outside", "ends", "state"];
+        table(page, "port mappings", &head, rows);
     }
 }
 

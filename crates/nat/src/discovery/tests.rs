@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
-use super::{Config, Finding, Input, SocketId};
+use super::{Config, Discovery, Finding, Input, Mapping, SocketId};
 use crate::Mapped;
 use world::{A, B, C, SOCKET, TRIP, World, X, address, response, says, seconds};
 
@@ -193,6 +193,7 @@ fn a_symmetric_nat_is_told_and_the_first_server_gives_the_port() {
         let expected = if order[0] == A { "203.0.113.1:1001" } else { "203.0.113.1:1002" };
         assert_eq!(world.reports(), [(TRIP, Some((address(expected), false)))]);
         assert_eq!(world.findings(), [Finding::ServersDisagreeOnPort]);
+        assert_eq!(world.discovery.mapping(), Mapping::Dependent);
     }
 }
 
@@ -464,4 +465,45 @@ proptest! {
         prop_assert!(world.discovery.timers.len() <= 1);
         prop_assert!(world.sent.len() < 1200 * 4);
     }
+}
+
+#[test]
+fn whether_the_mapping_depends_on_the_destination_takes_two_servers_to_say() {
+    for (list, expected) in [(&[A][..], Mapping::Unknown), (&[A, B], Mapping::Independent)] {
+        let mut world = World::watching(list, |_, _, to, request| says(to, request, X));
+        world.run_until(seconds(60.0));
+        assert_eq!(world.discovery.mapping(), expected);
+        assert!(!world.discovery.is_unanswered());
+    }
+    // Another NAT, by its other IP: what was said of the first one does not hold.
+    let mut world = World::watching(&[A, B], |at, _, to, request| match (at < seconds(100.0), to == address(A)) {
+        (true, true) => says(to, request, "203.0.113.1:1001"),
+        (true, false) => says(to, request, "203.0.113.1:1002"),
+        (false, _) => says(to, request, "198.51.100.1:1003"),
+    });
+    world.run_until(seconds(90.0));
+    assert_eq!(world.discovery.mapping(), Mapping::Dependent);
+    world.run_until(seconds(200.0));
+    assert_eq!(world.discovery.mapping(), Mapping::Independent);
+}
+
+#[test]
+fn servers_that_never_answer_are_noticed_and_an_answer_undoes_it() {
+    let mut world = World::watching(
+        &[A, B],
+        |at, _, to, request| {
+            if at < seconds(50.0) { Vec::new() } else { says(to, request, X) }
+        },
+    );
+    world.run_until(seconds(1.4));
+    assert!(!world.discovery.is_unanswered());
+    world.run_until(seconds(1.6));
+    assert!(world.discovery.is_unanswered());
+    world.run_until(seconds(49.0));
+    assert!(world.discovery.is_unanswered());
+    world.run_until(seconds(120.0));
+    assert!(!world.discovery.is_unanswered());
+    // Nobody to ask, or nobody who asks.
+    assert!(!Discovery::new(Config::default(), [1; 32]).is_unanswered());
+    assert!(!World::watching(&[], |_, _, _, _| Vec::new()).discovery.is_unanswered());
 }

@@ -17,7 +17,7 @@ use wire::stun::{Answer, Unreadable, read_answer};
 
 use super::evidence::Evidence;
 use super::transaction::{Due, Transaction};
-use super::{Config, Finding, Output, SocketId};
+use super::{Config, Finding, Mapping, Output, SocketId};
 use crate::Mapped;
 use crate::address::{is_absurd, is_private};
 
@@ -76,6 +76,8 @@ struct Known {
 struct Noted {
     ip: bool,
     port: bool,
+    /// Servers have agreed on the port, when they last were more than one.
+    steady: bool,
     private: bool,
     alg: bool,
 }
@@ -127,6 +129,21 @@ impl Watched {
 
     pub(super) fn mapped(&self) -> Option<Mapped> {
         self.known.as_ref().map(|known| Mapped(known.address))
+    }
+
+    /// What more than one server has said of the port.
+    pub(super) fn mapping(&self) -> Mapping {
+        match (self.noted.port, self.noted.steady) {
+            (true, _) => Mapping::Dependent,
+            (false, true) => Mapping::Independent,
+            (false, false) => Mapping::Unknown,
+        }
+    }
+
+    /// Nothing is known, and every server has been sent three requests.
+    pub(super) fn is_unanswered(&self) -> bool {
+        let tried = |asked: &Asked| asked.silent || asked.transaction.as_ref().is_some_and(|t| t.sent() >= PATIENCE);
+        self.known.is_none() && !self.asked.is_empty() && self.asked.iter().all(tried)
     }
 
     /// The deadline that the timers hold for this socket.

@@ -14,8 +14,8 @@ use std::time::Duration;
 
 use media::{Slot, StreamId, Verdict};
 
-use super::StreamSockets;
 use super::handle::Shared;
+use super::{MediaSocket, StreamSockets};
 use crate::dscp::{Dscp, Mark, Marks};
 use crate::mmsg::{self, Batch, CALL, Outgoing};
 use crate::poll::{Epoll, Ready};
@@ -71,7 +71,7 @@ struct Stream {
 
 #[derive(Debug)]
 struct Port {
-    socket: UdpSocket,
+    socket: MediaSocket,
     /// Something has arrived or left.
     used: bool,
     /// What it marks packets with now, where each keeps its own.
@@ -99,22 +99,49 @@ pub(super) struct Detached {
 }
 
 impl Port {
+    fn new(socket: MediaSocket, mark: Mark) -> Self {
+        let kept = (mark == Mark::Keep && matches!(socket, MediaSocket::Udp(_))).then_some(Dscp::DEFAULT);
+        Self { socket, used: false, kept, head: NONE, tail: NONE }
+    }
+
+    /// What goes through a TURN server is marked on the way there.
     fn mark(&mut self, mark: Mark) {
-        self.kept = (mark == Mark::Keep).then_some(Dscp::DEFAULT);
-        sockopt::mark_media(&self.socket, self.ipv4(), mark);
+        if let MediaSocket::Udp(socket) = &self.socket {
+            self.kept = (mark == Mark::Keep).then_some(Dscp::DEFAULT);
+            sockopt::mark_media(socket, ipv4(socket), mark);
+        }
     }
 
     /// Marks what is sent next as it came.
     fn keep(&mut self, mark: Option<Dscp>) {
         if let Some(mark) = mark.filter(|_| self.kept != mark) {
             self.kept = Some(mark);
-            sockopt::set_dscp(&self.socket, self.ipv4(), mark);
+            if let MediaSocket::Udp(socket) = &self.socket {
+                sockopt::set_dscp(socket, ipv4(socket), mark);
+            }
         }
     }
 
-    fn ipv4(&self) -> bool {
-        self.socket.local_addr().is_ok_and(|local| local.is_ipv4())
+    fn send(&self, to: SocketAddr, bytes: &[u8]) -> io::Result<()> {
+        match &self.socket {
+            MediaSocket::Udp(socket) => socket.send_to(bytes, to).map(|_sent| ()),
+            MediaSocket::Turn(tunnel) => tunnel.send(to, bytes),
+        }
     }
+
+    /// Appends what waits to the batch.
+    fn receive(&self, batch: &mut Batch) -> io::Result<usize> {
+        let fd = self.socket.as_fd();
+        if matches!(self.socket, MediaSocket::Turn(_)) {
+            return batch.receive_tunnel(fd, CALL);
+        }
+        let count = batch.receive(fd, FIRST)?;
+        if count < FIRST { Ok(count) } else { batch.receive(fd, CALL - FIRST) }
+    }
+}
+
+fn ipv4(socket: &UdpSocket) -> bool {
+    socket.local_addr().is_ok_and(|local| local.is_ipv4())
 }
 
 impl Backend {
@@ -159,8 +186,7 @@ impl Backend {
         if self.streams.len() <= slot {
             self.streams.resize_with(slot + 1, || None);
         }
-        let kept = (self.marks.audio == Mark::Keep).then_some(Dscp::DEFAULT);
-        let ports = sockets.map(|socket| Port { socket, used: false, kept, head: NONE, tail: NONE });
+        let ports = sockets.map(|socket| Port::new(socket, self.marks.audio));
         self.streams[slot] = Some(Stream { id, serial, video: false, ports });
         Ok(())
     }
@@ -216,11 +242,7 @@ impl Backend {
                 continue;
             }
             let Some(port) = find(&mut self.streams, token) else { continue };
-            let batch = &mut self.batch;
-            let received = batch.receive(port.socket.as_fd(), FIRST).and_then(|count| {
-                if count < FIRST { Ok(count) } else { batch.receive(port.socket.as_fd(), CALL - FIRST) }
-            });
-            match received {
+            match port.receive(&mut self.batch) {
                 Ok(_) => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(_icmp) => count(&self.shared.counts.receive_errors, 1),
@@ -258,7 +280,7 @@ impl Backend {
     pub(super) fn send(&mut self, via: Slot, to: SocketAddr, bytes: &[u8]) {
         let Some(port) = port(&mut self.streams, via) else { return };
         port.used = true;
-        if port.socket.send_to(bytes, to).is_err() {
+        if port.send(to, bytes).is_err() {
             count(&self.shared.counts.unsent, 1);
         }
     }
@@ -285,6 +307,14 @@ impl Backend {
         port.used = true;
         // An error kept from an earlier packet (ICMP) is no reason to drop this one.
         let mut retry = true;
+        if let MediaSocket::Turn(tunnel) = &port.socket {
+            while at != NONE {
+                let Onward { to, next } = self.onward[usize::from(at)];
+                let sent = self.batch.packet(usize::from(at)).map(|packet| tunnel.send(to, packet.bytes));
+                count(&self.shared.counts.unsent, u64::from(!matches!(sent, Some(Ok(())))));
+                at = next;
+            }
+        }
         while at != NONE {
             let (batch, onward) = (&self.batch, &self.onward);
             let kept = port.kept.and_then(|_| batch.packet(usize::from(at))).map(|packet| packet.mark);
@@ -322,7 +352,7 @@ impl Backend {
         }
     }
 
-    fn leave(&self, socket: &UdpSocket) {
+    fn leave(&self, socket: &MediaSocket) {
         if let Err(error) = self.epoll.remove(socket.as_fd()) {
             tracing::debug!(%error, "socket was not in the set");
         }
@@ -372,7 +402,7 @@ mod tests {
         let mut backend = Backend::new(Arc::new(Shared::new().unwrap()), Marks::default()).unwrap();
         let sockets = [(); 4].map(|()| socket());
         let addresses = sockets.each_ref().map(|socket| socket.local_addr().unwrap());
-        backend.attach(stream(2), sockets).unwrap();
+        backend.attach(stream(2), sockets.map(MediaSocket::Udp)).unwrap();
         let (far, sink) = (socket(), socket());
         for number in 0..200_u8 {
             for address in &addresses[..3] {
@@ -416,7 +446,7 @@ mod tests {
         let bind = |mark| bind_udp(local.parse().unwrap(), Class::Media(mark)).unwrap();
         let sockets = [(); 4].map(|()| bind(marks.audio));
         let (first, far, sink) = (sockets[0].local_addr().unwrap(), bind(Mark::Keep), bind(Mark::Keep));
-        backend.attach(stream(0), sockets).unwrap();
+        backend.attach(stream(0), sockets.map(MediaSocket::Udp)).unwrap();
         backend.mark(stream(0), video);
         for (number, point) in (0..).zip(points) {
             sockopt::set_dscp(&far, first.is_ipv4(), *point);
@@ -463,6 +493,47 @@ mod tests {
         }
     }
 
+    /// A leg behind a TURN server: packets come with the peer's own address, and go where they are sent.
+    #[test]
+    fn a_tunnel_takes_the_place_of_a_socket() {
+        let mut backend = Backend::new(Arc::new(Shared::new().unwrap()), Marks::default()).unwrap();
+        let ((tunnel, near), far) = (crate::turn::tunnel::pair().unwrap(), socket());
+        let plain = [(); 3].map(|()| socket());
+        let [first, second, third] = plain;
+        let at_first = first.local_addr().unwrap();
+        let sockets = [first.into(), second.into(), MediaSocket::Turn(tunnel), third.into()];
+        backend.attach(stream(0), sockets).unwrap();
+        let (peer, other) = ("198.51.100.7:4000".parse().unwrap(), "198.51.100.8:5000".parse().unwrap());
+        let mut seen = Vec::new();
+        for number in 0..3 {
+            crate::mmsg::tunnel::send(near.as_fd(), peer, &[number]).unwrap();
+            far.send_to(&[number + 10], at_first).unwrap();
+        }
+        while seen.len() < 6 {
+            backend.wait(Some(Duration::from_secs(5))).unwrap();
+            backend.receive();
+            backend.judge(|on, from, packet| {
+                seen.push((on.0, from, packet[0]));
+                let (via, to) = if on.0 == 2 { (Slot(0), far.local_addr().unwrap()) } else { (Slot(2), other) };
+                Verdict::Forward { via, to }
+            });
+        }
+        backend.send(Slot(2), peer, b"own");
+        let from_peer: Vec<_> = seen.iter().filter(|(on, ..)| *on == 2).copied().collect();
+        assert_eq!(from_peer, [(2, peer, 0), (2, peer, 1), (2, peer, 2)]);
+        let mut batch = Batch::new(CALL, ROOM);
+        batch.receive_tunnel(near.as_fd(), CALL).unwrap();
+        let out: Vec<_> = (0..batch.len()).map(|at| batch.packet(at).unwrap()).map(|p| (p.from, p.bytes)).collect();
+        assert_eq!(out, [(other, &[10][..]), (other, &[11]), (other, &[12]), (peer, b"own")]);
+        let mut room = [0; 8];
+        for number in 0..3 {
+            assert_eq!((far.recv(&mut room).unwrap(), room[0]), (1, number));
+        }
+        let detached = backend.detach(0, |_| true).unwrap();
+        assert_eq!(detached.used, [true, true]);
+        assert!(matches!(detached.sockets[2], MediaSocket::Turn(_)));
+    }
+
     /// An order that closes a stream, and opens another in its slot, comes
     /// between the receive and the judgement.
     #[test]
@@ -470,15 +541,15 @@ mod tests {
         let mut backend = Backend::new(Arc::new(Shared::new().unwrap()), Marks::default()).unwrap();
         let sockets = [(); 4].map(|()| socket());
         let first = sockets[0].local_addr().unwrap();
-        backend.attach(stream(0), sockets).unwrap();
+        backend.attach(stream(0), sockets.map(MediaSocket::Udp)).unwrap();
         socket().send_to(b"old", first).unwrap();
         backend.wait(Some(Duration::from_secs(5))).unwrap();
         backend.receive();
         assert!(backend.detach(0, |id| id == stream(1)).is_none(), "not the stream that is meant");
         assert!(backend.detach(0, |id| id == stream(0)).is_some());
-        backend.attach(stream(0), [(); 4].map(|()| socket())).unwrap();
+        backend.attach(stream(0), [(); 4].map(|()| socket().into())).unwrap();
         backend.judge(|_, _, _| panic!("judged for the wrong stream"));
-        assert!(backend.attach(stream(0), [(); 4].map(|()| socket())).is_err(), "held");
-        assert!(backend.attach(stream(MOST_STREAMS), [(); 4].map(|()| socket())).is_err(), "out of bounds");
+        assert!(backend.attach(stream(0), [(); 4].map(|()| socket().into())).is_err(), "held");
+        assert!(backend.attach(stream(MOST_STREAMS), [(); 4].map(|()| socket().into())).is_err(), "out of bounds");
     }
 }

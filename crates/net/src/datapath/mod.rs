@@ -14,7 +14,8 @@ mod handle;
 mod worker;
 
 use std::io;
-use std::net::UdpSocket;
+use std::net::{SocketAddr, UdpSocket};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
 use media::relay::KeepAlive;
@@ -25,10 +26,45 @@ pub use handle::{Counts, Undelivered, WorkerHandle};
 
 use crate::dscp::Marks;
 use crate::entropy;
+use crate::turn::Tunnel;
 
 /// The sockets of a stream, in the order of their `media::Slot`s: RTP and RTCP
 /// of end A, RTP and RTCP of end B.
-pub type StreamSockets = [UdpSocket; 4];
+pub type StreamSockets = [MediaSocket; 4];
+
+/// What a leg sends from and receives on.
+#[derive(Debug)]
+pub enum MediaSocket {
+    /// A socket of our own.
+    Udp(UdpSocket),
+    /// An allocation on a TURN server.
+    Turn(Tunnel),
+}
+
+impl MediaSocket {
+    /// The address of a socket of our own.
+    pub fn local_addr(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Udp(socket) => socket.local_addr().ok(),
+            Self::Turn(_) => None,
+        }
+    }
+}
+
+impl From<UdpSocket> for MediaSocket {
+    fn from(socket: UdpSocket) -> Self {
+        Self::Udp(socket)
+    }
+}
+
+impl AsFd for MediaSocket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Udp(socket) => socket.as_fd(),
+            Self::Turn(tunnel) => tunnel.as_fd(),
+        }
+    }
+}
 
 /// What all workers have in common.
 #[derive(Debug, Clone)]

@@ -2,7 +2,8 @@
 //! stream uses.
 //!
 //! Idle pairs wait to be taken; those of a side that advertises by STUN are
-//! kept mapped meanwhile by one `nat::Discovery`. Pairs that come back from a
+//! kept mapped meanwhile by one `nat::Discovery`, or have allocations on a TURN
+//! server where their own sockets cannot be reached. Pairs that come back from a
 //! worker rest until the network has been quiet toward them, so that no late
 //! packet of an old call reaches a new one. Everything that arrives on either
 //! kind is read and thrown away, in bounded bites: a flood may fill the
@@ -14,23 +15,26 @@ mod pair;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
-use std::net::{SocketAddr, UdpSocket};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::os::fd::AsFd;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use media::PortPair;
 use media::ports::{Command, Event};
-use nat::Discovery;
 use nat::discovery::{self, Finding};
+use nat::{Discovery, Mapped};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
-use self::pair::{Handle, Pair, State};
+use self::pair::{Allocation, Handle, Pair, State};
+use crate::datapath::MediaSocket;
 use crate::dscp::Mark;
 use crate::mmsg::{Batch, CALL};
 use crate::poll::{Epoll, Ready};
 use crate::sockopt::{Class, bind_udp};
+use crate::turn::{Client, Report};
 
 /// How long a used pair must have been quiet before it is used again
 /// (`docs/flows/packet.md`).
@@ -52,6 +56,8 @@ pub struct Ports {
     ready: Ready,
     batch: Batch,
     discovery: Discovery,
+    /// Who makes allocations for discovered pairs, while that is how it is done.
+    turn: Option<Arc<Client>>,
     quiet: Duration,
     mark: Mark,
     pairs: Vec<Option<Pair>>,
@@ -75,6 +81,7 @@ impl Ports {
             ready: Ready::new(BITE),
             batch: Batch::new(CALL, ROOM),
             discovery,
+            turn: None,
             quiet,
             mark,
             pairs: Vec::new(),
@@ -108,6 +115,59 @@ impl Ports {
         self.carry_out();
     }
 
+    /// From now on pairs of a side that advertises by STUN have allocations on a
+    /// TURN server, or again mapped addresses (`None`). Pairs that are taken stay as they are.
+    pub fn set_turn(&mut self, now: Instant, turn: Option<&Arc<Client>>) {
+        self.turn = turn.cloned();
+        let idle: Vec<u32> = self.index.values().copied().collect();
+        for slot in idle {
+            let Some(entry) = self.pairs.get_mut(slot as usize).and_then(Option::as_mut) else { continue };
+            if !entry.is_idle() || !entry.discover {
+                continue;
+            }
+            let (watched, handles) = (entry.watched(), entry.handles());
+            entry.allocation = None;
+            self.events.extend(entry.relayed(None));
+            if watched {
+                for handle in handles {
+                    self.discovery.handle_input(now, discovery::Input::Forget { socket: handle.into() });
+                }
+            }
+            self.watch(now, slot);
+        }
+        self.carry_out();
+    }
+
+    /// Learns what became of allocations.
+    pub fn turned(&mut self, report: &Report) {
+        let (id, found) = match report {
+            Report::Allocated { id, relayed, mapped: _ } => (*id, Some(relayed.map(Mapped))),
+            Report::Ended { id, why: _ } => (*id, None),
+            Report::Denied { .. } | Report::Dropped { .. } => return,
+        };
+        let of = |entry: &&mut Pair| entry.allocation.as_ref().is_some_and(|allocation| allocation.id == id);
+        if let Some(entry) = self.pairs.iter_mut().flatten().find(of) {
+            if let Some(allocation) = &mut entry.allocation {
+                allocation.ready = found.is_some();
+            }
+            self.events.extend(entry.relayed(found));
+        }
+    }
+
+    /// Pairs that have allocations now.
+    pub fn allocated(&self) -> usize {
+        let ready = |entry: &&Pair| entry.allocation.as_ref().is_some_and(|allocation| allocation.ready);
+        self.pairs.iter().flatten().filter(ready).count()
+    }
+
+    /// These peers, and no others, may reach the pair through its TURN server, if it has one.
+    pub fn permit(&self, pair: PortPair, peers: Vec<IpAddr>) {
+        let entry = self.index.get(&pair).and_then(|slot| self.pairs.get(*slot as usize)?.as_ref());
+        if let Some(allocation) = entry.and_then(|entry| entry.allocation.as_ref()) {
+            allocation.client.permit(allocation.id, peers);
+        }
+    }
+
     /// Whether private mapped addresses are believed from now on.
     pub fn accept_private(&mut self, accept: bool) {
         self.discovery.accept_private(accept);
@@ -117,30 +177,36 @@ impl Ports {
     /// them; they go to a worker with `WorkerHandle::open`. `None` when the pair is not
     /// bound or already taken. A resting one is handed out too: the port plan
     /// knows better than we whether its call carried anything.
-    pub fn take(&mut self, now: Instant, pair: PortPair) -> Option<[UdpSocket; 2]> {
+    pub fn take(&mut self, now: Instant, pair: PortPair) -> Option<[MediaSocket; 2]> {
         let slot = *self.index.get(&pair)?;
         let entry = self.pairs.get_mut(slot as usize)?.as_mut()?;
         let (handles, watched) = (entry.handles(), entry.watched());
         if let State::Resting { due, .. } = entry.state {
             self.resting.remove(&(due, slot));
         }
-        let sockets = entry.take()?;
-        for (socket, handle) in sockets.iter().zip(handles) {
-            if let Err(error) = self.set.get_ref().remove(socket.as_fd()) {
-                tracing::debug!(%error, ?pair, "socket was not being drained");
+        let tunnels = match &entry.allocation {
+            Some(allocation) => Some(allocation.client.attach(allocation.id).ok()?),
+            None => None,
+        };
+        for handle in handles {
+            if let Some(socket) = entry.socket(handle) {
+                if let Err(error) = self.set.get_ref().remove(socket.as_fd()) {
+                    tracing::debug!(%error, ?pair, "socket was not being drained");
+                }
+                empty(&mut self.batch, socket);
             }
             if watched {
                 self.discovery.handle_input(now, discovery::Input::Forget { socket: handle.into() });
             }
-            empty(&mut self.batch, socket);
         }
+        let sockets = entry.take(tunnels)?;
         self.carry_out();
         Some(sockets)
     }
 
     /// Takes back the sockets of a taken pair. A `used` one rests until it has
     /// been quiet, another is idle at once; `Event::Rested` says when.
-    pub fn rest(&mut self, now: Instant, pair: PortPair, sockets: [UdpSocket; 2], used: bool) {
+    pub fn rest(&mut self, now: Instant, pair: PortPair, sockets: [MediaSocket; 2], used: bool) {
         let Some(slot) = self.index.get(&pair).copied() else { return };
         let Some(entry) = self.pairs.get_mut(slot as usize).and_then(Option::as_mut) else { return };
         match entry.taken() {
@@ -148,6 +214,9 @@ impl Ports {
             Some(true) => return self.forget(slot),
             None => return,
         }
+        // The next call has other relayed addresses, where nothing late can arrive.
+        entry.allocation = None;
+        let Some(sockets) = entry.back(sockets) else { return };
         for (socket, handle) in sockets.iter().zip(entry.handles()) {
             if let Err(error) = self.set.get_ref().add(socket.as_fd(), handle.0) {
                 tracing::warn!(%error, ?pair, "socket will not be drained");
@@ -255,7 +324,8 @@ impl Ports {
                 self.pairs[slot as usize] = Some(Pair::idle(pair, discover, handles, sockets));
                 self.index.insert(pair, slot);
                 self.events.push_back(Event::Bound { pair });
-                self.watch(now, discover, handles);
+                self.watch(now, slot);
+                self.carry_out();
             }
             Err(error) => {
                 tracing::debug!(%error, ?pair, "pair refused");
@@ -343,17 +413,25 @@ impl Ports {
     fn awake(&mut self, now: Instant, slot: u32) {
         let Some(entry) = self.pairs.get_mut(slot as usize).and_then(Option::as_mut) else { return };
         entry.awake();
-        let (pair, discover, handles) = (entry.pair, entry.discover, entry.handles());
-        self.events.push_back(Event::Rested { pair });
-        self.watch(now, discover, handles);
+        self.events.push_back(Event::Rested { pair: entry.pair });
+        self.watch(now, slot);
+        self.carry_out();
     }
 
-    fn watch(&mut self, now: Instant, discover: bool, handles: [Handle; 2]) {
-        if discover {
-            for handle in handles {
-                self.discovery.handle_input(now, discovery::Input::Watch { socket: handle.into(), fast: false });
+    /// Finds out by which addresses an idle pair is reached, if that is wanted.
+    fn watch(&mut self, now: Instant, slot: u32) {
+        let Some(entry) = self.pairs.get_mut(slot as usize).and_then(Option::as_mut) else { return };
+        match &self.turn {
+            _ if !entry.discover => {}
+            Some(client) => {
+                let id = client.allocate(entry.pair.ip);
+                entry.allocation = Some(Allocation { id, client: Arc::clone(client), ready: false });
             }
-            self.carry_out();
+            None => {
+                for handle in entry.handles() {
+                    self.discovery.handle_input(now, discovery::Input::Watch { socket: handle.into(), fast: false });
+                }
+            }
         }
     }
 

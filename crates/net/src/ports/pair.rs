@@ -3,12 +3,16 @@
 //! in the parent module.
 
 use std::net::UdpSocket;
+use std::sync::Arc;
 use std::time::Instant;
 
 use media::PortPair;
 use media::ports::Event;
 use nat::Mapped;
 use nat::discovery::SocketId;
+
+use crate::datapath::MediaSocket;
+use crate::turn::{AllocationId, Client, Tunnel};
 
 /// One socket of one pair: generation in the upper half, twice the slot plus
 /// the component in the lower. A slot that is used again gets new handles.
@@ -54,7 +58,26 @@ pub(super) struct Pair {
     pub(super) discover: bool,
     /// What it is doing.
     pub(super) state: State,
+    /// What stands for its sockets, where these cannot be reached.
+    pub(super) allocation: Option<Allocation>,
     handles: [Handle; 2],
+}
+
+/// A pair's allocations on a TURN server, and who has them. They are given back when this is dropped.
+#[derive(Debug)]
+pub(super) struct Allocation {
+    /// Their name.
+    pub(super) id: AllocationId,
+    /// Who has them.
+    pub(super) client: Arc<Client>,
+    /// They are there.
+    pub(super) ready: bool,
+}
+
+impl Drop for Allocation {
+    fn drop(&mut self) {
+        self.client.release(self.id);
+    }
 }
 
 /// Where the sockets of a pair are.
@@ -82,13 +105,19 @@ pub(super) enum State {
     Taken {
         /// To be closed on return.
         unwanted: bool,
+        /// They stayed here: the worker has an allocation.
+        kept: Option<[UdpSocket; 2]>,
     },
 }
+
+/// Whole with a worker.
+const TAKEN: State = State::Taken { unwanted: false, kept: None };
 
 impl Pair {
     /// Freshly bound.
     pub(super) fn idle(pair: PortPair, discover: bool, handles: [Handle; 2], sockets: [UdpSocket; 2]) -> Self {
-        Self { pair, discover, handles, state: State::Idle { sockets, mapped: [None; 2], told: false } }
+        let state = State::Idle { sockets, mapped: [None; 2], told: false };
+        Self { pair, discover, handles, state, allocation: None }
     }
 
     /// Its handles, RTP first.
@@ -101,15 +130,15 @@ impl Pair {
         matches!(self.state, State::Idle { .. })
     }
 
-    /// Known to discovery: idle, in a pool that advertises by STUN.
+    /// Known to discovery: idle, in a pool that advertises by STUN, and not by TURN.
     pub(super) fn watched(&self) -> bool {
-        self.discover && self.is_idle()
+        self.discover && self.is_idle() && self.allocation.is_none()
     }
 
     /// With a worker? Then: is it to be closed when it comes back?
     pub(super) fn taken(&self) -> Option<bool> {
         match self.state {
-            State::Taken { unwanted } => Some(unwanted),
+            State::Taken { unwanted, .. } => Some(unwanted),
             State::Idle { .. } | State::Resting { .. } => None,
         }
     }
@@ -122,21 +151,50 @@ impl Pair {
         }
     }
 
-    /// Gives the sockets away, if they are here.
-    pub(super) fn take(&mut self) -> Option<[UdpSocket; 2]> {
-        let state = std::mem::replace(&mut self.state, State::Taken { unwanted: false });
-        match state {
-            State::Idle { sockets, .. } | State::Resting { sockets, .. } => Some(sockets),
-            State::Taken { .. } => {
+    /// Gives the sockets away, if they are here; or `tunnels` in their stead.
+    pub(super) fn take(&mut self, tunnels: Option<[Tunnel; 2]>) -> Option<[MediaSocket; 2]> {
+        let state = std::mem::replace(&mut self.state, TAKEN);
+        match (state, tunnels) {
+            (State::Idle { sockets, .. } | State::Resting { sockets, .. }, None) => Some(sockets.map(MediaSocket::Udp)),
+            (State::Idle { sockets, .. } | State::Resting { sockets, .. }, Some(tunnels)) => {
+                self.state = State::Taken { unwanted: false, kept: Some(sockets) };
+                Some(tunnels.map(MediaSocket::Turn))
+            }
+            (state @ State::Taken { .. }, _) => {
                 self.state = state;
                 None
             }
         }
     }
 
+    /// Takes the sockets back; `None` if they are not what was given away.
+    pub(super) fn back(&mut self, sockets: [MediaSocket; 2]) -> Option<[UdpSocket; 2]> {
+        let kept = match &mut self.state {
+            State::Taken { kept, .. } => kept.take(),
+            State::Idle { .. } | State::Resting { .. } => None,
+        };
+        match (kept, sockets) {
+            (Some(kept), _) => Some(kept),
+            (None, [MediaSocket::Udp(rtp), MediaSocket::Udp(rtcp)]) => Some([rtp, rtcp]),
+            (None, _) => None,
+        }
+    }
+
+    /// Its allocations are there, with these relayed addresses, or not any more. Returns what the port plan should hear.
+    pub(super) fn relayed(&mut self, found: Option<[Mapped; 2]>) -> Option<Event> {
+        let pair = self.pair;
+        let State::Idle { mapped, told, .. } = &mut self.state else { return None };
+        *mapped = found.map_or([None; 2], |found| found.map(Some));
+        let before = std::mem::replace(told, found.is_some());
+        match found {
+            Some([rtp, rtcp]) => Some(Event::Mapped { pair, rtp, rtcp }),
+            None => before.then_some(Event::Unmapped { pair }),
+        }
+    }
+
     /// Resting becomes idle.
     pub(super) fn awake(&mut self) {
-        let state = std::mem::replace(&mut self.state, State::Taken { unwanted: false });
+        let state = std::mem::replace(&mut self.state, TAKEN);
         self.state = match state {
             State::Resting { sockets, .. } => State::Idle { sockets, mapped: [None; 2], told: false },
             State::Idle { .. } | State::Taken { .. } => state,
@@ -147,7 +205,7 @@ impl Pair {
     pub(super) fn abandon(&mut self) -> bool {
         match &mut self.state {
             State::Idle { .. } | State::Resting { .. } => true,
-            State::Taken { unwanted } => {
+            State::Taken { unwanted, .. } => {
                 *unwanted = true;
                 false
             }

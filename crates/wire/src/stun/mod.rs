@@ -12,6 +12,7 @@ mod binding;
 pub mod check;
 #[cfg(test)]
 mod tests;
+pub mod turn;
 
 use std::net::SocketAddr;
 

@@ -17,6 +17,7 @@ pub(super) fn between(was: &Settings, is: &Settings) -> Vec<String> {
         };
         value(&mut lines, &format!("{}.stun_servers", side.as_str()), &servers(was), &servers(is));
     }
+    value(&mut lines, "outer.router", &was.forwards.word(), &is.forwards.word());
     for (at, side) in [Side::Inner, Side::Outer].into_iter().enumerate() {
         let allowed = |settings: &Settings| {
             let all: Vec<String> = settings.doors.1[at].iter().map(ToString::to_string).collect();
@@ -56,6 +57,12 @@ pub(super) fn between(was: &Settings, is: &Settings) -> Vec<String> {
     value(&mut lines, "media.timeout_s", &a.media.timeout.as_secs(), &b.media.timeout.as_secs());
     value(&mut lines, "limits.message_bytes", &a.limits.message_bytes, &b.limits.message_bytes);
     value(&mut lines, "limits.header_fields", &a.limits.header_fields, &b.limits.header_fields);
+    let turn = |settings: &Settings| settings.turn.as_ref().map_or("none".to_owned(), |(server, _)| server.to_string());
+    value(&mut lines, "turn.server", &turn(was), &turn(is));
+    let login = |settings: &Settings| settings.turn.as_ref().map(|(_, credentials)| credentials.clone());
+    if turn(was) == turn(is) && login(was) != login(is) {
+        lines.push("changed: who we are to the TURN server".to_owned());
+    }
     if was.tls != is.tls || was.certificates != is.certificates {
         lines.push("changed: certificates, for connections that begin from now on".to_owned());
     }

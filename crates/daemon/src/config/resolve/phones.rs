@@ -20,7 +20,7 @@ impl Resolver<'_> {
         listeners: &mut Vec<Listener>,
         keys: &mut Vec<String>,
         stun: &[Vec<HostPort>; 2],
-    ) -> (Vec<Phone>, Media) {
+    ) -> (Vec<Phone>, Media, Vec<String>) {
         let mut phones = Vec::new();
         let mut names = BTreeMap::new();
         for (index, raw) in self.raw.phone.iter().enumerate() {
@@ -63,7 +63,7 @@ impl Resolver<'_> {
                 max_calls,
             });
         }
-        (phones, media)
+        (phones, media, range_keys)
     }
 
     fn phone_password(&mut self, path: &str, raw: &raw::Phone) -> Option<Password> {

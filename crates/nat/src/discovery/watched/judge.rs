@@ -109,6 +109,7 @@ impl Watched {
         }
         self.noted.ip = ip;
         self.noted.port = port;
+        self.noted.steady = !ip && !port;
         self.disputed |= ip;
     }
 }
