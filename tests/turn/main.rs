@@ -121,7 +121,7 @@ fn a_turn_server_that_is_no_help_holds_nothing_up() {
     office.await_figure("siplatch_turn_allocations", "", |pairs| pairs == 0.0);
     coturn.restart(&[]);
     office.await_figure("siplatch_turn_allocations", "", |pairs| pairs >= 2.0);
-    drop(call.leave());
+    let _left = call.leave();
     let audio = office.call().hang_up();
     assert!(audio.is_unharmed(), "{audio:?}");
     assert_eq!(office.net, net);
