@@ -558,9 +558,9 @@ impl<B: FnOnce()> Edge<B> {
         match output {
             discovery::Output::Transmit { socket, to, bytes } => self.ask_from(socket, to, bytes),
             discovery::Output::Mapped { socket, mapped, changed: _ } => {
-                if let Some(id) = listener(socket)
-                    && self.settings.proxy.side(id) == nat::Side::Outer
-                {
+                // A phone's own may be on another uplink.
+                let of = listener(socket).and_then(|id| self.settings.proxy.listeners.get(usize::from(id.0)));
+                if of.is_some_and(|listener| listener.side == nat::Side::Outer && listener.phone.is_none()) {
                     self.shared.router.seen(mapped.0.ip());
                 }
                 let input = listener(socket).map(|listener| Input::Mapped { listener, mapped: Some(mapped) });
