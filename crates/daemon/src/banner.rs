@@ -166,6 +166,10 @@ fn facts(settings: &Settings, known: &Known<'_>) -> Vec<(&'static str, String)> 
         let owner = config.phones.iter().find(|phone| phone.range.is_some_and(|own| usize::from(own.0) == index));
         let what = match owner {
             Some(phone) => format!("for {}", phone.name),
+            None if settings.forwards.wants.iter().any(|want| want.internal == range.first) => {
+                "the router is asked to forward them".to_owned()
+            }
+            None if config.listeners.iter().any(fixed) => "forward them in the router".to_owned(),
             None if config.listeners.iter().any(asks) => "opened from inside, nothing to set in the router".to_owned(),
             None => "let them through the firewall".to_owned(),
         };
@@ -173,6 +177,13 @@ fn facts(settings: &Settings, known: &Known<'_>) -> Vec<(&'static str, String)> 
     }
     if let Some((server, _)) = &settings.turn {
         facts.push(("TURN", format!("{server}, {}", relayed(&known.turn))));
+    }
+    if settings.forwards.choice != nat::portmap::Choice::Off {
+        let count = settings.forwards.wants.len();
+        facts.push((
+            "Router",
+            format!("asked to forward {count} ports ({}), see siplatch status", settings.forwards.word()),
+        ));
     }
     facts.extend(known.restored.map(|what| ("Restored", what.to_owned())));
     facts.push(("Metrics", format!("http://{}/metrics, health at /healthz", settings.metrics)));
@@ -182,6 +193,11 @@ fn facts(settings: &Settings, known: &Known<'_>) -> Vec<(&'static str, String)> 
     });
     facts.extend(known.forgetful.map(|why| ("Note", format!("after a restart phones must register anew: {why}"))));
     facts
+}
+
+/// The public ports are ours to foretell: somebody must forward them.
+fn fixed(listener: &Listener) -> bool {
+    !listener.retired && listener.advertise == Advertise::StunAddress
 }
 
 /// The public address of a listener that has another than its own.

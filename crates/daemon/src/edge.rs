@@ -616,9 +616,9 @@ impl<B: FnOnce()> Edge<B> {
                 if changed {
                     self.relay.doubt(now);
                 }
-                if let Some(id) = listener(socket)
-                    && self.settings.proxy.side(id) == Side::Outer
-                {
+                // A phone's own may be on another uplink.
+                let of = listener(socket).and_then(|id| self.settings.proxy.listeners.get(usize::from(id.0)));
+                if of.is_some_and(|listener| listener.side == Side::Outer && listener.phone.is_none()) {
                     self.shared.router.seen(mapped.0.ip());
                 }
                 let input = listener(socket).map(|listener| Input::Mapped { listener, mapped: Some(mapped) });

@@ -590,7 +590,8 @@ impl Portmap {
     fn tries(&self, ask: Ask) -> u32 {
         match (self.phase, ask) {
             (Phase::Seeking(Protocol::Upnp) | Phase::Using(Protocol::Upnp), _) => 1,
-            (_, Ask::Poll(_) | Ask::Unmap(_)) => 2,
+            (_, Ask::Poll(_)) => 2,
+            (_, Ask::Unmap(_)) if self.silent.is_some() => 1,
             (_, Ask::Probe) => 3,
             _ => 4,
         }

@@ -22,7 +22,7 @@ use crate::{addresses, clock};
 /// How often the default route is looked at.
 const ROUTE: Duration = Duration::from_secs(5);
 /// How long a router may take to remove our mappings at the end.
-const FAREWELL: Duration = Duration::from_secs(2);
+const FAREWELL: Duration = Duration::from_secs(5);
 
 /// What the task is told.
 #[derive(Debug, Clone)]
@@ -80,13 +80,14 @@ pub async fn run(seed: [u8; 32], mut orders: UnboundedReceiver<Order>, mut tell:
     let mut service: Option<Service> = None;
     let mut asking: Option<Asking> = None;
     let mut present: Option<Gateway> = None;
-    let mut look = clock::now();
+    // A router that is to be left alone is not even looked for.
+    let mut look: Option<Instant> = None;
     let mut end: Option<Instant> = None;
     let mut room = [0; pcp::ROOM];
     loop {
         let now = clock::now();
-        if now >= look {
-            look = now + ROUTE;
+        if look.is_some_and(|look| now >= look) {
+            look = Some(now + ROUTE);
             let found = gateway();
             if found != present {
                 present = found;
@@ -113,13 +114,18 @@ pub async fn run(seed: [u8; 32], mut orders: UnboundedReceiver<Order>, mut tell:
             tracing::warn!("the router did not confirm that all mappings are removed; they end by themselves");
             return;
         }
-        let due = machine.poll_timeout().into_iter().chain([look]).chain(end).min().unwrap_or(look);
-        let left = due.saturating_duration_since(now);
+        let due = machine.poll_timeout().into_iter().chain(look).chain(end).min();
+        let left = due.map_or(ROUTE, |due| due.saturating_duration_since(now));
         tokio::select! {
             order = orders.recv(), if end.is_none() => {
                 let now = clock::now();
                 match order.unwrap_or(Order::Stop) {
-                    Order::Choose(choice) => machine.handle_input(now, Input::Choose(choice)),
+                    Order::Choose(choice) => {
+                        if choice != Choice::Off {
+                            look = look.or(Some(now));
+                        }
+                        machine.handle_input(now, Input::Choose(choice));
+                    }
                     Order::Want(wants) => machine.handle_input(now, Input::Want(wants)),
                     Order::Seen(seen) => machine.handle_input(now, Input::Seen(seen)),
                     Order::Stop => {
@@ -139,7 +145,7 @@ pub async fn run(seed: [u8; 32], mut orders: UnboundedReceiver<Order>, mut tell:
                 service = found;
                 machine.handle_input(clock::now(), Input::Igd(reply));
             }
-            () = tokio::time::sleep(left) => {}
+            () = tokio::time::sleep(left), if due.is_some() => {}
         }
     }
 }
