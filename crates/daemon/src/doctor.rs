@@ -45,7 +45,7 @@ const MOST_SERVERS: usize = 4;
 /// The same, where names and servers were slow: the whole is to take half a minute.
 fn silences(late: Duration) -> [Duration; 3] {
     let [one, two, longest] = SILENCES;
-    [one, two, longest.saturating_sub(late).max(two)]
+    [one, two, longest.saturating_sub(Duration::from_secs(late.as_secs())).max(two)]
 }
 
 /// Examines the network and prints what was found. Exit code 0: calls will
