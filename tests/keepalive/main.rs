@@ -164,7 +164,6 @@ fn week(router: &Router, base: Instant, learns: bool, rng: &mut ChaCha12Rng) -> 
 }
 
 #[test]
-#[expect(clippy::disallowed_methods, reason = "virtual time has to start somewhere")]
 fn what_is_learnt_reaches_more_for_less() {
     let base = Instant::now();
     let mut sums = [Figures::default(), Figures::default()];

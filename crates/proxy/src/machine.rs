@@ -49,8 +49,8 @@ pub(crate) struct Seen {
     pub(crate) observed: Option<SocketAddr>,
     /// It asked for a ping within so many seconds (RFC 6223).
     pub(crate) keep: Option<u32>,
-    /// What we wrote for it before its address changed: dialogs that pass us twice still say so.
-    pub(crate) former: Option<SocketAddr>,
+    /// What we wrote for it before its address changed, the latest first: dialogs that pass us twice still say so.
+    pub(crate) former: [Option<SocketAddr>; 4],
 }
 
 /// The signalling core.
@@ -499,7 +499,7 @@ impl Proxy {
             let id = ListenerId(index as u16);
             let bound = listener.bind == address && !address.ip().is_unspecified();
             let written = || self.advertised_for(id) == Some(address) && !address.ip().is_unspecified();
-            let former = || self.seen.get(index).and_then(|seen| seen.former) == Some(address);
+            let former = || self.seen.get(index).is_some_and(|seen| seen.former.contains(&Some(address)));
             (bound || written() || former()).then_some((id, listener.bind))
         })
     }

@@ -99,7 +99,8 @@ impl Proxy {
             return;
         }
         if let Some(seen) = self.seen.get_mut(usize::from(listener.0)) {
-            seen.former = before;
+            seen.former.rotate_right(1);
+            seen.former[0] = before;
         }
         let concerned = |call: &&Call| {
             let far = |leg| self.tells(call, leg) == Some(listener);
@@ -189,8 +190,10 @@ impl Proxy {
             let Some(flow) = self.registry.call(pass).and_then(|call| party(call, to)).map(|party| party.flow) else {
                 continue;
             };
+            let former = self.seen.get(usize::from(flow.listener.0)).map(|seen| seen.former).unwrap_or_default();
+            let former = former.map(|address| address.map(|address| address.ip()));
             let Some(address) = self.advertised_for(flow.listener) else { continue };
-            self.offers.seek(self.media_key(pass, callee(from, to)), end_of(to), address.ip());
+            self.offers.seek(self.media_key(pass, callee(from, to)), end_of(to), &former, address.ip());
             self.arm_move(now, (pass, from, to), Stage::Asking(0), 0);
             self.move_due(now, (pass, from, to));
         }

@@ -80,6 +80,7 @@ mod tests {
             domain: None,
             comedia: false,
             default_phone: None,
+            fallback: Vec::new(),
         };
         let local = SocketAddr::from(([192, 0, 2, 1], 5060));
         let answer = Reached::Answers(Answer { status: 200, date, seen: None }, local);

@@ -37,12 +37,14 @@ impl Offers {
         self.servers = servers;
     }
 
-    /// Toward this end we are seen as this IP now: the legs of a session that
-    /// face it are not where they were.
-    pub fn seek(&mut self, key: Key, end: End, ip: IpAddr) {
+    /// Toward this end we are seen as another IP than before: the legs of a session
+    /// that face it are not where they were. One that was at none of the former
+    /// addresses is on a TURN server, and stays.
+    pub fn seek(&mut self, key: Key, end: End, former: &[Option<IpAddr>], ip: IpAddr) {
         let Some(mut session) = self.sessions.remove(&key) else { return };
         let advertise = session.ends[end.index()].advertise;
-        for stream in session.streams.iter_mut().flatten() {
+        let there = |stream: &&mut Stream| former.contains(&Some(stream.advertised[end.index()].rtp.ip()));
+        for stream in session.streams.iter_mut().flatten().filter(there) {
             match advertise {
                 // Its ports are forwarded as they are.
                 Advertise::StunAddress => {

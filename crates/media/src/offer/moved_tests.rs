@@ -94,7 +94,7 @@ fn told(offer: &[u8]) -> (u64, IpAddr, u16, SocketAddr, u16) {
 fn its_sockets_ask_and_the_provider_is_offered_what_they_found() {
     let (mut offers, ends) = up(Advertise::Stun);
     commands(&mut offers);
-    offers.seek(KEY, End::B, NEW.into());
+    offers.seek(KEY, End::B, &[Some(OLD.into())], NEW.into());
     assert!(offers.ask(KEY, End::B, 0));
     let (stream, server, first) = asked(&commands(&mut offers)).expect("the audio asks");
     assert_eq!(server.to_string(), SERVERS[0]);
@@ -126,7 +126,7 @@ fn its_sockets_ask_and_the_provider_is_offered_what_they_found() {
 #[test]
 fn what_the_phone_says_later_is_newer_than_what_we_have_said() {
     let (mut offers, ends) = up(Advertise::Stun);
-    offers.seek(KEY, End::B, NEW.into());
+    offers.seek(KEY, End::B, &[Some(OLD.into())], NEW.into());
     offers.guess(KEY, End::B);
     let moved = moved(&ends);
     // The first is refused, the second answered.
@@ -154,7 +154,7 @@ fn without_an_answer_the_ports_are_taken_for_the_same() {
     let before = offers.offer_again(KEY, 1, End::A, ends.clone()).unwrap();
     offers.fail(KEY, 1, End::A);
     let port = Body::parse(&before).unwrap().media[0].port;
-    offers.seek(KEY, End::B, NEW.into());
+    offers.seek(KEY, End::B, &[Some(OLD.into())], NEW.into());
     offers.ask(KEY, End::B, 0);
     offers.guess(KEY, End::B);
     assert!(!offers.ask(KEY, End::B, 1));
@@ -166,7 +166,7 @@ fn without_an_answer_the_ports_are_taken_for_the_same() {
 fn forwarded_ports_need_not_be_asked_for() {
     let (mut offers, ends) = up(Advertise::StunAddress);
     commands(&mut offers);
-    offers.seek(KEY, End::B, NEW.into());
+    offers.seek(KEY, End::B, &[Some(OLD.into())], NEW.into());
     assert!(!offers.ask(KEY, End::B, 0));
     let offer = offers.offer_again(KEY, 1, End::A, moved(&ends)).unwrap();
     let (_, ip, port, rtcp, _) = told(&offer);
