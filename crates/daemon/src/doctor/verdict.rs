@@ -163,7 +163,9 @@ impl Facts {
                 (Calls::Fail, "the NAT is symmetric, and neither comedia nor TURN nor forwarded ports help")
             }
             _ if symmetric => (Calls::Unknown, "the NAT is symmetric: it depends on the provider"),
-            _ => (Calls::Unknown, "how the NAT chooses its ports is not known"),
+            Written::Found | Written::Fixed | Written::Own => {
+                (Calls::Unknown, "how the NAT chooses its ports is not known")
+            }
         }
     }
 
