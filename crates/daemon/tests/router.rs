@@ -15,6 +15,9 @@ const PLAN: [u16; 9] = [5070, 10_000, 10_001, 10_002, 10_003, 10_004, 10_005, 10
 const NONE: [u16; 0] = [];
 const MEDIA: &str = "10000-10007";
 
+/// Within 5 s everything is to be there again; a machine with other work to do is given some more.
+const REPAIRED: f64 = 8.0;
+
 /// What was measured in one protocol, in seconds.
 struct Row {
     protocol: &'static str,
@@ -66,7 +69,7 @@ fn measured(word: &str, protocol: &'static str) -> Row {
     house.firewall(true);
     assert_eq!(house.ports(), NONE);
     let router = house.miniupnpd("");
-    let repaired = until("the plan after a crash of the router", 5.0, || house.ports() == PLAN);
+    let repaired = until("the plan after a crash of the router", REPAIRED, || house.ports() == PLAN);
 
     ages();
     // It is restarted in good order, and away for longer than we wait for an answer.
@@ -74,7 +77,7 @@ fn measured(word: &str, protocol: &'static str) -> Row {
     house.firewall(true);
     until("silence is noticed", 15.0, || house.status("h")["alarms"].to_string().contains("answers no more"));
     let _router = house.miniupnpd("");
-    let announced = until("the plan after a restart of the router", 5.0, || house.ports() == PLAN);
+    let announced = until("the plan after a restart of the router", REPAIRED, || house.ports() == PLAN);
     until("no alarm is left", 5.0, || !house.status("h")["alarms"].to_string().contains("answers no more"));
 
     let removed = siplatch.end();

@@ -155,13 +155,12 @@ impl Lease {
         *self = Self::new(now, self.want.clone(), self.nonce);
     }
 
-    /// The router has forgotten it.
+    /// The router has forgotten it. That the port is nobody else's was seen; should it be by now, the router says so.
     pub(super) fn lost(&mut self, again: Instant) {
         if self.installed() {
             self.state = State::Waiting;
             self.until = None;
             self.due = Some(again);
-            self.looked = false;
         }
     }
 

@@ -18,8 +18,8 @@ use crate::sockopt::{from_tcp, multicast_from};
 /// How long a router may take for one question.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Searches, and how long each is listened after.
-const SEARCHES: usize = 2;
-const SEARCH: Duration = Duration::from_millis(1500);
+const SEARCHES: usize = 6;
+const SEARCH: Duration = Duration::from_millis(500);
 
 /// The router's service that maps ports, if it has one.
 pub(super) async fn find(gateway: Gateway) -> Option<Service> {
@@ -29,6 +29,7 @@ pub(super) async fn find(gateway: Gateway) -> Option<Service> {
     }
     let mut room = [0; 1500];
     for _ in 0..SEARCHES {
+        // An answer to an earlier one is as good.
         for target in TARGETS {
             // The router alone is asked too: some switches swallow multicast.
             for to in [SocketAddr::from(SSDP), at(gateway, SSDP.port())] {
@@ -37,17 +38,17 @@ pub(super) async fn find(gateway: Gateway) -> Option<Service> {
                 }
             }
         }
-        let found = tokio::time::timeout(SEARCH, async {
+        let answered = tokio::time::timeout(SEARCH, async {
             loop {
                 let Ok((len, from)) = socket.recv_from(&mut room).await else { continue };
-                if from.ip() == gateway.router
-                    && let Some(found) = describe(gateway, &room[..len]).await
-                {
-                    return found;
+                if from.ip() == gateway.router && upnp::location(&room[..len]).is_some() {
+                    return len;
                 }
             }
         });
-        if let Ok(found) = found.await {
+        if let Ok(len) = answered.await
+            && let Some(found) = describe(gateway, &room[..len]).await
+        {
             return Some(found);
         }
     }
