@@ -28,6 +28,8 @@ pub(crate) struct Known<'a> {
     pub(crate) restored: Option<&'a str>,
     /// Whether media goes through TURN.
     pub(crate) turn: TurnRow,
+    /// By which transport each upstream is reached, where it has several and that is known.
+    pub(crate) transports: Vec<Option<Transport>>,
 }
 
 /// The banner.
@@ -146,7 +148,9 @@ fn facts(settings: &Settings, known: &Known<'_>) -> Vec<(&'static str, String)> 
         let turn = if behind { ", when the one before it does not answer" } else { "" };
         let trunk = upstream.default_phone.and_then(|phone| config.phones.get(phone));
         let trunk = trunk.map(|phone| format!(", its calls go to {}", phone.name)).unwrap_or_default();
-        facts.push((whom, format!("{}{domain}{turn}{trunk}", upstream.uri())));
+        let by = known.transports.get(index).copied().flatten().filter(|transport| *transport != Transport::Udp);
+        let by = by.map(|transport| format!(", by {}: UDP does not pass", transport.label())).unwrap_or_default();
+        facts.push((whom, format!("{}{by}{domain}{turn}{trunk}", upstream.uri())));
     }
     for (listener, row) in config.listeners.iter().zip(known.listeners).filter(|(listener, _)| listener.accepts) {
         let transport = listener.transport.label();
@@ -250,6 +254,7 @@ mod tests {
             forgetful: None,
             restored: (settings.proxy.role == Role::Border).then_some("98 registrations and 3 calls, 4 s old"),
             turn: TurnRow::default(),
+            transports: Vec::new(),
         };
         text(settings, &known)
     }
@@ -313,6 +318,7 @@ mod tests {
             forgetful: Some("/var/lib/siplatch cannot be written"),
             restored: None,
             turn: TurnRow::default(),
+            transports: Vec::new(),
         };
         compare("office_trouble", &text(&settings, &known));
     }

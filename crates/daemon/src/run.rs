@@ -96,6 +96,7 @@ async fn serve(settings: crate::config::Settings, flags: &Run) -> io::Result<()>
                 forgetful: forgetful.as_deref(),
                 restored: summary.as_deref(),
                 turn: shared.view.turn_row(),
+                transports: (0..settings.proxy.upstreams.len()).map(|at| shared.view.transport(at)).collect(),
             };
             print(&banner::text(&settings, &known));
         }

@@ -260,6 +260,11 @@ impl Discovery {
         !self.sockets.is_empty() && self.sockets.values().all(Watched::is_unanswered)
     }
 
+    /// True while no server answers any socket, though their addresses may be known from before.
+    pub fn is_silent(&self) -> bool {
+        !self.sockets.is_empty() && self.sockets.values().all(Watched::is_silent)
+    }
+
     /// One socket is found at another IP: the uplink has changed, and all that
     /// were at the former one are asked for at once.
     fn spread(&mut self, now: Instant, before: Option<Mapped>, after: Option<Mapped>) {

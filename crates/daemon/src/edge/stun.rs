@@ -218,6 +218,12 @@ impl Stun {
         asked.peek().is_some() && (lost || asked.all(Discovery::is_unanswered))
     }
 
+    /// True while no server of a side answers any more.
+    pub(super) fn is_silent(&self, side: Side) -> bool {
+        let mut asked = self.of(side).peekable();
+        asked.peek().is_some() && asked.all(Discovery::is_silent)
+    }
+
     fn of(&self, side: Side) -> impl Iterator<Item = &Discovery> {
         self.groups.iter().filter(move |group| group.side == side && !group.listeners.is_empty()).map(|g| &g.discovery)
     }

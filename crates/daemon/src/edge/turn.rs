@@ -15,7 +15,7 @@ use nat::{Mapped, Side};
 use net::turn::{Client, Failure, REFRESH, Report, Settings};
 use proxy::Input;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
-use wire::ListenerId;
+use wire::{ListenerId, Transport};
 
 use super::Edge;
 use crate::metrics::label::Label as _;
@@ -82,7 +82,7 @@ impl<B: FnOnce()> Edge<B> {
             configured: self.settings.turn.is_some(),
             comedia: !upstreams.is_empty() && upstreams.iter().all(|upstream| upstream.comedia),
             mapping: self.stun.mapping(Side::Outer),
-            unanswered: self.stun.is_unanswered(Side::Outer),
+            unanswered: self.stun.is_unanswered(Side::Outer) || self.udp_has_ended(),
         };
         let why = situation.relayed();
         if why == self.turn.why {
@@ -97,6 +97,13 @@ impl<B: FnOnce()> Edge<B> {
             self.switch_turn(now);
         }
         self.tell_turn();
+    }
+
+    /// STUN servers answer no more, and signalling has left UDP as well: what is known from before is no use.
+    fn udp_has_ended(&self) -> bool {
+        let left = |at| matches!(self.shared.view.transport(at), Some(Transport::Tcp | Transport::Tls));
+        let upstreams = self.settings.proxy.upstreams.len();
+        self.stun.is_silent(Side::Outer) && upstreams > 0 && (0..upstreams).all(left)
     }
 
     /// Other settings: what is in use is used by them.

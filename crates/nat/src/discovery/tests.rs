@@ -503,6 +503,17 @@ fn servers_that_never_answer_are_noticed_and_an_answer_undoes_it() {
     assert!(world.discovery.is_unanswered());
     world.run_until(seconds(120.0));
     assert!(!world.discovery.is_unanswered());
+    // Servers that fall silent later: the address stays known for a while, the silence is told.
+    let mut world = World::watching(
+        &[A, B],
+        |at, _, to, request| {
+            if at < seconds(60.0) { says(to, request, X) } else { Vec::new() }
+        },
+    );
+    world.run_until(seconds(59.0));
+    assert!(!world.discovery.is_silent());
+    world.run_until(seconds(180.0));
+    assert!(world.discovery.is_silent() && !world.discovery.is_unanswered() && world.mapped().is_some());
     // Nobody to ask, or nobody who asks.
     assert!(!Discovery::new(Config::default(), [1; 32]).is_unanswered());
     assert!(!World::watching(&[], |_, _, _, _| Vec::new()).discovery.is_unanswered());

@@ -146,6 +146,11 @@ impl Watched {
         self.known.is_none() && !self.asked.is_empty() && self.asked.iter().all(tried)
     }
 
+    /// No server has answered for 39.5 s, whatever is known.
+    pub(super) fn is_silent(&self) -> bool {
+        !self.asked.is_empty() && self.asked.iter().all(|asked| asked.silent)
+    }
+
     /// The deadline that the timers hold for this socket.
     pub(super) fn queued(&self) -> Option<Instant> {
         self.queued
