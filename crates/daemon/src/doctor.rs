@@ -38,7 +38,15 @@ pub(crate) use reflect::reflect;
 pub(crate) use report::{Advice, Report};
 
 /// Silences that a mapping is asked to outlive: our keep-alives come every 25 s at least.
-const SILENCES: [Duration; 3] = [Duration::from_secs(10), Duration::from_secs(18), Duration::from_secs(25)];
+const SILENCES: [Duration; 3] = [Duration::from_secs(10), Duration::from_secs(18), nat::KEPT];
+/// So many STUN servers are asked: more tell nothing new.
+const MOST_SERVERS: usize = 4;
+
+/// The same, where names and servers were slow: the whole is to take half a minute.
+fn silences(late: Duration) -> [Duration; 3] {
+    let [one, two, longest] = SILENCES;
+    [one, two, longest.saturating_sub(late).max(two)]
+}
 
 /// Examines the network and prints what was found. Exit code 0: calls will
 /// work; 1: they will not; 2: it is not known.
@@ -87,31 +95,17 @@ async fn resolve(server: &HostPort, findings: &mut Vec<Finding>) -> Vec<SocketAd
 }
 
 async fn examine(plan: Plan, asked: &Examine) -> std::io::Result<Report> {
+    let begun = net::clock::now();
     let mut findings = Vec::new();
-    let mut servers: Vec<SocketAddr> = Vec::new();
+    let mut named: Vec<(String, Vec<SocketAddr>)> = Vec::new();
     let mut reflector = None;
     if let Some(server) = &plan.reflector {
         reflector = resolve(server, &mut findings).await.first().copied();
-        servers.extend(reflector);
     }
-    let mut named: Vec<(String, Option<SocketAddr>)> = Vec::new();
-    for server in &plan.stun {
-        let found = resolve(server, &mut findings).await;
-        named.push((server.to_string(), found.first().copied()));
-        servers.extend(found.into_iter().filter(|address| !servers.contains(address)).collect::<Vec<_>>());
+    for server in plan.stun.iter().take(MOST_SERVERS) {
+        named.push((server.to_string(), resolve(server, &mut findings).await));
     }
-    let first = servers.first().copied();
-
     // All that needs nothing of the others goes at once.
-    let lifetime = first.filter(|_| asked.wants(Part::Nat) && !asked.quick).map(|server| {
-        let long = asked.long;
-        tokio::spawn(async move {
-            match long {
-                true => survey::lifetime(server, say).await,
-                false => survey::outlives(server, &SILENCES).await,
-            }
-        })
-    });
     let servers_too = asked.wants(Part::Servers);
     let upstreams = servers_too.then(|| {
         let (upstreams, tls) = (plan.upstreams.clone(), Arc::clone(&plan.tls));
@@ -122,12 +116,29 @@ async fn examine(plan: Plan, asked: &Examine) -> std::io::Result<Report> {
         tokio::spawn(async move { turn::try_it(turn, tls).await })
     });
     let alg = reflector.filter(|_| asked.wants(Part::Alg)).map(|reflector| tokio::spawn(alg::try_it(reflector)));
-    let mtu = first.filter(|_| asked.wants(Part::Mtu)).map(|server| tokio::spawn(survey::path::mtu(server)));
-    let stun: Vec<_> = named
-        .into_iter()
-        .map(|(name, at)| (name, at, at.filter(|_| servers_too).map(|at| tokio::spawn(survey::reach::stun(at)))))
-        .collect();
 
+    // Then those STUN servers that are there, the reflector first: it can tell more than others.
+    let all = reflector.into_iter().chain(named.iter().flat_map(|(_, at)| at.iter().copied()).take(MOST_SERVERS));
+    let servers = living(all.collect()).await;
+    let first = servers.first().copied();
+    let stun: Vec<(String, Option<SocketAddr>, bool)> = named
+        .into_iter()
+        .filter(|_| servers_too)
+        .map(|(name, at)| {
+            let answers = at.iter().any(|at| servers.contains(at));
+            (name, at.first().copied(), answers)
+        })
+        .collect();
+    let mtu = first.filter(|_| asked.wants(Part::Mtu)).map(|server| tokio::spawn(survey::path::mtu(server)));
+    let lifetime = first.filter(|_| asked.wants(Part::Nat) && !asked.quick).map(|server| {
+        let (long, late) = (asked.long, net::clock::now().saturating_duration_since(begun));
+        tokio::spawn(async move {
+            match long {
+                true => survey::lifetime(server, say).await,
+                false => survey::outlives(server, &silences(late)).await,
+            }
+        })
+    });
     let asked_of = if asked.wants(Part::Nat) { servers.clone() } else { Vec::new() };
     let behaviour = survey::behaviour(None, asked_of).await?;
     // Where our own address is the public one, nobody translates.
@@ -140,10 +151,6 @@ async fn examine(plan: Plan, asked: &Examine) -> std::io::Result<Report> {
             path = path::look(server, local, mapped.0.ip()).await;
         }
         (one_to_one, doors) = forwards::look(server, &plan.doors, &behaviour).await;
-    }
-    let mut answered = Vec::new();
-    for (name, at, task) in stun.into_iter().filter(|_| servers_too) {
-        answered.push((name, at, done(task).await.unwrap_or(false)));
     }
     let seen = Seen {
         upstreams: done(upstreams).await.unwrap_or_default(),
@@ -159,7 +166,7 @@ async fn examine(plan: Plan, asked: &Examine) -> std::io::Result<Report> {
                 None
             }
         },
-        stun: answered,
+        stun,
         plan,
         behaviour,
         path,
@@ -167,6 +174,18 @@ async fn examine(plan: Plan, asked: &Examine) -> std::io::Result<Report> {
         doors,
     };
     Ok(Report::of(&seen, net::clock::unix_time().as_secs(), findings))
+}
+
+/// Those of the servers that answer, in their order, each once.
+async fn living(servers: Vec<SocketAddr>) -> Vec<SocketAddr> {
+    let tasks: Vec<_> = servers.into_iter().map(|at| (at, tokio::spawn(survey::reach::stun(at)))).collect();
+    let mut living = Vec::new();
+    for (at, task) in tasks {
+        if task.await.unwrap_or(false) && !living.contains(&at) {
+            living.push(at);
+        }
+    }
+    living
 }
 
 /// What a task found, if there was one and it came to an end.

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use nat::behaviour::{Dependence, Verdict};
 use nat::lifetime::Bracket;
@@ -14,7 +15,7 @@ use super::seen::{Seen, Through};
 use Dependence::{AddressAndPortDependent, AddressDependent, Dependent, EndpointIndependent};
 
 /// Our keep-alives come this often at least; a NAT that forgets sooner breaks RFC 4787 REQ-5 by far.
-const KEPT_S: f64 = 25.0;
+pub(super) const KEPT: Duration = Duration::from_secs(25);
 
 /// The verdict, for programs; what is not known is null.
 #[derive(Debug, Serialize)]
@@ -226,11 +227,15 @@ pub(super) fn lifetime(seen: Option<Bracket>) -> Finding {
         return Finding::new(Weight::Notice, tested, "not known", means).mend("ask a siplatch with two addresses");
     };
     let estimate = bracket.estimate();
+    if bracket.lost.is_none() && bracket.survived < KEPT {
+        let found = format!("{} or more; longer was not waited for", seconds(bracket.survived));
+        return Finding::new(Weight::Notice, tested, found, "keep-alives come every 25 s").mend("--long measures it");
+    }
     let found = match bracket.lost {
         Some(_) => format!("about {}", seconds(estimate)),
         None => format!("{} or more", seconds(bracket.survived)),
     };
-    if estimate.as_secs_f64() < KEPT_S {
+    if estimate < KEPT {
         let means = "phones that keep their way open every 25 s are lost in between";
         let mend = "raise the UDP timeout in the router to 120 s or more (RFC 4787 REQ-5)";
         return Finding::new(Weight::Notice, tested, found, means).mend(mend);

@@ -30,6 +30,17 @@ pub(super) struct Turn {
     pub(super) credentials: Option<Credentials>,
 }
 
+/// What is advertised outside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Written {
+    /// Address and port as STUN finds them.
+    Found,
+    /// The public address with the ports of our sockets: they must be forwarded.
+    Fixed,
+    /// Our own address.
+    Own,
+}
+
 /// What is examined.
 #[derive(Debug)]
 pub(super) struct Plan {
@@ -41,8 +52,8 @@ pub(super) struct Plan {
     pub(super) role: Option<Role>,
     /// UDP sockets of ours that the outside is to reach, should it reach any.
     pub(super) doors: Vec<SocketAddr>,
-    /// What is written outside is a fixed address with the ports of our sockets: they must be forwarded.
-    pub(super) fixed: bool,
+    /// What messages toward the outside say.
+    pub(super) written: Written,
     /// Phones are on the outer side, too.
     pub(super) phones_outside: bool,
     pub(super) tls: Arc<tls::Settings>,
@@ -81,7 +92,7 @@ impl Plan {
             turn,
             role: settings.map(|settings| settings.proxy.role),
             doors: settings.map(doors).unwrap_or_default(),
-            fixed: settings.is_some_and(fixed),
+            written: settings.map_or(Written::Found, written),
             phones_outside: settings.is_some_and(phones_outside),
             tls,
         })
@@ -111,10 +122,12 @@ fn doors(settings: &Settings) -> Vec<SocketAddr> {
     all
 }
 
-fn fixed(settings: &Settings) -> bool {
-    let mut outer = outer(settings).peekable();
-    let is_fixed = |advertise| matches!(advertise, Advertise::Ip(_) | Advertise::StunAddress);
-    outer.peek().is_some() && outer.all(|listener| is_fixed(listener.advertise))
+fn written(settings: &Settings) -> Written {
+    match outer(settings).next().map(|listener| listener.advertise) {
+        Some(Advertise::Listen) => Written::Own,
+        Some(Advertise::Ip(_) | Advertise::StunAddress) => Written::Fixed,
+        Some(Advertise::Stun) | None => Written::Found,
+    }
 }
 
 fn phones_outside(settings: &Settings) -> bool {

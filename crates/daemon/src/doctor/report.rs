@@ -97,7 +97,7 @@ impl Report {
         let facts = Facts::of(seen);
         let (calls, why) = facts.judge();
         let clock = Clock::of(&seen.upstreams, now);
-        let needed = seen.plan.phones_outside || seen.plan.fixed;
+        let needed = seen.plan.phones_outside || seen.plan.written == super::plan::Written::Fixed;
         let mut findings = more;
         findings.extend(nat::findings(seen));
         if seen.behaviour.translated == Some(true) {

@@ -5,6 +5,7 @@ use ::nat::behaviour::Dependence;
 use proxy::config::Role;
 use wire::Transport;
 
+use super::plan::Written;
 use super::seen::{Seen, Through};
 
 /// The answer.
@@ -45,7 +46,7 @@ pub(super) struct Facts {
     pub(super) filtering: Option<Dependence>,
     /// Strangers reach our ports: all that were tried, or none.
     pub(super) reached: Option<bool>,
-    pub(super) fixed: bool,
+    pub(super) written: Written,
     pub(super) comedia: bool,
     /// Over which transport the TURN server answers, and whether it has granted anything.
     pub(super) turn: Option<(Transport, bool)>,
@@ -87,7 +88,7 @@ impl Facts {
             mapping: seen.behaviour.mapping,
             filtering: seen.behaviour.filtering,
             reached,
-            fixed: seen.plan.fixed,
+            written: seen.plan.written,
             comedia: seen.plan.comedia(),
             turn: seen.turn_state(),
             alg: super::alg::word(&seen.alg) == Some("found"),
@@ -137,21 +138,32 @@ impl Facts {
                 return (Calls::Unknown, "whether UDP gets through is not known");
             }
         }
-        let symmetric = match (self.translated, self.mapping) {
-            (Some(false), _) | (_, Some(Dependence::EndpointIndependent)) => return (Calls::Work, ""),
-            (_, Some(_)) => true,
-            (_, None) => false,
-        };
-        if self.comedia || self.fixed && self.reached == Some(true) {
+        if self.comedia || self.translated == Some(false) {
             return (Calls::Work, "");
         }
-        match self.turn {
-            Some((_, granted)) => turn(granted),
-            None if symmetric && self.role.is_some() && self.reached != Some(true) => {
+        let endpoint_independent = self.mapping == Some(Dependence::EndpointIndependent);
+        match self.written {
+            Written::Found if endpoint_independent => return (Calls::Work, ""),
+            Written::Fixed if self.reached == Some(true) => return (Calls::Work, ""),
+            Written::Found | Written::Fixed | Written::Own => {}
+        }
+        if let Some((_, granted)) = self.turn {
+            return turn(granted);
+        }
+        let symmetric = self.mapping.is_some() && !endpoint_independent;
+        match self.written {
+            Written::Own if self.translated == Some(true) => {
+                (Calls::Unknown, "outside we have another address than the one that is advertised")
+            }
+            // A port that the NAT happens to keep is as good as a forwarded one.
+            Written::Fixed if endpoint_independent => {
+                (Calls::Unknown, "the advertised ports were not seen to be forwarded")
+            }
+            _ if symmetric && self.role.is_some() && self.reached != Some(true) => {
                 (Calls::Fail, "the NAT is symmetric, and neither comedia nor TURN nor forwarded ports help")
             }
-            None if symmetric => (Calls::Unknown, "the NAT is symmetric: it depends on the provider"),
-            None => (Calls::Unknown, "how the NAT chooses its ports is not known"),
+            _ if symmetric => (Calls::Unknown, "the NAT is symmetric: it depends on the provider"),
+            _ => (Calls::Unknown, "how the NAT chooses its ports is not known"),
         }
     }
 
@@ -189,7 +201,7 @@ mod tests {
             mapping: Some(mapping),
             filtering: Some(Symmetric),
             reached: None,
-            fixed: false,
+            written: Written::Found,
             comedia: false,
             turn: None,
             alg: false,
@@ -212,11 +224,20 @@ mod tests {
         assert_eq!(calls(Facts { comedia: true, ..symmetric }), Calls::Work);
         assert_eq!(calls(Facts { turn: Some((Transport::Udp, true)), ..symmetric }), Calls::Work);
         assert_eq!(calls(Facts { turn: Some((Transport::Udp, false)), ..symmetric }), Calls::Unknown);
-        let forwarded = Facts { fixed: true, reached: Some(true), ..symmetric };
+        let forwarded = Facts { written: Written::Fixed, reached: Some(true), ..symmetric };
         assert_eq!(calls(forwarded), Calls::Work);
         assert_eq!(calls(Facts { reached: Some(false), ..forwarded }), Calls::Fail);
         // Forwarded, and not said so in the configuration: no promise either way.
-        assert_eq!(calls(Facts { fixed: false, ..forwarded }), Calls::Unknown);
+        assert_eq!(calls(Facts { written: Written::Found, ..forwarded }), Calls::Unknown);
+        // Said so, and not seen to be.
+        let kept = Facts { written: Written::Fixed, reached: Some(false), ..office(Cone) };
+        assert_eq!(calls(kept), Calls::Unknown);
+        assert_eq!(calls(Facts { reached: None, ..kept }), Calls::Unknown);
+        // Our own address is no use to anybody outside.
+        let own = Facts { written: Written::Own, ..office(Cone) };
+        assert_eq!(calls(own), Calls::Unknown);
+        assert_eq!(calls(Facts { comedia: true, ..own }), Calls::Work);
+        assert_eq!(calls(Facts { translated: Some(false), ..own }), Calls::Work);
         // Without a configuration nobody knows what the provider does.
         assert_eq!(calls(Facts { role: None, upstreams: false, answered: None, ..symmetric }), Calls::Unknown);
     }
