@@ -118,6 +118,7 @@ fn config() -> Config {
             domain: None,
             comedia: false,
             default_phone: None,
+            fallback: Vec::new(),
         }],
         networks: vec![],
         phones: vec![],

@@ -122,6 +122,7 @@ fn upstream_of(words: &str) -> Upstream {
         domain: None,
         comedia: false,
         default_phone: None,
+        fallback: Vec::new(),
     };
     for (key, value) in words.filter_map(|word| word.split_once('=')) {
         match key {

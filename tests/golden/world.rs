@@ -101,6 +101,7 @@ pub(crate) fn config(role: &str, users: Vec<User>) -> Config {
         domain: None,
         comedia: false,
         default_phone: None,
+        fallback: Vec::new(),
     };
     let (role, listeners, upstreams) = match role {
         "border" => (

@@ -16,7 +16,7 @@ use nat::{Side, Source};
 use net::turn::Failure;
 use proxy::{Observed, UpstreamState};
 use registry::{Binding, BindingId, Call, CallKind, CallState, Change, Key, PassId, Record};
-use wire::ListenerId;
+use wire::{ListenerId, Transport};
 
 use crate::metrics::label::Label as _;
 pub(crate) use collision::Collision;
@@ -29,6 +29,8 @@ pub(crate) struct View {
     calls: DashMap<PassId, CallRow>,
     streams: DashMap<StreamId, StreamRow>,
     upstreams: DashMap<usize, UpstreamState>,
+    /// By which transport each is reached, where it has several.
+    transports: DashMap<usize, Transport>,
     listeners: DashMap<u16, ListenerRow>,
     workers: DashMap<u8, bool>,
     ports: DashMap<(IpAddr, u16), media::ports::Counts>,
@@ -122,11 +124,18 @@ impl View {
     pub(crate) fn observe(&self, event: &Observed) {
         if let Observed::Upstream { upstream, state } = event {
             self.upstreams.insert(*upstream, *state);
+        } else if let Observed::UpstreamTransport { upstream, transport } = event {
+            self.transports.insert(*upstream, *transport);
         } else if let Observed::AdvertisedChanged { listener, address, by } = event {
             let mut row = self.listeners.entry(listener.0).or_default();
             row.found = *address;
             row.by = by;
         }
+    }
+
+    /// By which transport an upstream is reached, where it has several and that is known.
+    pub(crate) fn transport(&self, upstream: usize) -> Option<Transport> {
+        self.transports.get(&upstream).map(|transport| *transport)
     }
 
     /// A listener was opened, or could not be.
@@ -151,6 +160,7 @@ impl View {
     /// Places in lists of the configuration mean something else now.
     pub(crate) fn forget_places(&self) {
         self.upstreams.clear();
+        self.transports.clear();
         self.ports.clear();
     }
 

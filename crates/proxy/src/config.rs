@@ -79,6 +79,17 @@ pub struct Upstream {
     pub comedia: bool,
     /// The `[[phone]]` of a trunk without registration: calls that fit no binding go to it.
     pub default_phone: Option<usize>,
+    /// Other ways there, for when those before them do not work; none where the URI says how.
+    pub fallback: Vec<Fallback>,
+}
+
+/// A way to an upstream that is tried when those before it do not work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Fallback {
+    /// UDP: from another port of ours.
+    pub transport: Transport,
+    /// Port there, if written.
+    pub port: Option<u16>,
 }
 
 impl Upstream {

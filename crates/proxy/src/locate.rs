@@ -224,11 +224,14 @@ impl Proxy {
     /// What we can speak toward an aim: the transports of that side's
     /// listeners, the usual ones first.
     pub(crate) fn transports(&self, aim: &Aim) -> Vec<Transport> {
+        // A listener that stands for connections of ours is for whoever names its transport.
+        let named = aim.goal.transport.is_some() || aim.goal.sips;
         let mut can: Vec<Transport> = self
             .config
             .listeners
             .iter()
             .filter(|l| l.side == aim.side && !l.retired && (l.phone.is_none() || l.phone == aim.phone))
+            .filter(|l| named || l.accepts || !l.transport.is_secure())
             .map(|l| l.transport)
             .collect();
         can.sort_unstable();

@@ -431,7 +431,8 @@ impl Proxy {
                 && l.bind.ip() == stream.bind.ip()
                 && l.phone == stream.phone
         };
-        let mapped = self.config.listeners.iter().position(beside).and_then(of)?;
+        // Where UDP does not pass, the upstream has seen the connection alone.
+        let mapped = self.config.listeners.iter().position(beside).and_then(of).or_else(|| of(own))?;
         Some(Mapped(SocketAddr::new(mapped.0.ip(), flow.local.port())))
     }
 

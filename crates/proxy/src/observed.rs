@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 
 use nat::Side;
 use registry::PassId;
+use wire::Transport;
 use wire::sip::{Method, Status};
 
 use crate::Urgency;
@@ -311,6 +312,13 @@ pub enum Observed {
         upstream: usize,
         /// Its best address's state.
         state: UpstreamState,
+    },
+    /// By which transport new requests go to an upstream that has several ways; told when it changes.
+    UpstreamTransport {
+        /// Its index.
+        upstream: usize,
+        /// Of its first choice.
+        transport: Transport,
     },
     /// A request that failed went on to the next address.
     Failover {

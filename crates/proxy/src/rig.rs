@@ -40,6 +40,7 @@ pub(crate) fn upstream(host: &str) -> Upstream {
         domain: None,
         comedia: false,
         default_phone: None,
+        fallback: Vec::new(),
     }
 }
 

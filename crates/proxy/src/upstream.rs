@@ -11,16 +11,17 @@
 //! probes in a row and half a minute since its last failure ([`health`]).
 //! Must not end or move what is under way inside a dialog.
 
+mod fallback;
 mod health;
 mod stun;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use nat::keepalive::Schedule;
 use wire::sip::{Message, Status, Uri};
-use wire::{Flow, ListenerId};
+use wire::{Flow, ListenerId, Transport};
 
 use crate::config::Role;
 use crate::locate::{Aim, Goal, Hop, Located, Way, numeric, unresolved};
@@ -51,8 +52,12 @@ pub(crate) struct Upstreams {
     health: BTreeMap<Key, Health>,
     /// Where each upstream was last found.
     found: BTreeMap<usize, Vec<Key>>,
+    /// Those that are ways only while others do not work.
+    spare: BTreeSet<Key>,
     /// As last reported.
     said: BTreeMap<usize, UpstreamState>,
+    /// The transport of first choice, as last reported.
+    transports: BTreeMap<usize, Transport>,
     /// The next round of probes of each listener.
     due: BTreeMap<u16, Instant>,
     /// Keep-alives by STUN.
@@ -117,8 +122,12 @@ impl Proxy {
             match self.ways_to_upstream(now, *upstream, phone, None, seed) {
                 Located::At(ways) => {
                     known = true;
+                    let spares = self.config.upstreams.get(*upstream).is_some_and(|u| !u.fallback.is_empty());
+                    let heard = spares && self.upstreams.one_answers(now, &ways);
                     for way in ways {
-                        let tier = self.upstreams.tier(now, (way.flow.listener, way.flow.remote));
+                        let key = (way.flow.listener, way.flow.remote);
+                        let tier = self.upstreams.tier(now, key);
+                        let tier = tier.map(|tier| if heard && self.upstreams.is_mute(key) { 3 } else { tier });
                         all.extend(tier.map(|tier| (tier, way)));
                     }
                 }
@@ -151,8 +160,9 @@ impl Proxy {
         };
         let side = self.config.role.phones().other();
         let own = prefer.and_then(|id| self.config.listeners.get(usize::from(id.0))).and_then(|l| l.phone);
-        let located = self.ways_to(now, &Aim { goal, side, phone: phone.or(own), prefer }, seed);
-        match located {
+        let aim = Aim { goal, side, phone: phone.or(own), prefer };
+        let located = self.ways_to(now, &aim, seed);
+        match self.with_spares(now, upstream, &aim, located, seed) {
             Located::At(mut ways) => {
                 for way in &mut ways {
                     way.upstream = Some(upstream);
@@ -192,7 +202,8 @@ impl Proxy {
     /// True when a further request to these upstreams would fail, too: only
     /// then may a 503 be passed on (§16.7(6)).
     pub(crate) fn all_unavailable(&self, now: Instant, of: &[usize]) -> Option<Reject> {
-        let mut keys = of.iter().filter_map(|upstream| self.upstreams.found.get(upstream)).flatten().peekable();
+        let keys = of.iter().filter_map(|upstream| self.upstreams.found.get(upstream)).flatten();
+        let mut keys = keys.filter(|key| self.upstreams.counts(**key)).peekable();
         let failed = |key: &Key| matches!(self.upstreams.state(now, *key), UpstreamState::Down | UpstreamState::Busy);
         let all = keys.peek().is_some() && keys.all(failed);
         all.then(|| self.unavailable(now, of))
@@ -229,16 +240,18 @@ impl Proxy {
         self.note_upstreams(now);
         if self.upstreams.tier(now, (flow.listener, flow.remote)) != Some(0) {
             self.probe_often(now, flow.listener.0);
+            self.wake_spares(now);
         }
     }
 
     /// A response that is no 503 came from there.
     pub(crate) fn hop_answered(&mut self, now: Instant, flow: Flow) {
-        if let Some(health) = self.upstreams.health.get_mut(&(flow.listener, flow.remote))
-            && health.failed.is_some()
-        {
-            health.answered(now, false);
-            self.note_upstreams(now);
+        if let Some(health) = self.upstreams.health.get_mut(&(flow.listener, flow.remote)) {
+            health.serves = true;
+            if health.failed.is_some() {
+                health.answered(now, false);
+                self.note_upstreams(now);
+            }
         }
     }
 
@@ -268,6 +281,7 @@ impl Proxy {
             let listener = ListenerId(listener);
             match self.ways_to_upstream(now, upstream, None, Some(listener), 0) {
                 Located::At(ways) => {
+                    let ways = self.upstreams.wanted(now, ways);
                     let mine = ways.into_iter().filter(|way| way.flow.listener == listener).take(MOST_PROBED);
                     probes.extend(mine);
                 }
@@ -308,7 +322,7 @@ impl Proxy {
                 }
             }
             // From one that never answered any, silence means nothing.
-            None if !health.answers => {}
+            None if !health.answers => self.wake_spares(now),
             None => self.hop_failed(now, flow, Failure::Missed),
         }
         self.note_upstreams(now);
@@ -384,6 +398,7 @@ impl Proxy {
         }
         let health = &self.upstreams.health;
         self.upstreams.stun.retain(|key| health.contains_key(key));
+        self.upstreams.spare.retain(|key| health.contains_key(key));
     }
 
     /// Reports what has changed since the last time.
@@ -397,7 +412,11 @@ impl Proxy {
                 UpstreamState::Busy => 3,
                 UpstreamState::Down => 4,
             };
-            let best = keys.iter().map(|key| self.upstreams.state(now, *key)).min_by_key(rank);
+            let best = keys
+                .iter()
+                .filter(|key| self.upstreams.counts(**key))
+                .map(|key| self.upstreams.state(now, *key))
+                .min_by_key(rank);
             let news = |key: &Key| self.upstreams.health.get(key).is_some_and(|h| h.probed || h.failed.is_some());
             if let Some(state) = best
                 && keys.iter().any(news)
@@ -405,6 +424,7 @@ impl Proxy {
             {
                 self.observe(Observed::Upstream { upstream, state });
             }
+            self.note_transport(now, upstream);
         }
     }
 
@@ -449,6 +469,7 @@ impl Upstreams {
         let found = std::mem::take(&mut self.found);
         self.found = found.into_iter().filter_map(|(at, keys)| Some((place(at)?, keys))).collect();
         self.said.clear();
+        self.transports.clear();
         self.due.clear();
     }
 

@@ -172,6 +172,7 @@ impl Stage {
             domain: None,
             comedia: false,
             default_phone: None,
+            fallback: Vec::new(),
         });
         // The first phone's user has a range of its own, inside the common one.
         let ranged = !self.script.tight && self.rng.chance(300);

@@ -194,6 +194,11 @@ section! {
         /// write into SDP need not be reachable. Wrongly true: no sound from the provider.
         /// Default: false.
         comedia: bool = "false",
+        /// Other ways there, in order, for when those before them do not answer; what works is kept to, and
+        /// UDP is asked on, and used again when it has answered for a while. "udp": from the other udp: listeners of
+        /// the side, if there are any; "tcp" and "tls", with ":PORT" at another port ("tls:443"). []: none.
+        /// Default: these three in office where uri does not say how it is reached, else none.
+        fallback: Vec<String> = r#"["udp", "tcp", "tls"]"#,
         /// A trunk without registration: the [[phone]] that calls from this upstream go to when they
         /// fit no registered phone. They go where it registered, or else to its address (port 5060), and
         /// in office it may call from there without a registration. Whoever can send from that address

@@ -7,7 +7,7 @@ use media::PortRange;
 use nat::{Advertise, Side, portmap};
 use net::dscp::{Dscp, Mark};
 use net::turn::{Over, Server};
-use proxy::config::{DigestAlgorithm, MediaKeepAlive, Role};
+use proxy::config::{DigestAlgorithm, Fallback, MediaKeepAlive, Role};
 use wire::Transport;
 use wire::sip::{Scheme, Uri};
 
@@ -270,6 +270,21 @@ pub(super) fn host_port(text: &str, default: u16) -> Result<HostPort, Wrong> {
             format!("\"{text}\" is not a host name or address with an optional port"),
             format!("write \"stun.example.net\" or \"stun.example.net:{default}\""),
         ),
+    }
+}
+
+/// A way to an upstream: `udp`, `tcp` or `tls`, the last two with `:PORT`.
+pub(super) fn fallback(text: &str) -> Result<Fallback, Wrong> {
+    let (name, port) = match text.split_once(':') {
+        Some((name, port)) => (name, Some(port.parse::<u16>().ok().filter(|port| *port != 0))),
+        None => (text, None),
+    };
+    let words = [("udp", Transport::Udp), ("tcp", Transport::Tcp), ("tls", Transport::Tls)];
+    let transport = word(name, "way", &words)?;
+    match port {
+        None => Ok(Fallback { transport, port: None }),
+        Some(Some(port)) if transport != Transport::Udp => Ok(Fallback { transport, port: Some(port) }),
+        Some(_) => wrong(format!("\"{text}\" has no port that can be tried"), "write \"udp\", \"tcp\" or \"tls:443\""),
     }
 }
 

@@ -93,6 +93,10 @@ impl Journal {
                 line!(self, metrics, now, "ports", REFUSALS, warn, side, "no media port pair is free; widen the range");
             }
             Observed::Upstream { upstream, state } => Self::upstream(*upstream, *state),
+            Observed::UpstreamTransport { upstream, transport } => {
+                let transport = transport.label();
+                tracing::info!(upstream, transport, "new requests go to the upstream by this transport");
+            }
             Observed::Failover { upstream, other, cause } => {
                 let cause = cause.label();
                 line!(

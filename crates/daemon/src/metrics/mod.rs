@@ -11,6 +11,7 @@ use media::{Fact, SpliceCounts};
 use nat::Side;
 use prometheus::{CounterVec, GaugeVec, HistogramOpts, HistogramVec, Opts, Registry, TextEncoder};
 use proxy::{Observed, UpstreamState, config::Role};
+use wire::Transport;
 
 use label::{BindingEvent, Connected, Direction, FailoverTo, FoundBy, Label, Latch, Truth, class, refusal};
 use table::{Kind, Name, TABLE, Values};
@@ -170,6 +171,12 @@ impl Metrics {
             Observed::Upstream { upstream, state } => {
                 let up = matches!(state, UpstreamState::Up | UpstreamState::Returning);
                 self.set(Name::UpstreamUp, &[&upstream.to_string()], f64::from(u8::from(up)));
+            }
+            Observed::UpstreamTransport { upstream, transport } => {
+                for other in [Transport::Udp, Transport::Tcp, Transport::Tls] {
+                    let used = f64::from(u8::from(other == *transport));
+                    self.set(Name::UpstreamTransport, &[&upstream.to_string(), other.label()], used);
+                }
             }
             Observed::Failover { upstream: _, other, cause } => {
                 let to = if *other { FailoverTo::Upstream } else { FailoverTo::Address };

@@ -59,6 +59,7 @@ pub(crate) enum Name {
     ListenersBound,
     ListenersWaiting,
     UpstreamUp,
+    UpstreamTransport,
     Failovers,
     StunUp,
     StunFindings,
@@ -471,6 +472,18 @@ pub(crate) const TABLE: &[Series] = &[
         &[("upstream", Values::Given("the number of the `[[upstream]]` in the configuration, from 0"))],
         "1 while new requests may go to the upstream and it answers probes (up, returning); 0 while it is down, asked for \
          a pause, or has never answered a probe.",
+    ),
+    series(
+        Name::UpstreamTransport,
+        "siplatch_upstream_transport",
+        Kind::Gauge,
+        "",
+        &[
+            ("upstream", Values::Given("the number of the `[[upstream]]` in the configuration, from 0")),
+            ("transport", Values::Of(&["udp", "tcp", "tls"])),
+        ],
+        "1 for the transport by which new requests go to the upstream, where it has several (`fallback`); it is UDP while \
+         that works.",
     ),
     series(
         Name::Failovers,

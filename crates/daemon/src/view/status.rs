@@ -102,6 +102,9 @@ pub(crate) struct Upstream {
     pub(crate) uri: String,
     /// `None` until the first ping was answered or missed; then up, returning, silent, busy or down.
     pub(crate) state: Option<String>,
+    /// By which transport it is reached, where it has several.
+    #[serde(default)]
+    pub(crate) transport: Option<String>,
 }
 
 /// A binding.
@@ -251,6 +254,7 @@ impl View {
         all.map(|(index, upstream)| Upstream {
             uri: upstream.uri(),
             state: self.upstreams.get(&index).map(|state| state.label().to_owned()),
+            transport: self.transport(index).map(|transport| transport.label().to_owned()),
         })
         .collect()
     }
@@ -345,7 +349,11 @@ impl Status {
                 Some("down") => "down",
                 Some(_) | None => "not yet asked",
             };
-            vec![upstream.uri.clone(), state.to_owned()]
+            let state = match upstream.transport.as_deref() {
+                Some(transport) => format!("{state}, by {transport}"),
+                None => state.to_owned(),
+            };
+            vec![upstream.uri.clone(), state]
         });
         table(&mut page, "upstreams", &["uri", "state"], rows);
         if let Some(router) = &self.router {

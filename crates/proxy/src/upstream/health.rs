@@ -19,6 +19,8 @@ const LONGEST_HOLD: Duration = Duration::from_secs(600);
 pub(super) struct Health {
     /// It has answered a probe: from then on silence means something.
     pub(super) answers: bool,
+    /// It has answered a request since it failed last.
+    pub(super) serves: bool,
     /// A probe is under way.
     pub(super) probing: bool,
     /// One was answered or missed.
@@ -55,6 +57,7 @@ impl Health {
         self.hold = self.hold.min(LONGEST_HOLD);
         self.strikes = self.strikes.saturating_add(1);
         self.failed = Some(now);
+        self.serves = false;
         self.good = 0;
     }
 

@@ -1,7 +1,8 @@
 //! `[[upstream]]` and `[[network]]`: who is out there.
 
 use nat::{Advertise, MediaMode, Network, Prefix, Side};
-use proxy::config::{Role, Upstream};
+use proxy::config::{Fallback, Role, Upstream};
+use wire::Transport;
 
 use super::super::written;
 use super::Resolver;
@@ -29,7 +30,8 @@ impl Resolver<'_> {
             };
             if let Some((host, port, transport, sips)) = self.take(&format!("{path}.uri"), written::upstream(uri)) {
                 let comedia = raw.comedia.unwrap_or(false);
-                let upstream = Upstream { host, port, transport, sips, domain, comedia, default_phone };
+                let fallback = self.fallback(&path, raw.fallback.as_deref(), transport.is_some() || sips);
+                let upstream = Upstream { host, port, transport, sips, domain, comedia, default_phone, fallback };
                 let same = |other: &Upstream| other.uri() == upstream.uri() && other.domain == upstream.domain;
                 if upstreams.iter().any(same) {
                     self.fault(format!("{path}.uri"), "this upstream is written twice", "keep one of the two");
@@ -39,6 +41,31 @@ impl Resolver<'_> {
             }
         }
         (upstreams, keys)
+    }
+
+    /// Other ways to an upstream; `said`: its URI says how it is reached.
+    fn fallback(&mut self, path: &str, written: Option<&[String]>, said: bool) -> Vec<Fallback> {
+        let Some(written) = written else {
+            let usual = [Transport::Udp, Transport::Tcp, Transport::Tls];
+            let any = self.role == Role::Office && !said;
+            return usual.into_iter().filter(|_| any).map(|transport| Fallback { transport, port: None }).collect();
+        };
+        if said && !written.is_empty() {
+            let mend = "remove it, or write uri = \"sip:HOST\" without a transport";
+            self.fault(format!("{path}.fallback"), "uri says how this upstream is reached", mend);
+            return Vec::new();
+        }
+        let mut ways = Vec::new();
+        for (index, text) in written.iter().enumerate() {
+            let key = format!("{path}.fallback[{index}]");
+            let Some(way) = self.take(&key, written::fallback(text)) else { continue };
+            if ways.contains(&way) {
+                self.fault(key, "this way is written twice", "keep one of the two");
+            } else {
+                ways.push(way);
+            }
+        }
+        ways
     }
 
     /// The `[[phone]]` of a trunk without registration.

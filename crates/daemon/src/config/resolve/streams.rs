@@ -28,6 +28,7 @@ impl Resolver<'_> {
         }
         let side = if self.role == Role::Office { Side::Outer } else { Side::Inner };
         for (upstream, key) in upstreams.iter().zip(upstream_keys) {
+            self.spare(side, upstream, key, listeners, keys);
             let ours = |listener: &&Listener| listener.side == side && listener.phone.is_none();
             let Some(transport) = leaves_by(upstream) else { continue };
             let Some(first) = listeners.iter().find(ours).cloned() else { continue };
@@ -43,6 +44,27 @@ impl Resolver<'_> {
             let bind = SocketAddr::new(first.bind.ip(), transport.default_port());
             listeners.push(Listener { transport, accepts: false, bind, advertise_port: None, ..first });
             keys.push(key.clone());
+        }
+    }
+
+    /// What stands for the transports of an upstream's other ways.
+    fn spare(
+        &mut self,
+        side: Side,
+        upstream: &Upstream,
+        key: &str,
+        listeners: &mut Vec<Listener>,
+        keys: &mut Vec<String>,
+    ) {
+        let streams = upstream.fallback.iter().map(|way| way.transport).filter(|transport| transport.reliable());
+        for transport in streams {
+            let ours = |listener: &&Listener| listener.side == side && listener.phone.is_none();
+            let Some(first) = listeners.iter().find(ours).cloned() else { continue };
+            if !listeners.iter().filter(ours).any(|listener| listener.transport == transport) {
+                let bind = SocketAddr::new(first.bind.ip(), transport.default_port());
+                listeners.push(Listener { transport, accepts: false, bind, advertise_port: None, ..first });
+                keys.push(key.to_owned());
+            }
         }
     }
 }
