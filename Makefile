@@ -1,6 +1,6 @@
 # The one task runner; continuous integration calls the same verbs. `make help` lists them.
 
-.PHONY: help run demo build attack recover connections reinvite forks churn test lint rfc mutants sim interop lab lab-nat fuzz bench doc image deny
+.PHONY: help run demo build attack recover connections reinvite forks churn router test lint rfc mutants sim interop lab lab-nat fuzz bench doc image deny
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 22
@@ -35,6 +35,10 @@ forks: ## calls that ring at two ends with early media of both: the one that ans
 
 churn: ## 10,000 calls (SIPLATCH_CHURN) that end in every way: ports, transactions and memory come back
 	cargo test --release --locked -p siplatch-tests --test churn -- --nocapture
+
+router: ## the ports in a router: miniupnpd asked by PCP, NAT-PMP and UPnP, crashed, restarted and obstinate (needs root)
+	tests/lab/install
+	cargo test --locked -p siplatch-daemon --test router -- --nocapture
 
 test: ## all that fits into fifteen minutes; says first what it installs
 	tests/run

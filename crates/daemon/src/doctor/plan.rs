@@ -140,7 +140,7 @@ fn phones_outside(settings: &Settings) -> bool {
 
 fn upstream(text: &str) -> Result<Upstream, String> {
     let (host, port, transport, sips) = read_upstream(text)?;
-    Ok(Upstream { host, port, transport, sips, domain: None, comedia: false, default_phone: None })
+    Ok(Upstream { host, port, transport, sips, domain: None, comedia: false, default_phone: None, fallback: Vec::new() })
 }
 
 /// RFC 7065, `turns` over TLS alone.
