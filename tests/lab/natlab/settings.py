@@ -10,6 +10,7 @@ HEALTH_PATH = "/healthz"
 METRIC_PORTS_FREE = "siplatch_ports_free"
 METRIC_PORTS_TOTAL = "siplatch_ports_total"
 METRIC_MEDIA_DROPS = "siplatch_media_drops_total"
+METRIC_TURN_ALLOCATIONS = "siplatch_turn_allocations"
 RUN_ARGUMENTS = ["run", "--config", "{config}"]
 RUN_WITHOUT_CONFIG = ["run"]
 STATUS_ARGUMENTS = ["status", "--config", "{config}"]

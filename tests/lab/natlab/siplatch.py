@@ -111,6 +111,11 @@ class Siplatch:
         if scene.cell.role == "office" and self._finds_address(scene.cell):
             # A phone that is told to come back in five seconds comes back in thirty.
             self.process.wait_for_line(r"public address listener=1 ", settings.START_DEADLINE_S)
+        if scene.cell.turn:
+            # A call that comes within half a second of the start may find no allocation ready.
+            self.process.wait_for(
+                lambda: self.metrics().get(settings.METRIC_TURN_ALLOCATIONS), settings.START_DEADLINE_S, "allocations on the TURN server",
+            )
         if scene.cell.nat == networks.IGD:
             # A router takes its time, and a call that comes before is given ports that are not forwarded yet.
             self.process.wait_for(self.is_forwarded, settings.FORWARDS_DEADLINE_S, "the router to forward all ports")
