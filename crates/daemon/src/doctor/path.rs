@@ -1,6 +1,7 @@
 //! What stands between us and our public address, and how large a packet may be.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use ::nat::path::{Evidence, Path};
 
@@ -11,15 +12,23 @@ pub(super) const HEADERS: u16 = 28;
 /// Above this siplatch tries TCP by itself (RFC 3261 §18.1.1).
 const USUAL: u16 = 1300;
 
-/// The address that the router says that it has outside; `None` while nobody asks it (PCP, UPnP, NAT-PMP).
-fn router() -> Option<IpAddr> {
-    None
+/// The router is asked for so long, in each of its languages.
+const ROUTER: Duration = Duration::from_secs(6);
+
+/// The address that the router of the default route says that it has outside (PCP, NAT-PMP, UPnP); it is asked
+/// where there is a NAT at all.
+async fn router(local: IpAddr, mapped: IpAddr) -> Option<IpAddr> {
+    if local == mapped {
+        return None;
+    }
+    let said = tokio::time::timeout(ROUTER, net::portmap::external_address()).await.ok()??;
+    (IpAddr::from(said.gateway.local) == local).then_some(said.address.into())
 }
 
 /// Looks along the way: `local` is ours, `mapped` what is seen of it outside.
 pub(super) async fn look(server: std::net::SocketAddr, local: IpAddr, mapped: IpAddr) -> Path {
-    let evidence = net::survey::path::hops(server, mapped).await.unwrap_or_default();
-    Path::of(local, mapped, &Evidence { router: router(), ..evidence })
+    let (evidence, router) = tokio::join!(net::survey::path::hops(server, mapped), router(local, mapped));
+    Path::of(local, mapped, &Evidence { router, ..evidence.unwrap_or_default() })
 }
 
 /// Where there is a NAT.
