@@ -6,6 +6,8 @@ from . import nat, networks, settings
 
 CALL, EARLY, HOLD, IDLE, GAP = "call", "early", "hold", "idle", "gap"
 ATTACK, REMAP, READDRESS = "attack", "remap", "readdress"
+# How long nobody can call the phone after the office has moved, with and without the phone's password.
+FOUND, FOUND_BY_PASSWORD = "found", "found-by-password"
 VERDICT, LIFETIME, PHONES, ALG = "verdict", "lifetime", "phones", "alg"
 
 # What the provider does with media: nothing; send it back to where it comes from; what Debian's rtpengine does.
@@ -50,6 +52,8 @@ class Cell:
             return settings.HOLD_S + 70
         if self.kind == ATTACK:
             return 150
+        if self.kind in (FOUND, FOUND_BY_PASSWORD):
+            return settings.REPETITIONS * (45 if self.kind == FOUND else 25) + 60
         if self.kind in (REMAP, READDRESS):
             return settings.REPETITIONS * (8 if self.kind == REMAP else 20) + 60
         if self.kind == LIFETIME:
@@ -82,7 +86,7 @@ class Cell:
     @property
     def control(self):
         """The same without siplatch, which must fail; None where there is no NAT to fail at."""
-        if self.role not in ("border", "office") or self.kind in (ATTACK, REMAP, READDRESS, PHONES):
+        if self.role not in ("border", "office") or self.kind in (ATTACK, REMAP, READDRESS, FOUND, FOUND_BY_PASSWORD, PHONES):
             return None
         # The ALG of Linux makes a phone's own call work, and so does a provider that sends media back.
         if self.nat in (networks.NONE, networks.FIREWALL, networks.ALG) or self.provider != PLAIN:
@@ -163,6 +167,8 @@ def recovered():
         Cell(f"remap-border-{nat.SYMMETRIC}", "border", nat.SYMMETRIC, "office", "public", REMAP),
         Cell("readdress-office-latching", "office", nat.PORT_RESTRICTED, "office", "public", READDRESS, provider=LATCHING),
         Cell("readdress-office-plain", "office", nat.PORT_RESTRICTED, "office", "public", READDRESS),
+        Cell("found-office-password", "office", nat.PORT_RESTRICTED, "public", "office", FOUND_BY_PASSWORD),
+        Cell("found-office", "office", nat.PORT_RESTRICTED, "public", "office", FOUND),
         hold,
     ]
 

@@ -29,6 +29,13 @@ stun_servers = [{stun}]
 uri = "sip:{upstream}"
 """
 
+PASSWORD = """
+[[phone]]
+name = "{user}"
+user = "{user}"
+password = "never asked for here"
+"""
+
 TLS = """
 [tls]
 ca = "{authority}"
@@ -80,6 +87,8 @@ def configuration(scene, state, turn=None):
         if turn:
             server = coturn.uri(here("turn"), turn)
             text += TURN.format(server=server, user=coturn.USER, password=coturn.PASSWORD)
+        if cell.kind == cells.FOUND_BY_PASSWORD:
+            text += PASSWORD.format(user=cell.callee)
         if cell.kind == cells.PHONES:
             text += "".join(line.configuration() for line in phones.lines(cell.nat))
         if scene.authority:

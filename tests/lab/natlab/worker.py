@@ -11,12 +11,13 @@ import tempfile
 import time
 import traceback
 
-from . import alg_counts, attacks, calls, cells, lifetimes, phones, recoveries, verdicts
+from . import alg_counts, attacks, calls, cells, found, lifetimes, phones, recoveries, verdicts
 from .process import LabError, adopt_orphans, die_with_parent, reap
 from .scene import Scene
 
 PLAYS = {
     cells.ATTACK: attacks.play, cells.REMAP: recoveries.play, cells.READDRESS: recoveries.play,
+    cells.FOUND: found.play, cells.FOUND_BY_PASSWORD: found.play,
     cells.VERDICT: verdicts.play, cells.LIFETIME: lifetimes.play, cells.PHONES: phones.play,
     cells.ALG: alg_counts.play,
 }

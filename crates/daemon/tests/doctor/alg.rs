@@ -44,13 +44,13 @@ fn the_kernels_helper_is_found_twenty_times_of_twenty() {
 }
 
 #[test]
-fn without_a_helper_nothing_is_found_in_a_hundred_runs() {
+fn without_a_helper_nothing_is_found_in_twenty_runs() {
     let Some(mut world) = World::new("") else { return };
     world.reflector();
-    let all = runs(&world, 100);
+    let all = runs(&world, 20);
     let count = |word: &str| all.iter().filter(|report| report["alg"] == word).count();
     println!("ALG off: found {} of {}, none said {} times", count("found"), all.len(), count("none"));
-    assert_eq!((count("found"), count("none")), (0, 100));
+    assert_eq!((count("found"), count("none")), (0, 20), "make lab-nat counts a hundred");
 }
 
 #[test]
