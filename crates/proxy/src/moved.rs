@@ -315,11 +315,11 @@ impl Proxy {
         if status.is_success() && context.invite {
             self.acknowledge_own(context, message);
         }
-        // A copy, or the answer to a question that has been put anew.
-        if context.branches[0].result.replace(status).is_some() || !self.is_told(telling) {
+        if context.branches[0].result.replace(status).is_some() {
             return;
         }
-        let tries = self.moves.ends.get(&telling).map_or(0, |moving| moving.tries);
+        // The address may have changed again since it was sent: what it offered is settled all the same.
+        let tries = self.moves.ends.get(&telling).map(|moving| moving.tries).filter(|_| self.is_told(telling));
         let leg = callee(from, to);
         let key = self.media_key(pass, leg);
         if status.is_success() {
@@ -340,12 +340,16 @@ impl Proxy {
             let timer = session_timer::agreed(context.request.message(), message, from);
             self.note_target(now, pass, to, flow, message, timer);
             self.note_streams(pass);
-            self.move_over(telling);
-            return self.observe(Observed::CallTold { call: pass, outcome: Renewed::Confirmed });
+            if tries.is_some() {
+                self.move_over(telling);
+                self.observe(Observed::CallTold { call: pass, outcome: Renewed::Confirmed });
+            }
+            return;
         }
         if moving.offers {
             self.offers.fail(key, leg, end_of(from));
         }
+        let Some(tries) = tries else { return };
         // Nothing is under way any more.
         self.arm_move(now, telling, Stage::Telling, tries);
         match status.0 {
@@ -381,14 +385,12 @@ impl Proxy {
     /// The far end did not answer.
     pub(crate) fn move_unanswered(&mut self, now: Instant, moving: &Moving) {
         let telling @ (pass, from, to) = moving.telling;
-        let Some(tries) = self.moves.ends.get(&telling).map(|moving| moving.tries).filter(|_| self.is_told(telling))
-        else {
-            return;
-        };
         if moving.offers {
             let leg = callee(from, to);
             self.offers.fail(self.media_key(pass, leg), leg, end_of(from));
         }
+        let tries = self.moves.ends.get(&telling).map(|moving| moving.tries).filter(|_| self.is_told(telling));
+        let Some(tries) = tries else { return };
         self.tell_later(now, telling, tries, Duration::from_secs(2), Renewed::Unanswered);
     }
 

@@ -279,6 +279,32 @@ fn one_that_does_not_answer_is_told_again_and_then_left_alone() {
 }
 
 #[test]
+fn an_address_that_changes_again_is_told_after_the_answer() {
+    for refused in [false, true] {
+        let mut rig = office(false);
+        called(&mut rig, "");
+        let first = moves(&mut rig);
+        mapped(&mut rig, "198.51.100.150:41272");
+        rig.wait(SETTLE + ASK_AGAIN * u32::from(MOST_ASKS));
+        let of_ours = |text: &str| text.starts_with("INVITE") && text.contains("198.51.100.150");
+        assert!(!sent(&mut rig).iter().any(|(_, text)| of_ours(text)), "one at a time");
+        let answer = match refused {
+            true => response(&first, "488 Not Acceptable Here", "b", "", ""),
+            false => response(&first, "200 OK", "b", FAR_CONTACT, &body("203.0.113.80", 6000, 1)),
+        };
+        rig.receive(1, PROVIDER, &answer);
+        assert_eq!(outcomes(&rig), [], "what it told is old");
+        rig.said.clear();
+        rig.wait(BUSY);
+        let told = only(&sent(&mut rig), PROVIDER, "INVITE");
+        assert!(cseq(&told) == "3 INVITE" && told.contains("Contact: <sip:alice@198.51.100.150:41272;"), "{told}");
+        assert!(told.contains("o=x 1 43 IN IP4 198.51.100.150"), "{told}");
+        rig.receive(1, PROVIDER, &response(&told, "200 OK", "b", FAR_CONTACT, &body("203.0.113.80", 6000, 1)));
+        assert_eq!(outcomes(&rig), [Renewed::Confirmed]);
+    }
+}
+
+#[test]
 fn a_call_that_ends_takes_it_along() {
     let mut rig = office(false);
     called(&mut rig, "");
