@@ -53,7 +53,7 @@ pub(crate) const ROOMS: &[Room] = &[
     Room {
         name: "nat",
         rooms: &["wire"],
-        outside: &["stun-types", "stun-proto", "turn-client-proto", "rand_chacha", "rand_core"],
+        outside: &["stun-types", "stun-proto", "rand_chacha", "rand_core"],
         forbidden: MACHINE,
         unsafe_code: UnsafeCode::Forbidden,
     },
@@ -83,7 +83,7 @@ pub(crate) const ROOMS: &[Room] = &[
         rooms: &["wire", "nat", "media"],
         outside: &[
             "tokio", "socket2", "libc", "rustls", "tokio-rustls", "rustls-webpki", "tokio-tungstenite", "futures-util",
-            "hickory-resolver", "aya", "crab_nat", "igd-next",
+            "hickory-resolver", "aya",
         ],
         forbidden: NET,
         unsafe_code: UnsafeCode::AllowedWithReason,
