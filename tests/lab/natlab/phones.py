@@ -122,6 +122,9 @@ def account(packets, three, callers, servers):
                 counts[line.user]["signalling"] += 1
                 if ours != (line.address, line.port):
                     strays[line.user].append(f"signalling at {ours[0]}:{ours[1]}")
+        elif far[0] in servers and packet.data[4:8] == COOKIE:
+            # Also from sibling sockets, which learn how long the box remembers and carry nothing else.
+            others += 1
         elif _is_open(ours, three) and (far[0] in servers or SIP.match(packet.data) or packet.data[4:8] == COOKIE):
             others += 1
         else:

@@ -14,7 +14,7 @@ use tokio::task::{AbortHandle, JoinSet};
 /// A silence that every router remembers: does the server do what is needed?
 const NEXT_TO_NONE: Duration = Duration::from_secs(1);
 /// A server that was of no use is tried again after this.
-const PAUSE: Duration = Duration::from_secs(60);
+const PAUSE: Duration = Duration::from_secs(600);
 
 /// The trials that run, and what they say.
 #[derive(Debug)]
