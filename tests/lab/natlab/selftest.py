@@ -263,7 +263,8 @@ def examine_accounts():
         ("its INVITE", provider, line.port, invite, "signalling", 0),
         ("its INVITE at another's port", provider, line.port + 1, invite, "signalling", 1),
         ("a question to the STUN server", ("203.0.113.10", 3478), line.first, b"\0\1\0\0" + phones.COOKIE, None, 0),
-        ("one from a port of nobody", ("203.0.113.10", 3478), 2000, b"\0\1\0\0" + phones.COOKIE, None, 1),
+        ("one from a sibling socket", ("203.0.113.10", 3478), 2000, b"\0\1\0\0" + phones.COOKIE, None, 0),
+        ("something else for that server", ("203.0.113.10", 3478), 2000, b"\x80", None, 1),
         ("a packet for a stranger", ("203.0.113.99", 9), line.first, b"\x80", None, 1),
     ):
         packet = sniff.Packet(0.0, (line.address, port), far, data)
