@@ -44,6 +44,7 @@ use crate::metrics::label::{Datagram, Finding, Label as _, Lookup};
 use crate::metrics::table::Name;
 use crate::record::Records;
 use crate::store::Store;
+use crate::view::asks;
 use budget::Budget;
 use corners::Corners;
 use journal::Journal;
@@ -373,10 +374,7 @@ impl<B: FnOnce()> Edge<B> {
             Some(Answer::Servers { side, addresses, all }) => {
                 self.stun.resolved(now, side, addresses, all);
                 self.relay.set_servers(now, &self.stun);
-                self.inputs.push_back(Input::StunServers(self.stun.servers()));
-                if side == Side::Outer && self.settings.proxy.role == Role::Office {
-                    self.uplink.set_servers(self.stun.family(true));
-                }
+                self.follow_servers();
                 self.outside.servers(now, self.stun.family(true));
             }
             None => {}
@@ -389,6 +387,14 @@ impl<B: FnOnce()> Edge<B> {
             self.obey(now, order);
         }
         self.settle(now);
+    }
+
+    /// Other STUN servers: calls may ask them, and in an office that finds its address out they tell of the router.
+    fn follow_servers(&mut self) {
+        self.inputs.push_back(Input::StunServers(self.stun.servers()));
+        let proxy = &self.settings.proxy;
+        let learns = proxy.role == Role::Office && proxy.listeners.iter().any(|l| l.side == Side::Outer && asks(l));
+        self.uplink.set_servers(if learns { self.stun.family(true) } else { Vec::new() });
     }
 
     fn obey(&mut self, now: Instant, order: Order) {

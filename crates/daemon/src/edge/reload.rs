@@ -77,12 +77,12 @@ impl<B: FnOnce()> Edge<B> {
             self.corners = Corners::open(&settings.proxy, settings.marks.signalling);
         }
         self.inputs.push_back(Input::Reconfigure(Arc::clone(&settings.proxy)));
-        self.inputs.push_back(Input::StunServers(self.stun.servers()));
         self.shared.take(Arc::clone(&settings));
         let turn = (before.turn != settings.turn || before.certificates != settings.certificates)
             .then_some(())
             .filter(|()| before.turn.is_some() || settings.turn.is_some());
         self.settings = settings;
+        self.follow_servers();
         if turn.is_some() {
             self.renew_turn(now);
         }

@@ -32,7 +32,8 @@ impl Uplink {
         Self { servers: Vec::new(), task: None, telling, told }
     }
 
-    /// Asks these servers from here on; others than before begin anew. Must be called inside a runtime.
+    /// Asks these servers from here on, none to stop; others than before begin anew, and until they have told
+    /// something the usual interval counts. Must be called inside a runtime.
     pub(super) fn set_servers(&mut self, servers: Vec<SocketAddr>) {
         if servers == self.servers {
             return;
@@ -47,6 +48,7 @@ impl Uplink {
     fn stop(&mut self) {
         if let Some(task) = self.task.take() {
             task.abort();
+            forget(&self.telling);
         }
     }
 
@@ -69,10 +71,17 @@ async fn learn(servers: Vec<SocketAddr>, telling: UnboundedSender<Duration>) {
         for server in &servers {
             if let Ok(Some(true)) = net::survey::remembered(*server, NEXT_TO_NONE).await {
                 try_for_ever(*server, &telling).await;
+                forget(&telling);
             }
         }
         tokio::time::sleep(PAUSE).await;
     }
+}
+
+/// What nobody watches any more may not be true any more.
+fn forget(telling: &UnboundedSender<Duration>) {
+    // Unheard only when the loop has ended.
+    let _unheard = telling.send(Bounds::UDP.start);
 }
 
 /// Ends when the server is silent.
@@ -104,5 +113,23 @@ async fn try_for_ever(server: SocketAddr, telling: &UnboundedSender<Duration>) {
             // Unheard only when the loop has ended.
             let _unheard = telling.send(interval);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_nobody_watches_any_more_is_forgotten() {
+        let mut uplink = Uplink::new();
+        uplink.set_servers(vec![SocketAddr::from(([127, 0, 0, 1], 9))]);
+        uplink.set_servers(Vec::new());
+        let told = poll_fn(|cx| Poll::Ready(uplink.poll_interval(cx))).await;
+        assert_eq!(told, Some(Bounds::UDP.start));
+        uplink.set_servers(Vec::new());
+        assert_eq!(poll_fn(|cx| Poll::Ready(uplink.poll_interval(cx))).await, None, "said once");
     }
 }
