@@ -7,12 +7,13 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Shutdown, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use nat::{Access, Side};
+use socket2::SockRef;
 use tokio::net::TcpListener;
 use tokio::runtime::{self, Runtime};
 use tokio::sync::mpsc::{Receiver, Sender, channel};
@@ -50,9 +51,26 @@ pub struct Settings {
 pub struct Streams {
     /// There until the end; it must not be dropped where blocking is forbidden.
     runtime: Option<Runtime>,
-    doors: BTreeMap<ListenerId, JoinHandle<()>>,
+    listeners: BTreeMap<ListenerId, Listener>,
     within: Arc<Within>,
     events: Receiver<Event>,
+}
+
+/// A listener, and the task that accepts on it.
+#[derive(Debug)]
+struct Listener {
+    socket: Arc<TcpListener>,
+    task: JoinHandle<()>,
+}
+
+impl Listener {
+    /// The task lets go of its socket some time later; the address is free at once.
+    fn close(&self) {
+        self.task.abort();
+        if let Err(error) = SockRef::from(&*self.socket).shutdown(Shutdown::Both) {
+            tracing::debug!(%error, "a listener was closed already");
+        }
+    }
 }
 
 /// What the tasks share.
@@ -91,7 +109,7 @@ impl Streams {
             tls: Mutex::default(),
             door: Mutex::default(),
         };
-        Ok(Self { runtime: Some(runtime), doors: BTreeMap::new(), within: Arc::new(within), events })
+        Ok(Self { runtime: Some(runtime), listeners: BTreeMap::new(), within: Arc::new(within), events })
     }
 
     /// How packets are marked.
@@ -103,22 +121,23 @@ impl Streams {
     /// as of [`bind_udp`](crate::sockopt::bind_udp).
     pub fn listen(&mut self, id: ListenerId, transport: Transport, local: SocketAddr) -> io::Result<SocketAddr> {
         let Some(runtime) = &self.runtime else { return Err(io::ErrorKind::NotConnected.into()) };
-        let listener = {
+        let socket = {
             let _inside = runtime.enter();
-            tcp::listen(local, self.mark())?
+            Arc::new(tcp::listen(local, self.mark())?)
         };
-        let local = listener.local_addr()?;
-        let task = runtime.spawn(Arc::clone(&self.within).accept(id, transport, listener));
-        if let Some(former) = self.doors.insert(id, task) {
-            former.abort();
+        let local = socket.local_addr()?;
+        let task = runtime.spawn(Arc::clone(&self.within).accept(id, transport, Arc::clone(&socket)));
+        if let Some(former) = self.listeners.insert(id, Listener { socket, task }) {
+            former.close();
         }
         Ok(local)
     }
 
-    /// Closes a listener, and its connections once what is queued on them has left.
+    /// Closes a listener, and its connections once what is queued on them has left. Its
+    /// address may be listened on again at once.
     pub fn unlisten(&mut self, id: ListenerId) {
-        if let Some(task) = self.doors.remove(&id) {
-            task.abort();
+        if let Some(listener) = self.listeners.remove(&id) {
+            listener.close();
             self.within.roll.finish(id);
         }
     }
@@ -234,7 +253,7 @@ impl Within {
     }
 
     /// Takes in what comes, for ever.
-    async fn accept(self: Arc<Self>, id: ListenerId, transport: Transport, listener: TcpListener) {
+    async fn accept(self: Arc<Self>, id: ListenerId, transport: Transport, listener: Arc<TcpListener>) {
         loop {
             match tcp::accept(&listener).await {
                 Ok((_, _, remote)) if !self.admits(id, remote.ip()) => {}

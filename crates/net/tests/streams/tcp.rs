@@ -272,9 +272,9 @@ async fn a_listener_that_is_closed_takes_its_connections_along() {
     let (flow, _) = ours.opened().await;
     ours.send(flow, MESSAGE);
     ours.streams.unlisten(wire::ListenerId(0));
+    let again = ours.streams.listen(wire::ListenerId(1), Transport::Tcp, ours.listeners[0]);
+    assert_eq!(again.unwrap(), ours.listeners[0], "at once, before the connections have ended");
     expect(&mut phone, MESSAGE).await;
     expect_end(&mut phone).await;
     assert_eq!(ours.closed().await, (flow, Why::Asked, String::new()));
-    let again = ours.streams.listen(wire::ListenerId(1), Transport::Tcp, ours.listeners[0]);
-    assert_eq!(again.unwrap(), ours.listeners[0]);
 }
