@@ -1,6 +1,6 @@
 # The one task runner; continuous integration calls the same verbs. `make help` lists them.
 
-.PHONY: help run demo build attack recover connections reinvite forks churn router test lint rfc mutants sim interop lab lab-nat fuzz bench doc image deny
+.PHONY: help run demo build attack recover connections reinvite forks churn router test lint rfc mutants sim interop lab lab-nat fuzz bpf bench bench-peers doc image deny
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 22
@@ -77,8 +77,17 @@ fuzz: ## libFuzzer on every target for SIPLATCH_FUZZ_SECONDS (300) each; fuzz-ur
 fuzz-%:
 	tests/fuzz/run $*
 
+bpf: ## the kernel's half of the relay (needs clang-14, llvm-14, libbpf-dev)
+	crates/net/bpf/build
+
 bench: ## instructions and allocations per step against their budgets (needs valgrind)
 	cargo bench --locked -p siplatch-benches
+
+bench-peers: build ## siplatch beside Kamailio, rtpengine and bare forwarders, 25 minutes; options in PEERS (needs root)
+	benches/peers/install
+	cargo build --release --locked -p siplatch-bench-peers
+	mkdir -p target/bench-peers
+	benches/peers/run --json target/bench-peers/results.json --svg target/bench-peers $(PEERS)
 
 doc: ## documentation of the rooms
 	cargo doc --workspace --no-deps --locked

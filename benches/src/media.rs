@@ -35,7 +35,7 @@ fn peer(slot: u32, end: End) -> SocketAddr {
 /// A leg whose peer sends from where SDP says.
 fn leg(slot: u32, end: End) -> LegPlan {
     let rtp = peer(slot, end);
-    let target = Target { rtp, rtcp: SocketAddr::new(rtp.ip(), rtp.port() + 1) };
+    let target = Target::new(rtp, SocketAddr::new(rtp.ip(), rtp.port() + 1));
     let (ip, side) = match end {
         End::A => ([203, 0, 113, 30], Side::Outer),
         End::B => ([10, 0, 0, 2], Side::Inner),

@@ -19,6 +19,7 @@ use crate::{Bench, measured};
 
 pub(crate) const BENCHES: &[Bench] = &[
     Bench { name: "register", make: register },
+    Bench { name: "refresh", make: refresh },
     Bench { name: "call_setup", make: call_setup },
     Bench { name: "call_setup_out", make: call_setup_out },
 ];
@@ -65,6 +66,18 @@ fn register() -> Box<dyn FnMut()> {
     let mut border = Border::new();
     Box::new(move || {
         border.register();
+    })
+}
+
+/// A REGISTER that changes nothing and is answered here.
+fn refresh() -> Box<dyn FnMut()> {
+    let mut border = Border::new();
+    border.register();
+    let call_id = border.number;
+    Box::new(move || {
+        border.number += 1;
+        let refreshed = border.send(PHONE, PHONE, &border.register_request(call_id));
+        assert!(refreshed.message().status() == Some(Status(200)), "refreshed");
     })
 }
 
@@ -150,14 +163,18 @@ impl Border {
     fn register(&mut self) -> String {
         self.number += 1;
         // Of the Call-ID that was confirmed it would be answered here.
-        let dialog = format!("To: <{}>\r\nCall-ID: register{}@192.168.1.10\r\n", PHONE.aor, self.number);
-        let contact = format!("Contact: <{}>;expires=3600\r\n", PHONE.contact);
-        let asked = self.send(PHONE, CORE, &self.request(PHONE, "REGISTER", "sip:example.com", &dialog, &contact, ""));
+        let asked = self.send(PHONE, CORE, &self.register_request(self.number));
         let bound = contact_of(&asked);
         let granted = answer(&asked, 200, &format!("Contact: <{bound}>;expires=4000000000\r\n"), "");
         let done = self.send(CORE, PHONE, &granted);
         assert!(done.message().status() == Some(Status(200)), "registered");
         bound
+    }
+
+    fn register_request(&self, call_id: u32) -> String {
+        let dialog = format!("To: <{}>\r\nCall-ID: register{call_id}@192.168.1.10\r\n", PHONE.aor);
+        let contact = format!("Contact: <{}>;expires=3600\r\n", PHONE.contact);
+        self.request(PHONE, "REGISTER", "sip:example.com", &dialog, &contact, "")
     }
 
     fn call(&mut self, caller: Peer, callee: Peer, uri: &str) {
@@ -251,7 +268,7 @@ impl Border {
                         self.pairs.insert(stream, [legs[0].pair, legs[1].pair]);
                     }
                     Output::Media(media::Command::Close { stream, told: _ }) => {
-                        self.input(Input::Fact(Fact::Closed { stream, legs: Box::default() }));
+                        self.input(Input::Fact(Fact::Closed { stream, legs: Default::default() }));
                         for pair in self.pairs.remove(&stream).into_iter().flatten() {
                             self.input(Input::Ports(ports::Event::Rested { pair }));
                         }

@@ -17,11 +17,11 @@ fn binding(number: u64, start: Instant) -> Binding {
     Binding {
         // Spread like the keyed digests that name bindings.
         id: BindingId(number.wrapping_mul(0x9e37_79b9_7f4a_7c15)),
-        aor: format!("{}@example.com", number.wrapping_mul(7919) % 1_000_000).into(),
-        contact: format!("sip:{number}@192.168.1.10:5060;ob").into(),
-        instance: Some(format!("\"<urn:uuid:00000000-0000-1000-8000-{number:012}>\"").into()),
+        aor: format!("{}@example.com", number.wrapping_mul(7919) % 1_000_000).into_bytes().into(),
+        contact: format!("sip:{number}@192.168.1.10:5060;ob").into_bytes().into(),
+        instance: Some(format!("\"<urn:uuid:00000000-0000-1000-8000-{number:012}>\"").into_bytes().into()),
         reg_id: None,
-        call_id: format!("{number}@192.168.1.10").into(),
+        call_id: format!("{number}@192.168.1.10").into_bytes().into(),
         cseq: 1,
         flow: Flow {
             transport: Transport::Udp,
@@ -35,7 +35,7 @@ fn binding(number: u64, start: Instant) -> Binding {
         natted: true,
         phone: None,
         q: 1000,
-        user_agent: b"Deskphone/4.2.1".to_vec(),
+        user_agent: b"Deskphone/4.2.1"[..].into(),
         expires: start + Duration::from_secs(number),
         until: start + Duration::from_secs(number),
         confirmed: Confirmed::default(),

@@ -10,7 +10,6 @@ use nat::{Advertise, Mapped, Network, Prefix, Side};
 use proxy::config::{DigestAlgorithm, Listener, Media, MediaKeepAlive, Password, Phone, Role, Upstream, User};
 use proxy::question::{Address, Answer, Kind, Naptr, Question, Records, Srv};
 use proxy::{Config, Input, Output, Proxy, Work};
-use registry::Record;
 use registry::snapshot::{self, Place, Portable};
 use wire::{Flow, ListenerId, Transmit, Transport};
 
@@ -324,13 +323,10 @@ impl World {
     pub(crate) fn restart(&mut self) -> Vec<String> {
         let place = |l: &Listener| Place { side: l.side, transport: l.transport, bind: l.bind };
         let places: Vec<Place> = self.config.listeners.iter().map(place).collect();
-        let registry = self.proxy.registry();
-        let bindings = registry.bindings().map(|b| Record::Binding(Box::new(b.clone())));
-        let calls = registry.calls().map(|c| Record::Call(Box::new(c.clone())));
-        let kept = bindings.chain(calls).filter_map(snapshot::essence).map(|record| {
-            let portable = Portable::of(&record, self.now, &places).expect("its listeners are configured");
-            let text = serde_json::to_string(&portable).expect("it is plain data");
-            let portable: Portable = serde_json::from_str(&text).expect("what was written");
+        let kept = self.proxy.registry().records().filter(snapshot::outlives).map(|record| {
+            let mut text = Vec::new();
+            assert!(snapshot::write(&record, self.now, &places, &mut text), "its listeners are configured");
+            let portable: Portable = serde_json::from_slice(&text).expect("what was written");
             portable.restore(self.now, Duration::ZERO, &places).expect("nothing has run out")
         });
         let records = kept.collect();
@@ -525,7 +521,7 @@ impl World {
     fn media(&mut self, command: &media::Command, out: &mut Vec<String>) {
         use media::Command::{Ask, Carry, Close, Formats, Join, Open, Part, Replace, Splice, Update};
         let target = |plan: &media::LegPlan| match plan.target {
-            Some(target) => format!("{} to {}", plan.pair.rtp(), target.rtp),
+            Some(target) => format!("{} to {}", plan.pair.rtp(), target.rtp()),
             None => format!("{} to nowhere yet", plan.pair.rtp()),
         };
         match command {
@@ -576,7 +572,7 @@ impl World {
             Close { stream, told: _ } => {
                 self.streams.retain(|(s, _)| s != stream);
                 out.push(format!("*** close stream {}", stream.slot));
-                let fact = media::Fact::Closed { stream: *stream, legs: Box::default() };
+                let fact = media::Fact::Closed { stream: *stream, legs: Default::default() };
                 self.proxy.handle_input(self.now, Input::Fact(fact));
             }
         }

@@ -15,7 +15,7 @@ impl Scratch {
         let _ = fs::remove_dir_all(&root);
         let workspace = crate::workspace();
         let manifest = fs::read_to_string(workspace.join("Cargo.toml")).expect("the workspace has a manifest");
-        let members = r#"members = ["crates/*", "tests", "tests/peer", "benches"]"#;
+        let members = r#"members = ["crates/*", "tests", "tests/peer", "benches", "benches/peers"]"#;
         assert!(manifest.contains(members), "the list of members changed: mend this test");
         write(&root.join("Cargo.toml"), &manifest.replace(members, r#"members = ["crates/*", "tests/peer"]"#));
         copy(&workspace.join("crates"), &root.join("crates"));

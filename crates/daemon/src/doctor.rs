@@ -34,6 +34,7 @@ use finding::Finding;
 use plan::Plan;
 use seen::Seen;
 
+pub(crate) use alg::try_it as try_ways;
 pub(crate) use reflect::reflect;
 pub(crate) use report::{Advice, Report};
 

@@ -1,16 +1,21 @@
 //! The signalling loop: one thread, one machine. Drain all outputs; sleep until
-//! the earliest deadline or an input; take one batch; drain again.
+//! the earliest deadline or an input; take one batch; drain again. The thread is
+//! the loop's alone: no runtime stands between it and its sockets.
 //!
 //! What the machines want is done in their order, so a port is always open
 //! before the message that names it leaves. Decides nothing about SIP.
 
+mod bells;
+mod beside;
 mod budget;
 mod corners;
 mod journal;
+mod lag;
 mod lookup;
 mod pressure;
 mod relay;
 mod reload;
+mod rewriting;
 mod sockets;
 mod streams;
 mod stun;
@@ -25,29 +30,33 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
+use nat::alg::Rewritten;
 use nat::{Outside, Side, discovery, outside};
 use net::datapath::Report;
-use net::transport::Readiness;
 use net::transport::{Census, Streams};
-use net::{Alarm, clock, entropy};
+use net::{Sleep, clock, entropy};
 use proxy::config::Role;
 use proxy::{Input, MethodLabel, Observed, Output, Proxy};
 use registry::Record;
+use tokio::runtime::Handle;
 use tokio::sync::mpsc::UnboundedReceiver;
 use wire::demux::{self, Signalling};
 use wire::stun::Kind;
 use wire::{Flow, ListenerId, Transmit, Transport};
 
 use crate::admin::Shared;
-use crate::config::Settings;
+use crate::config::{HostPort, Settings};
 use crate::metrics::label::{Datagram, Finding, Label as _, Lookup};
 use crate::metrics::table::Name;
 use crate::record::Records;
 use crate::store::Store;
 use crate::view::asks;
+use bells::{Bell, Bells};
+use beside::Beside;
 use budget::Budget;
 use corners::Corners;
 use journal::Journal;
+use lag::Lag;
 use lookup::{Answer, Lookups};
 use pressure::Pressure;
 use relay::Relay;
@@ -55,7 +64,6 @@ pub(crate) use reload::Prepared;
 use sockets::Sockets;
 use stun::Stun;
 use turn::Turn;
-use uplink::Uplink;
 use watchers::Watchers;
 pub(crate) use watchers::{News, Watch};
 
@@ -98,30 +106,48 @@ pub(crate) struct Begin {
     pub(crate) descriptors: u64,
     /// Orders of the rest of the program.
     pub(crate) orders: UnboundedReceiver<Order>,
+    /// Where tasks run that take time, and where idle media ports are waited for.
+    pub(crate) beside: Handle,
 }
 
-/// What woke the loop.
-#[derive(Debug, Default)]
+/// What is still to be written when the loop has ended.
+#[derive(Debug)]
+pub(crate) struct Last {
+    proxy: Proxy,
+    store: Store,
+    records: Records,
+}
+
+impl Last {
+    /// Writes it. Must be called inside a runtime with timers.
+    pub(crate) async fn write(self) {
+        self.records.finish(clock::now()).await;
+        self.store.finish(self.proxy.registry(), self.proxy.listeners()).await;
+    }
+}
+
+/// What of its own sockets woke the loop.
+#[derive(Debug, Clone, Copy, Default)]
 struct Wake {
-    sockets: Vec<(usize, Readiness)>,
-    stream: Option<net::transport::Event>,
-    ports: bool,
+    /// Nobody else had rung before: who has now did so a moment ago.
+    silent: bool,
+    sockets: bool,
     corners: bool,
-    report: Option<Report>,
-    turn: Option<net::turn::Report>,
-    answer: Option<Answer>,
-    interval: Option<Duration>,
-    order: Option<Order>,
 }
 
 struct Edge<B> {
     shared: Arc<Shared>,
+    sleep: Sleep,
+    /// Which sources are to be asked.
+    bells: Bells,
     /// What counts now.
     settings: Arc<Settings>,
     proxy: Proxy,
     sockets: Sockets,
     streams: Streams,
     census: Census,
+    /// Something has happened to connections since they were counted.
+    streamed: bool,
     /// Requests in progress and their octets, as last told.
     requests: (usize, usize),
     stun: Stun,
@@ -130,10 +156,16 @@ struct Edge<B> {
     turn: Turn,
     store: Store,
     records: Records,
-    alarm: Alarm,
     orders: UnboundedReceiver<Order>,
     lookups: Lookups,
-    uplink: Uplink,
+    /// How long the router remembers, as STUN servers help to find out.
+    uplink: Beside<Vec<SocketAddr>, Duration>,
+    /// Whether somebody on the way rewrites SIP, as a far siplatch says.
+    rewriting: Beside<Option<HostPort>, Rewritten>,
+    /// Somebody else than the machine may have something to say.
+    stirred: bool,
+    /// Ports may have been lent, or have come back.
+    lent: bool,
     /// What the machine must hear next.
     inputs: VecDeque<Input<'static>>,
     budget: Budget,
@@ -150,16 +182,6 @@ struct Edge<B> {
     pressure: Pressure,
 }
 
-/// How long a message may have waited: since the loop last had nothing to do.
-#[derive(Debug, Default)]
-struct Lag {
-    idle: Option<Instant>,
-    told: Duration,
-}
-
-/// The machine hears of a lag in such steps.
-const LAG_STEP: Duration = Duration::from_millis(50);
-
 /// Requests that end calls at stop, and final responses that came since.
 #[derive(Debug, Default)]
 struct Farewell {
@@ -168,15 +190,20 @@ struct Farewell {
 }
 
 /// Runs until told to stop. `begun` is called once, as soon as it is known what
-/// works and what does not. Must be called inside a current-thread runtime.
-pub(crate) async fn run(shared: Arc<Shared>, begin: Begin, begun: impl FnOnce()) -> io::Result<()> {
+/// works and what does not. Must not be called by a task: it keeps its thread.
+pub(crate) fn run(shared: Arc<Shared>, begin: Begin, begun: impl FnOnce() + Send) -> io::Result<Box<Last>> {
     let now = clock::now();
     let settings = &shared.settings();
+    let sleep = Sleep::new()?;
+    let beside = begin.beside.clone();
+    let _context = beside.enter();
     let mut edge = Edge {
+        bells: Bells::new(sleep.ringer()),
         proxy: Proxy::new(now, Arc::clone(&settings.proxy), begin.token_key, entropy::seed()?),
         sockets: Sockets::new(now, &settings.proxy.listeners),
         streams: Streams::new(streams::settings(settings, begin.descriptors))?,
         census: Census::default(),
+        streamed: true,
         requests: (0, 0),
         stun: Stun::new(now, settings, entropy::seed)?,
         outside: Outside::new(entropy::seed()?),
@@ -184,13 +211,16 @@ pub(crate) async fn run(shared: Arc<Shared>, begin: Begin, begun: impl FnOnce())
         turn: Turn::new(),
         store: begin.store,
         records: begin.records,
-        alarm: Alarm::new()?,
         orders: begin.orders,
-        lookups: Lookups::new(),
-        uplink: Uplink::new(),
+        lookups: Lookups::new(begin.beside.clone()),
+        uplink: Beside::new(uplink::USUAL, begin.beside.clone()),
+        rewriting: Beside::new(Rewritten::default(), begin.beside),
+        stirred: true,
+        lent: true,
         inputs: VecDeque::from([Input::Restore(begin.restored)]),
         budget: Budget::default(),
-        corners: Corners::open(&settings.proxy, settings.marks.signalling),
+        corners: Corners::open(&settings.proxy, settings.marks.signalling, &sleep),
+        sleep,
         journal: Journal::default(),
         begun: Some(begun),
         patience: now + STUN_PATIENCE,
@@ -203,41 +233,42 @@ pub(crate) async fn run(shared: Arc<Shared>, begin: Begin, begun: impl FnOnce())
         settings: Arc::clone(settings),
     };
     edge.admit();
+    edge.rewriting.ask(rewriting::reflector(settings), rewriting::watch);
     if let Some(certificates) = &settings.certificates {
         edge.streams.set_tls(Arc::clone(certificates));
     }
     edge.drain(now);
-    edge.turn().await?;
+    edge.turn()?;
     edge.relay.stop();
     edge.turn.stop();
-    edge.records.finish(clock::now()).await;
-    edge.store.finish(edge.proxy.registry(), edge.proxy.listeners()).await;
-    Ok(())
+    Ok(Box::new(Last { proxy: edge.proxy, store: edge.store, records: edge.records }))
 }
 
 impl<B: FnOnce()> Edge<B> {
-    async fn turn(&mut self) -> io::Result<()> {
+    fn turn(&mut self) -> io::Result<()> {
+        let mut next = Some(clock::now());
         loop {
             let now = clock::now();
-            self.due(now);
+            if next.is_some_and(|at| at <= now) {
+                self.due(now);
+            }
             self.settle(now);
             self.announce(now);
             if self.stopped(now) {
                 return Ok(());
             }
-            self.alarm.set(self.deadline())?;
-            let (wake, slept) = self.sleep().await?;
-            let now = clock::now();
-            self.note_lag(now, slept);
-            self.take(now, wake);
-            // Lets the tasks run and the descriptors be asked, also under load.
-            tokio::task::yield_now().await;
+            next = self.deadline();
+            self.sockets.wait_for_room(&self.sleep)?;
+            let wake = self.sleep(now, next)?;
+            self.take(clock::now(), wake);
+            self.sockets.flush();
         }
     }
 
     /// Whatever has a deadline that has passed.
     fn due(&mut self, now: Instant) {
-        for listener in self.sockets.open(now, &mut self.streams, &self.shared.view) {
+        (self.stirred, self.lent) = (true, true);
+        for listener in self.sockets.open(now, (&mut self.streams, &self.sleep), &self.shared.view) {
             self.stun.opened(now, listener);
         }
         for (side, names) in self.stun.unresolved(now) {
@@ -245,7 +276,9 @@ impl<B: FnOnce()> Edge<B> {
         }
         self.stun.handle_timeout(now);
         self.outside.handle_timeout(now);
-        self.relay.handle_timeout(now);
+        if self.relay.handle_timeout(now) {
+            self.bells.ring(Bell::Ports);
+        }
         self.records.handle_timeout(now);
         if self.pressure.audit(now) {
             self.audit();
@@ -256,14 +289,12 @@ impl<B: FnOnce()> Edge<B> {
         }
     }
 
+    /// When something of that is due.
     fn deadline(&self) -> Option<Instant> {
-        let machines = [
-            self.proxy.poll_timeout(),
+        let others = [
             self.stun.poll_timeout(),
             self.outside.poll_timeout(),
             self.relay.poll_timeout(),
-        ];
-        let ours = [
             self.sockets.poll_timeout(),
             self.store.poll_timeout(),
             self.records.poll_timeout(),
@@ -271,73 +302,79 @@ impl<B: FnOnce()> Edge<B> {
             self.begun.as_ref().map(|_| self.patience),
             self.stop,
         ];
-        machines.into_iter().chain(ours).flatten().min()
+        others.into_iter().fold(self.proxy.poll_timeout(), sooner)
     }
 
-    /// All that came before the loop slept was read before it slept.
-    fn note_lag(&mut self, now: Instant, slept: bool) {
-        if slept || self.lag.idle.is_none() {
-            self.lag.idle = Some(now);
+    /// Until a deadline or an input, and not at all where there is one already.
+    fn sleep(&mut self, now: Instant, deadline: Option<Instant>) -> io::Result<Wake> {
+        self.sleep.set(deadline)?;
+        let something = self.lag.is_suspect(now) && self.look(now)?;
+        let silent = !something && self.bells.fall_asleep();
+        if !something {
+            self.sleep.sleep(silent)?;
         }
-        let waited = self.lag.idle.map_or(Duration::ZERO, |idle| now.saturating_duration_since(idle));
-        let steps = u32::try_from(waited.as_millis() / LAG_STEP.as_millis()).unwrap_or(u32::MAX);
-        let lag = LAG_STEP.saturating_mul(steps);
-        if lag != self.lag.told {
-            self.lag.told = lag;
-            self.shared.metrics.set(Name::Lag, &[], lag.as_secs_f64());
+        self.note_lag(now);
+        let mut wake = Wake { silent, ..Wake::default() };
+        while let Some(token) = self.sleep.token() {
+            match token {
+                corners::TOKEN => wake.corners = true,
+                index => {
+                    wake.sockets = true;
+                    self.sockets.tell(index as usize);
+                }
+            }
+        }
+        Ok(wake)
+    }
+
+    /// Whether somebody waits already; where nobody does, nobody has waited for the loop, however busy it was.
+    fn look(&mut self, now: Instant) -> io::Result<bool> {
+        let something = self.sleep.sleep(false)?;
+        if !something && self.bells.is_silent() {
+            self.lag.emptied(now);
+        }
+        Ok(something)
+    }
+
+    fn note_lag(&mut self, now: Instant) {
+        if let Some(lag) = self.lag.change(now) {
+            self.shared.metrics.gauge(Name::Lag, lag.as_secs_f64());
             self.proxy.handle_input(now, Input::Lag(lag));
         }
     }
 
-    /// Until a deadline or an input; and whether that had to be waited for.
-    async fn sleep(&mut self) -> io::Result<(Wake, bool)> {
-        let mut slept = false;
-        let wake = std::future::poll_fn(|cx| {
-            let mut wake = Wake::default();
-            // Each is asked, so that each can wake the loop.
-            let rang = match self.alarm.poll_expired(cx) {
-                Poll::Ready(expired) => expired.map(|()| true)?,
-                Poll::Pending => false,
-            };
-            self.sockets.poll_ready(cx, &mut wake.sockets);
-            if let Poll::Ready(event) = self.streams.poll_event(cx) {
-                wake.stream = Some(event);
+    /// One batch of whatever there is; what it leads to is settled in the next turn.
+    fn take(&mut self, now: Instant, wake: Wake) {
+        let rung = self.bells.attend();
+        self.stirred |= rung || wake.corners;
+        let stream = if rung { self.take_reports(now) } else { None };
+        let mut read = (wake.silent || stream.is_none()).then_some(now);
+        if wake.sockets {
+            for index in 0..self.sockets.len() {
+                if self.sockets.is_readable(index) {
+                    read = read.zip(self.receive(now, index)).map(|(one, other)| one.min(other));
+                }
             }
-            wake.ports = self.relay.poll_ready(cx);
-            wake.corners = self.corners.as_ref().is_some_and(|corners| corners.poll_ready(cx));
-            wake.report = self.relay.poll_report(cx);
-            wake.turn = self.turn.poll_report(cx);
-            wake.answer = self.lookups.poll_answer(cx);
-            wake.interval = self.uplink.poll_interval(cx);
-            if self.stop.is_none()
-                && let Poll::Ready(order) = self.orders.poll_recv(cx)
-            {
-                // Nobody is left who could give one: the program ends.
-                wake.order = Some(order.unwrap_or(Order::Stop));
-            }
-            let something = rang
-                || wake.ports
-                || wake.corners
-                || !wake.sockets.is_empty()
-                || wake.stream.is_some()
-                || wake.report.is_some()
-                || wake.turn.is_some()
-                || wake.answer.is_some()
-                || wake.interval.is_some()
-                || wake.order.is_some();
-            if something {
-                return Poll::Ready(Ok(wake));
-            }
-            slept = true;
-            Poll::Pending
-        });
-        let wake: io::Result<Wake> = wake.await;
-        Ok((wake?, slept))
+        }
+        if let Some(until) = read {
+            self.lag.emptied(until);
+        }
+        if let Some(corners) = self.corners.as_mut().filter(|_| wake.corners) {
+            corners.take(now, &self.settings.access, &mut self.sockets);
+            corners.send();
+        }
+        if let Some(event) = stream {
+            self.take_streams(now, event);
+        }
+        if rung {
+            self.take_others(now);
+        }
     }
 
-    /// One batch of whatever there is.
-    fn take(&mut self, now: Instant, wake: Wake) {
-        let mut report = wake.report;
+    /// What workers report, and what has happened to a connection.
+    fn take_reports(&mut self, now: Instant) -> Option<net::transport::Event> {
+        let stream = self.bells.ask(Bell::Streams, |cx| ready(self.streams.poll_event(cx)));
+        let mut report = self.bells.ask(Bell::Reports, |cx| self.relay.poll_report(cx));
         for _ in 0..REPORTS {
             let Some(present) = report.take() else { break };
             self.report(now, present);
@@ -347,25 +384,18 @@ impl<B: FnOnce()> Edge<B> {
         if let Some(last) = report {
             self.report(now, last);
         }
-        for (index, readiness) in wake.sockets {
-            if readiness.readable {
-                self.receive(now, index);
-            }
-        }
-        if let Some(event) = wake.stream {
-            self.take_streams(now, event);
-        }
-        if wake.ports {
+        stream
+    }
+
+    /// What everybody else has to say.
+    fn take_others(&mut self, now: Instant) {
+        if self.bells.ask(Bell::Ports, |cx| self.relay.poll_ready(cx).then_some(())).is_some() {
             self.relay.receive(now);
         }
-        if let Some(report) = wake.turn {
+        if let Some(report) = self.bells.ask(Bell::Turn, |cx| self.turn.poll_report(cx)) {
             self.take_turn(now, report);
         }
-        if let Some(corners) = self.corners.as_mut().filter(|_| wake.corners) {
-            corners.take(now, &self.settings.access, &mut self.sockets);
-            corners.send();
-        }
-        match wake.answer {
+        match self.bells.ask(Bell::Lookups, |cx| self.lookups.poll_answer(cx)) {
             Some(Answer::Resolved { question, answer }) => {
                 let outcome = Lookup::of(&answer);
                 self.shared.metrics.count(Name::Lookups, &[question.kind.label(), outcome.label()]);
@@ -379,14 +409,19 @@ impl<B: FnOnce()> Edge<B> {
             }
             None => {}
         }
-        if let Some(interval) = wake.interval {
+        if let Some(interval) = self.bells.ask(Bell::Uplink, |cx| self.uplink.poll_news(cx)) {
             self.shared.metrics.set(Name::KeepAliveInterval, &[], interval.as_secs_f64());
             self.inputs.push_back(Input::KeepAliveInterval(interval));
         }
-        if let Some(order) = wake.order {
-            self.obey(now, order);
+        let rewritten = self.bells.ask(Bell::Rewriting, |cx| self.rewriting.poll_news(cx));
+        self.inputs.extend(rewritten.map(Input::Rewritten));
+        if self.stop.is_none() {
+            // Nobody is left who could give one: the program ends.
+            let order = self.bells.ask(Bell::Orders, |cx| ready(self.orders.poll_recv(cx)));
+            if let Some(order) = order {
+                self.obey(now, order.unwrap_or(Order::Stop));
+            }
         }
-        self.settle(now);
     }
 
     /// Other STUN servers: calls may ask them, and in an office that finds its address out they tell of the router.
@@ -394,7 +429,7 @@ impl<B: FnOnce()> Edge<B> {
         self.inputs.push_back(Input::StunServers(self.stun.servers()));
         let proxy = &self.settings.proxy;
         let learns = proxy.role == Role::Office && proxy.listeners.iter().any(|l| l.side == Side::Outer && asks(l));
-        self.uplink.set_servers(if learns { self.stun.family(true) } else { Vec::new() });
+        self.uplink.ask(if learns { self.stun.family(true) } else { Vec::new() }, uplink::learn);
     }
 
     fn obey(&mut self, now: Instant, order: Order) {
@@ -415,11 +450,14 @@ impl<B: FnOnce()> Edge<B> {
         }
     }
 
-    fn receive(&mut self, now: Instant, index: usize) {
-        let count = self.sockets.at(index).map_or(0, net::UdpListener::try_recv_batch);
+    /// Reads one batch of a socket; all that came to it before the returned moment has been read then.
+    fn receive(&mut self, now: Instant, index: usize) -> Option<Instant> {
+        let Some(listener) = self.sockets.at(index) else { return Some(now) };
+        let count = listener.try_recv_batch();
+        let until = listener.caught_up(now);
         for at in 0..count {
-            let Some(listener) = self.sockets.at(index) else { return };
-            let Some(datagram) = listener.datagram(at) else { return };
+            let Some(listener) = self.sockets.at(index) else { return until };
+            let Some(datagram) = listener.datagram(at) else { return until };
             let (flow, bytes) = (datagram.flow, datagram.bytes);
             let side = self.settings.proxy.side(flow.listener);
             // Before anything else: whoever is shut out costs a look at its address.
@@ -428,7 +466,7 @@ impl<B: FnOnce()> Edge<B> {
                 || self.outside.expects(flow.remote)
                 || self.proxy.expects(flow);
             if !admitted {
-                self.shared.metrics.count(Name::Datagrams, &[side.label(), Datagram::Denied.label()]);
+                self.shared.metrics.tick(Name::Datagrams, (side, Datagram::Denied));
                 continue;
             }
             let corner = self.corners.as_ref().and_then(|corners| corners.of(flow.listener));
@@ -470,12 +508,14 @@ impl<B: FnOnce()> Edge<B> {
                     Kind::Other => Datagram::StunOther,
                 },
             };
-            self.shared.metrics.count(Name::Datagrams, &[side.label(), kind.label()]);
+            self.shared.metrics.tick(Name::Datagrams, (side, kind));
+            self.stirred |= !matches!(kind, Datagram::Sip | Datagram::KeepAlive);
             self.drain(now);
         }
         if let Some(corners) = &mut self.corners {
             corners.send();
         }
+        until
     }
 
     fn report(&mut self, now: Instant, report: Report) {
@@ -493,7 +533,10 @@ impl<B: FnOnce()> Edge<B> {
             }
             Report::Sockets { stream, sockets, used } => {
                 self.relay.rest(now, stream, sockets, used);
-                self.tell_turn();
+                // To count allocations is to look at every port.
+                if self.turn.counts() {
+                    self.tell_turn();
+                }
             }
             Report::Stopped { worker } => {
                 if self.stop.is_none() {
@@ -519,9 +562,17 @@ impl<B: FnOnce()> Edge<B> {
             }
         }
         self.census();
+        if std::mem::take(&mut self.lent) {
+            self.note_ports();
+        }
+    }
+
+    /// Tells of figures of pools that are new, and that one runs short.
+    fn note_ports(&mut self) {
         for (ip, range, counts) in self.proxy.ports() {
+            let Some(news) = self.pressure.note(ip, range, counts) else { continue };
             self.shared.view.ports(ip, range, counts);
-            if self.pressure.note(ip, range, counts)
+            if news == pressure::News::Short
                 && let Some(ports) = self.settings.proxy.media.ranges.get(usize::from(range.0))
             {
                 let (used, total) = (counts.live + counts.resting, counts.total);
@@ -552,6 +603,9 @@ impl<B: FnOnce()> Edge<B> {
             while let Some(output) = self.proxy.poll_output() {
                 self.carry_out(now, output);
             }
+            if !std::mem::take(&mut self.stirred) && self.inputs.is_empty() {
+                break;
+            }
             while let Some(output) = self.stun.poll_output() {
                 self.discovered(now, output);
             }
@@ -571,6 +625,7 @@ impl<B: FnOnce()> Edge<B> {
                 self.found(now, finding);
             }
             let Some(input) = self.inputs.pop_front() else { break };
+            self.lent = true;
             self.proxy.handle_input(now, input);
         }
     }
@@ -590,12 +645,30 @@ impl<B: FnOnce()> Edge<B> {
                 // One that does not leave is sent again.
                 let _ = self.sockets.queue(transmit);
             }
-            Output::Doubt { listener } => self.stun.doubt(now, listener),
-            Output::Connect { flow, name, within } => self.streams.connect(flow, name, within),
-            Output::Close { flow } => self.streams.close(flow),
-            Output::Proven { flow } => self.streams.prove(flow),
-            Output::Media(command) => self.relay.order(now, command),
-            Output::Ports(command) => self.relay.plan(now, command),
+            Output::Doubt { listener } => {
+                self.stirred = true;
+                self.stun.doubt(now, listener);
+            }
+            Output::Connect { flow, name, within } => {
+                self.streamed = true;
+                self.streams.connect(flow, name, within);
+            }
+            Output::Close { flow } => {
+                self.streamed = true;
+                self.streams.close(flow);
+            }
+            Output::Proven { flow } => {
+                self.streamed = true;
+                self.streams.prove(flow);
+            }
+            Output::Media(command) => {
+                (self.stirred, self.lent) = (true, true);
+                self.relay.order(now, command);
+            }
+            Output::Ports(command) => {
+                (self.stirred, self.lent) = (true, true);
+                self.relay.plan(now, command);
+            }
             Output::Resolve(question) => self.lookups.resolve(question),
             Output::Changed(change) => {
                 self.shared.view.change(&change);
@@ -605,11 +678,13 @@ impl<B: FnOnce()> Edge<B> {
             Output::Traced(traced) => self.watchers.tell(clock::unix_time(), *traced),
             Output::Observed(event) => {
                 self.shared.metrics.observe(&event);
-                self.shared.view.observe(&event);
-                self.records.observe(now, &event);
-                self.journal.observe(now, &self.shared.metrics, &event);
                 if self.stop.is_some() {
                     self.farewell.observe(&event);
+                }
+                if !is_traffic(&event) {
+                    self.shared.view.observe(&event);
+                    self.records.observe(now, &event);
+                    self.journal.observe(now, &self.shared.metrics, &event);
                 }
             }
         }
@@ -681,6 +756,34 @@ impl Farewell {
     /// Everybody has answered.
     fn said(&self) -> bool {
         self.answered >= self.asked
+    }
+}
+
+/// Of single messages nothing is told but their number.
+fn is_traffic(event: &Observed) -> bool {
+    matches!(
+        event,
+        Observed::RequestIn { .. }
+            | Observed::RequestOut { .. }
+            | Observed::ResponseIn { .. }
+            | Observed::ResponseOut { .. }
+            | Observed::Retransmitted { .. }
+    )
+}
+
+/// The first of two deadlines.
+fn sooner(one: Option<Instant>, other: Option<Instant>) -> Option<Instant> {
+    match (one, other) {
+        (Some(one), Some(other)) => Some(one.min(other)),
+        (one, other) => one.or(other),
+    }
+}
+
+/// What a source said, if it said something.
+fn ready<T>(poll: Poll<T>) -> Option<T> {
+    match poll {
+        Poll::Ready(said) => Some(said),
+        Poll::Pending => None,
     }
 }
 

@@ -7,6 +7,7 @@ mod admin;
 mod banner;
 mod cli;
 mod config;
+mod date;
 mod doctor;
 mod edge;
 mod init;

@@ -23,7 +23,7 @@ use media::stats::LegCounts;
 use media::{Component, End, Fact, StreamId};
 use nat::{Side, Source};
 use proxy::{Cause, Observed};
-use registry::{Call, CallKind, Change, PassId, Record};
+use registry::{Call, CallKind, Change, Key, PassId, Record};
 use wire::sip::{NameAddr, Status, Uri};
 
 use crate::admin::Shared;
@@ -31,10 +31,13 @@ use crate::metrics::Metrics;
 use crate::metrics::label::Label as _;
 use crate::metrics::table::Name;
 pub(crate) use unheard::Unheard;
-use writer::Writer;
+use writer::{Lines, Writer};
 
 /// How long streams may take to come back.
 const LAST: Duration = Duration::from_secs(2);
+/// How long lines are gathered for the thread that writes them, and how many octets of them.
+const DELAY: Duration = Duration::from_millis(50);
+const MOST: usize = 1 << 16;
 /// Streams of one call that are written down; an offer has no more, but a call has many offers.
 const STREAMS: usize = 16;
 /// Octets of a text from outside.
@@ -50,6 +53,9 @@ pub(crate) struct Records {
     /// Whom the call that began last is for: the registry does not know before somebody answers.
     started: Option<(PassId, String)>,
     writer: Option<Writer>,
+    /// Lines that the writer does not have yet, and when it must.
+    lines: Lines,
+    due: Option<Instant>,
     shared: Arc<Shared>,
 }
 
@@ -63,7 +69,8 @@ struct Row {
     sides: [Side; 2],
     since: Instant,
     answered: Option<Instant>,
-    streams: BTreeMap<StreamId, Stream>,
+    /// In the order in which they were opened. A tree would have room for eleven at once.
+    streams: Vec<(StreamId, Stream)>,
     /// What was said of its end before it came.
     status: Option<Status>,
     reason: Option<String>,
@@ -76,6 +83,8 @@ struct Row {
 #[derive(Debug, Clone, Default)]
 struct Stream {
     legs: [Leg; 2],
+    /// The latest figures of both.
+    counts: Option<Arc<[LegCounts; 2]>>,
     /// These are the last figures.
     closed: bool,
 }
@@ -83,7 +92,6 @@ struct Stream {
 /// One leg of that.
 #[derive(Debug, Clone, Copy, Default)]
 struct Leg {
-    counts: LegCounts,
     /// Highest jitter of the reports.
     jitter: Duration,
     source: Option<Source>,
@@ -109,13 +117,19 @@ impl Records {
             ending: VecDeque::new(),
             started: None,
             writer,
+            lines: Lines::default(),
+            due: None,
             shared: Arc::clone(shared),
         }
     }
 
     /// A mutation of the registry.
     pub(crate) fn change(&mut self, change: &Change) {
-        let Change::Put(Record::Call(call)) = change else { return };
+        let call = match change {
+            Change::Put(Record::Call(call)) => call,
+            Change::Delete(Key::Call(id)) => return self.gone(*id),
+            Change::Put(Record::Binding(_)) | Change::Delete(Key::Binding(_)) => return,
+        };
         if call.kind != CallKind::Invite {
             return;
         }
@@ -132,8 +146,9 @@ impl Records {
         row.sides = sides;
         row.answered = call.answered;
         for stream in &call.streams {
-            if row.streams.len() < STREAMS && !row.streams.contains_key(stream) {
-                row.streams.insert(*stream, Stream::default());
+            if row.streams.len() < STREAMS && row.streams.iter().all(|(known, _)| known != stream) {
+                row.streams.reserve_exact(1);
+                row.streams.push((*stream, Stream::default()));
                 self.by_stream.insert(*stream, call.id);
             }
         }
@@ -152,12 +167,23 @@ impl Records {
             }
         } else if let Observed::CallStarted { call, from: _, to, session: _ } = event {
             self.started = Some((*call, user(to.as_bytes())));
-        } else if let Observed::CallEnded { call, cause, answered: _ } = event {
-            if let Some(row) = self.calls.get_mut(call) {
-                row.ended = Some((now, *cause));
-                self.ending.push_back((now, *call));
-            }
-            self.settle(*call, now, false);
+        } else if let Observed::CallEnded { call, cause, answered: _ } = event
+            && let Some(row) = self.calls.get_mut(call)
+        {
+            // What the registry says of its end comes behind.
+            row.ended = Some((now, *cause));
+            self.ending.push_back((now, *call));
+        }
+    }
+
+    /// The registry has it no more: it has ended, or it was nothing to be written down.
+    fn gone(&mut self, call: PassId) {
+        let Some(row) = self.calls.get(&call) else { return };
+        if let Some((ended, _)) = row.ended {
+            return self.settle(call, ended, false);
+        }
+        if let Some(row) = self.calls.remove(&call) {
+            row.streams.iter().for_each(|(stream, _)| _ = self.by_stream.remove(stream));
         }
     }
 
@@ -197,17 +223,19 @@ impl Records {
 
     fn stream(&mut self, stream: StreamId) -> Option<(&[Side; 2], &mut Stream)> {
         let row = self.calls.get_mut(self.by_stream.get(&stream)?)?;
-        Some((&row.sides, row.streams.get_mut(&stream)?))
+        let found = row.streams.iter_mut().find(|(known, _)| *known == stream);
+        Some((&row.sides, found.map(|(_, stream)| stream)?))
     }
 
-    fn count(&mut self, id: StreamId, counts: &[LegCounts; 2]) {
+    fn count(&mut self, id: StreamId, counts: &Arc<[LegCounts; 2]>) {
         if let Some((_, stream)) = self.stream(id) {
-            for ((leg, counts), end) in stream.legs.iter_mut().zip(counts).zip([End::A, End::B]) {
-                if counts.quality.bye && !leg.counts.quality.bye {
+            let before = stream.counts.replace(Arc::clone(counts));
+            for end in [End::A, End::B] {
+                let (leg, quality) = (&mut stream.legs[end.index()], &counts[end.index()].quality);
+                if quality.bye && !before.as_ref().is_some_and(|before| before[end.index()].quality.bye) {
                     tracing::debug!(stream = ?id, ?end, "its RTCP says BYE");
                 }
-                leg.counts = *counts;
-                leg.jitter = leg.jitter.max(counts.quality.jitter);
+                leg.jitter = leg.jitter.max(quality.jitter);
             }
         }
     }
@@ -216,8 +244,10 @@ impl Records {
     fn close(&mut self, now: Instant, stream: StreamId) {
         if let Some((sides, found)) = self.stream(stream) {
             found.closed = true;
-            let (sides, legs) = (*sides, found.legs);
-            measure(&self.shared.metrics, sides, &legs);
+            let (sides, counts) = (*sides, found.counts.clone());
+            if let Some(counts) = counts {
+                measure(&self.shared.metrics, sides, &counts);
+            }
         }
         if let Some(call) = self.by_stream.remove(&stream) {
             self.settle(call, now, false);
@@ -226,28 +256,48 @@ impl Records {
 
     /// Writes a call down, if all is known or there is no more to wait for.
     fn settle(&mut self, call: PassId, now: Instant, late: bool) {
-        let done = |row: &Row| row.ended.is_some() && (late || row.streams.values().all(|stream| stream.closed));
+        let done = |row: &Row| row.ended.is_some() && (late || row.streams.iter().all(|(_, stream)| stream.closed));
         if !self.calls.get(&call).is_some_and(done) {
             return;
         }
         let Some(row) = self.calls.remove(&call) else { return };
-        for stream in row.streams.keys() {
+        for (stream, _) in &row.streams {
             self.by_stream.remove(stream);
         }
-        if let Some(writer) = self.writer.as_ref().filter(|_| self.shared.settings().call_records) {
-            writer.write(line::text(call, &row, now), &self.shared.metrics);
+        if self.writer.is_some() && self.shared.settings().call_records {
+            if self.lines.count == 0 {
+                self.lines.text.reserve(MOST / 8);
+            }
+            line::write(call, &row, now, &mut self.lines.text);
+            self.lines.count += 1;
+            self.due.get_or_insert(now + DELAY);
+            if self.lines.text.len() >= MOST {
+                self.hand_over();
+            }
+        }
+    }
+
+    /// Gives the writer what it does not have yet.
+    fn hand_over(&mut self) {
+        self.due = None;
+        if let Some(writer) = self.writer.as_ref().filter(|_| self.lines.count > 0) {
+            writer.write(std::mem::take(&mut self.lines), &self.shared.metrics);
         }
     }
 
     /// When [`handle_timeout`](Self::handle_timeout) is due.
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
-        self.ending.front().map(|(at, _)| *at + LAST)
+        let late = self.ending.front().map(|(at, _)| *at + LAST);
+        [late, self.due].into_iter().flatten().min()
     }
 
     /// Writes down what has waited for long enough.
     pub(crate) fn handle_timeout(&mut self, now: Instant) {
         while let Some((_, call)) = self.ending.pop_front_if(|(at, _)| *at + LAST <= now) {
             self.settle(call, now, true);
+        }
+        if self.due.is_some_and(|at| at <= now) {
+            self.hand_over();
         }
     }
 
@@ -256,6 +306,7 @@ impl Records {
         for (_, call) in std::mem::take(&mut self.ending) {
             self.settle(call, now, true);
         }
+        self.hand_over();
         if let Some(writer) = self.writer.take() {
             writer.finish().await;
         }
@@ -271,7 +322,7 @@ impl Row {
             sides,
             since: call.since,
             answered: call.answered,
-            streams: BTreeMap::new(),
+            streams: Vec::new(),
             status: None,
             reason: None,
             own: false,
@@ -281,8 +332,8 @@ impl Row {
 }
 
 /// Figures of a stream that has ended, for the histograms.
-fn measure(metrics: &Metrics, sides: [Side; 2], legs: &[Leg; 2]) {
-    let qualities = [&legs[0].counts.quality, &legs[1].counts.quality];
+fn measure(metrics: &Metrics, sides: [Side; 2], counts: &[LegCounts; 2]) {
+    let qualities = [&counts[0].quality, &counts[1].quality];
     for end in [End::A, End::B] {
         let (quality, side) = (qualities[end.index()], [sides[end.index()].label()]);
         if quality.received > 0 {
@@ -300,9 +351,34 @@ fn measure(metrics: &Metrics, sides: [Side; 2], legs: &[Leg; 2]) {
 
 /// Who an address is: its user part, without a password; where it has none, its host.
 fn user(address: &[u8]) -> String {
+    if let Some(plain) = plain_user(address).and_then(|user| str::from_utf8(user).ok()) {
+        return bounded(plain);
+    }
     let uri = NameAddr::parse(address).ok().and_then(|address| Uri::parse(address.uri).ok());
     let who = uri.and_then(|uri| uri.user.or(uri.host.map(|host| host.0))).unwrap_or_default();
     bounded(&String::from_utf8_lossy(who))
+}
+
+/// The same of what most addresses are, `<sip:user@host>` with or without what
+/// stands around the URI: letters, digits and single marks between them.
+fn plain_user(address: &[u8]) -> Option<&[u8]> {
+    let bare = address.strip_prefix(b"<").unwrap_or(address);
+    let rest = bare.strip_prefix(b"sip:")?;
+    let at =
+        rest.iter().position(|octet| !octet.is_ascii_alphanumeric() && !matches!(octet, b'.' | b'_' | b'+' | b'-'))?;
+    let (user, host) = (&rest[..at], rest[at..].strip_prefix(b"@")?);
+    let mut last = b'.';
+    let end = host.iter().position(|octet| {
+        let inside = octet.is_ascii_alphanumeric() || matches!(octet, b'.' | b'-') && last.is_ascii_alphanumeric();
+        last = if inside { *octet } else { last };
+        !inside
+    });
+    let after = &host[end.unwrap_or(host.len())..];
+    let whole = match bare.len() == address.len() {
+        true => after.is_empty(),
+        false => after == b">" || after.starts_with(b">;"),
+    };
+    (whole && !user.is_empty() && last.is_ascii_alphanumeric()).then_some(user)
 }
 
 /// As much of a text from outside as a line has room for.

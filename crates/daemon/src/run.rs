@@ -12,7 +12,7 @@ use std::thread::{Builder, JoinHandle};
 
 use net::{clock, entropy};
 use registry::Record;
-use tokio::runtime;
+use tokio::runtime::{self, Handle};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc::{UnboundedSender, channel, unbounded_channel};
 use tokio::sync::oneshot;
@@ -42,10 +42,12 @@ pub(crate) fn run(flags: &Run) -> ExitCode {
         Ok(settings) => settings,
         Err(faults) => return complain(&faults),
     };
-    let served = runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .and_then(|runtime| runtime.block_on(serve(settings, flags)));
+    let served = runtime::Builder::new_current_thread().enable_all().build().and_then(|runtime| {
+        let served = runtime.block_on(serve(settings, flags));
+        // A name that is still being looked up must not hold the end.
+        runtime.shutdown_background();
+        served
+    });
     match served {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => complain(&format!("siplatch cannot run: {error}\n")),
@@ -80,7 +82,8 @@ async fn serve(settings: crate::config::Settings, flags: &Run) -> io::Result<()>
     let seed = entropy::seed()?;
     let seed = state_dir.as_deref().and_then(|dir| state::router_key(dir, seed).ok()).unwrap_or(seed);
     let keeper = tokio::spawn(router::keep(Arc::clone(&shared), seed, orders.clone()));
-    let begin = Begin { token_key, store, records, restored: restored.records, descriptors, orders: receiver };
+    let (restored, beside) = (restored.records, Handle::current());
+    let begin = Begin { token_key, store, records, restored, descriptors, orders: receiver, beside };
     let announce = {
         let shared = Arc::clone(&shared);
         move || {
@@ -142,7 +145,7 @@ fn addresses() -> Vec<IpAddr> {
     addresses
 }
 
-/// The signalling loop, on a thread and a runtime of its own.
+/// The signalling loop, on a thread of its own.
 fn start_edge(
     shared: Arc<Shared>,
     begin: Begin,
@@ -151,11 +154,9 @@ fn start_edge(
 ) -> io::Result<JoinHandle<io::Result<()>>> {
     Builder::new().name("signalling".to_owned()).spawn(move || {
         let _ended = ended;
-        let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
-        let result = runtime.block_on(edge::run(shared, begin, announce));
-        // A name that is still being looked up must not hold the end.
-        runtime.shutdown_background();
-        result
+        let last = edge::run(shared, begin, announce)?;
+        runtime::Builder::new_current_thread().enable_time().build()?.block_on(last.write());
+        Ok(())
     })
 }
 

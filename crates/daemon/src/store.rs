@@ -1,9 +1,11 @@
 //! State that outlives the process: bindings and dialogs, kept in a file of
 //! the state directory and read again at start, also after a kill.
 //!
-//! The loop's side of it: changes of the registry are gathered by key and
-//! handed to a thread that writes them, at most [`DELAY`] later. While the
-//! thread is held up by its disk they go on being gathered, and nobody waits.
+//! The loop's side of it: what has changed in the registry is gathered by key
+//! and handed to a thread that writes it, at most [`DELAY`] later and as it is
+//! then: a call that has come and gone in between costs next to nothing. While
+//! the thread is held up by its disk changes go on being gathered, and nobody
+//! waits.
 
 mod file;
 mod fold;
@@ -24,7 +26,7 @@ use std::time::{Duration, Instant};
 
 use proxy::config::Listener;
 use registry::snapshot::{self, Place};
-use registry::{Change, Key, Record, Registry};
+use registry::{Binding, BindingId, CallState, Change, Key, PassId, Record, Registry};
 use tokio::runtime;
 use tokio::sync::{mpsc, oneshot};
 
@@ -35,7 +37,7 @@ use keeper::{Batch, Keeper};
 pub(crate) use load::Restored;
 
 /// How long changes are gathered before they are written.
-const DELAY: Duration = Duration::from_millis(20);
+const DELAY: Duration = Duration::from_millis(50);
 /// How often a thread that is held up is asked whether it takes the next.
 const HELD_UP: Duration = Duration::from_millis(500);
 /// Beyond so many gathered changes it is cheaper to forget them and to hand over everything later.
@@ -46,7 +48,7 @@ const LAST: Duration = Duration::from_secs(1);
 /// Gathers changes for the file.
 #[derive(Debug)]
 pub(crate) struct Store {
-    gathered: BTreeMap<Key, Option<Record>>,
+    gathered: Gathered,
     /// Everything must be handed over, not only what was gathered.
     whole: bool,
     due: Option<Instant>,
@@ -54,10 +56,19 @@ pub(crate) struct Store {
     keeper: Option<(mpsc::Sender<Batch>, oneshot::Receiver<()>)>,
 }
 
+/// What has changed.
+#[derive(Debug, Default)]
+struct Gathered {
+    /// As they are now, shared with the registry.
+    bindings: BTreeMap<BindingId, Option<Arc<Binding>>>,
+    /// Whose state is looked up when it is needed; the same may stand there twice.
+    calls: Vec<PassId>,
+}
+
 impl Store {
     /// Keeps nothing.
     pub(crate) fn off() -> Self {
-        Self { gathered: BTreeMap::new(), whole: false, due: None, keeper: None }
+        Self { gathered: Gathered::default(), whole: false, due: None, keeper: None }
     }
 
     /// Reads what an earlier process left in the directory, and begins to
@@ -79,11 +90,12 @@ impl Store {
         let (ended, end) = oneshot::channel();
         let runtime = runtime::Builder::new_current_thread().enable_time().build()?;
         thread::Builder::new().name("snapshot".to_owned()).spawn(move || {
+            net::background::wait_for_others();
             // The lock goes first: word of the end means that another may begin.
             let _kept = (lock, ended);
             runtime.block_on(keeper.run(receiver));
         })?;
-        let store = Self { gathered: BTreeMap::new(), whole: true, due: Some(now), keeper: Some((batches, end)) };
+        let store = Self { gathered: Gathered::default(), whole: true, due: Some(now), keeper: Some((batches, end)) };
         Ok((store, restored))
     }
 
@@ -92,14 +104,21 @@ impl Store {
         if self.keeper.is_none() || self.whole {
             return;
         }
-        let (key, record) = match change {
-            Change::Put(record) => (record.key(), snapshot::essence(record)),
-            Change::Delete(key) => (key, None),
-        };
-        self.gathered.insert(key, record);
+        match change {
+            Change::Put(Record::Binding(binding)) => {
+                self.gathered.bindings.insert(binding.id, Some(binding));
+            }
+            Change::Delete(Key::Binding(id)) => {
+                self.gathered.bindings.insert(id, None);
+            }
+            // Nothing of it is kept, and nothing of it was.
+            Change::Put(Record::Call(call)) if call.state == CallState::Early => return,
+            Change::Put(Record::Call(call)) => self.gathered.calls.push(call.id),
+            Change::Delete(Key::Call(id)) => self.gathered.calls.push(id),
+        }
         self.due.get_or_insert(now + DELAY);
-        if self.gathered.len() > MOST {
-            self.gathered.clear();
+        if self.gathered.are_too_many() {
+            self.gathered = Gathered::default();
             self.whole = true;
         }
     }
@@ -153,19 +172,34 @@ impl Store {
     }
 }
 
-fn batch(
-    gathered: &mut BTreeMap<Key, Option<Record>>,
-    whole: bool,
-    registry: &Registry,
-    listeners: &[Listener],
-) -> Batch {
-    let gathered = std::mem::take(gathered);
+impl Gathered {
+    fn are_too_many(&mut self) -> bool {
+        if self.calls.len() <= MOST {
+            return self.bindings.len() > MOST;
+        }
+        self.calls.sort_unstable();
+        self.calls.dedup();
+        // With less room than that the list would be sorted again too soon.
+        self.calls.len() > MOST / 2
+    }
+
+    /// What each is now, and nothing is gathered any more.
+    fn take(&mut self, registry: &Registry) -> Vec<(Key, Option<Record>)> {
+        self.calls.sort_unstable();
+        self.calls.dedup();
+        let bindings = std::mem::take(&mut self.bindings).into_iter();
+        let bindings = bindings.map(|(id, binding)| (Key::Binding(id), binding.map(Record::Binding)));
+        let calls = self.calls.drain(..).map(|id| (Key::Call(id), registry.record_of_call(id)));
+        bindings.chain(calls).map(|(key, record)| (key, record.filter(snapshot::outlives))).collect()
+    }
+}
+
+fn batch(gathered: &mut Gathered, whole: bool, registry: &Registry, listeners: &[Listener]) -> Batch {
     let changes = if whole {
-        let bindings = registry.bindings().map(|binding| Record::Binding(Box::new(binding.clone())));
-        let calls = registry.calls().map(|call| Record::Call(Box::new(call.clone())));
-        bindings.chain(calls).map(|record| (record.key(), snapshot::essence(record))).collect()
+        *gathered = Gathered::default();
+        registry.records().map(|record| (record.key(), Some(record).filter(snapshot::outlives))).collect()
     } else {
-        gathered.into_iter().collect()
+        gathered.take(registry)
     };
     Batch { places: listeners.iter().map(place).collect(), whole, changes }
 }

@@ -3,12 +3,15 @@
 //! by the signalling loop alone; asks nobody and decides nothing.
 
 mod collision;
+mod digest;
 mod status;
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use dashmap::DashMap;
+use dashmap::{DashMap, Entry};
 use media::stats::LegCounts;
 use media::{Component, Fact, StreamId};
 use nat::relayed::Why;
@@ -20,19 +23,21 @@ use wire::{ListenerId, Transport};
 
 use crate::metrics::label::Label as _;
 pub(crate) use collision::Collision;
+use digest::Digesting;
 pub(crate) use status::{Mapping, Reload, Router, Status};
 
 /// What is going on, as last told.
 #[derive(Debug, Default)]
 pub(crate) struct View {
-    bindings: DashMap<BindingId, Box<Binding>>,
-    calls: DashMap<PassId, CallRow>,
+    bindings: DashMap<BindingId, Arc<Binding>, Digesting>,
+    calls: DashMap<PassId, CallRow, Digesting>,
     streams: DashMap<StreamId, StreamRow>,
     upstreams: DashMap<usize, UpstreamState>,
     /// By which transport each is reached, where it has several.
     transports: DashMap<usize, Transport>,
     listeners: DashMap<u16, ListenerRow>,
     workers: DashMap<u8, bool>,
+    kernel: AtomicBool,
     ports: DashMap<(IpAddr, u16), media::ports::Counts>,
     /// One row.
     turn: DashMap<(), TurnRow>,
@@ -63,10 +68,11 @@ struct CallRow {
 }
 
 /// What the status shows of a stream.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 struct StreamRow {
     sources: [Option<Source>; 2],
-    legs: [LegCounts; 2],
+    /// Once they were told.
+    legs: Option<Arc<[LegCounts; 2]>>,
 }
 
 /// What is known of a listener.
@@ -89,9 +95,10 @@ impl View {
             Change::Put(Record::Binding(binding)) => {
                 self.bindings.insert(binding.id, binding.clone());
             }
-            Change::Put(Record::Call(call)) => {
-                self.calls.insert(call.id, CallRow::of(call));
-            }
+            Change::Put(Record::Call(call)) => match self.calls.entry(call.id) {
+                Entry::Occupied(mut row) => row.get_mut().follow(call),
+                Entry::Vacant(place) => drop(place.insert(CallRow::of(call))),
+            },
             Change::Delete(Key::Binding(id)) => {
                 self.bindings.remove(id);
             }
@@ -107,7 +114,9 @@ impl View {
             Fact::Latched { stream, epoch: _, end, component: Component::Rtp, side: _, source, moved: _ } => {
                 self.streams.entry(*stream).or_default().sources[end.index()] = Some(*source);
             }
-            Fact::Counted { stream, legs } => self.streams.entry(*stream).or_default().legs = **legs,
+            Fact::Counted { stream, legs } => {
+                self.streams.entry(*stream).or_default().legs = Some(Arc::clone(legs));
+            }
             Fact::Closed { stream, legs: _ } | Fact::Failed { stream } => {
                 self.streams.remove(stream);
             }
@@ -183,6 +192,16 @@ impl View {
     /// A worker runs, or has ended.
     pub(crate) fn worker(&self, worker: u8, alive: bool) {
         self.workers.insert(worker, alive);
+    }
+
+    /// Streams are forwarded in the kernel where that can be done.
+    pub(crate) fn kernel(&self, used: bool) {
+        self.kernel.store(used, Ordering::Relaxed);
+    }
+
+    /// Are they?
+    pub(crate) fn in_kernel(&self) -> bool {
+        self.kernel.load(Ordering::Relaxed)
     }
 
     /// Figures of a pool.
@@ -281,6 +300,21 @@ pub(crate) fn asks(listener: &proxy::config::Listener) -> bool {
 }
 
 impl CallRow {
+    /// It is this now. Who is in it seldom changes.
+    fn follow(&mut self, call: &Call) {
+        (self.kind, self.state, self.answered, self.phone) = (call.kind, call.state, call.answered, call.phone);
+        self.since = call.since;
+        let to = call.callees.first().map_or(&[][..], |callee| &callee.identity);
+        for (known, now) in [(&mut self.from, &call.caller.identity[..]), (&mut self.to, to)] {
+            if known != now {
+                *known = now.to_vec();
+            }
+        }
+        if self.streams != call.streams {
+            self.streams.clone_from(&call.streams);
+        }
+    }
+
     fn of(call: &Call) -> Self {
         Self {
             kind: call.kind,

@@ -18,6 +18,8 @@ mod overload;
 mod reload;
 #[path = "serve/secure.rs"]
 mod secure;
+#[path = "serve/start.rs"]
+mod start;
 #[path = "serve/streams.rs"]
 mod streams;
 #[path = "serve/trace.rs"]

@@ -73,6 +73,7 @@ impl Relay {
             && let Some(lane) = self.lane_mut(on)
         {
             lane.aim = Aim::Nowhere;
+            self.unsettle(on.stream());
             tracing::debug!(?on, "no consent");
         }
     }

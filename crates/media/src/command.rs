@@ -25,12 +25,29 @@ pub struct StreamId {
 }
 
 /// Where SDP says that a peer wants its packets. Equal when RTCP is muxed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+///
+/// Of an IPv6 address no scope: SDP has none. A stream has a dozen of these, so they are packed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Target {
-    /// RTP.
-    pub rtp: SocketAddr,
-    /// RTCP (RFC 3605, or the next port).
-    pub rtcp: SocketAddr,
+    ips: [IpAddr; 2],
+    ports: [u16; 2],
+}
+
+impl Target {
+    /// Of both components; `rtcp` by RFC 3605, or the next port.
+    pub fn new(rtp: SocketAddr, rtcp: SocketAddr) -> Self {
+        Self { ips: [rtp.ip(), rtcp.ip()], ports: [rtp.port(), rtcp.port()] }
+    }
+
+    /// For RTP.
+    pub fn rtp(&self) -> SocketAddr {
+        SocketAddr::new(self.ips[0], self.ports[0])
+    }
+
+    /// For RTCP.
+    pub fn rtcp(&self) -> SocketAddr {
+        SocketAddr::new(self.ips[1], self.ports[1])
+    }
 }
 
 /// Which sources a leg's latch may accept (`docs/flows/packet.md`): nothing else, ever.
@@ -189,4 +206,23 @@ pub enum Command {
         /// Ends whose peer was told the address of its pair: a pair that carried nothing rests all the same.
         told: [bool; 2],
     },
+}
+
+impl Command {
+    /// The streams that it concerns: one, or the two of a [`Join`](Self::Join).
+    pub fn streams(&self) -> impl Iterator<Item = StreamId> + use<> {
+        let (stream, other) = match self {
+            Self::Open { stream, .. }
+            | Self::Update { stream, .. }
+            | Self::Replace { stream, .. }
+            | Self::Carry { stream, .. }
+            | Self::Formats { stream, .. }
+            | Self::Splice { stream, .. }
+            | Self::Ask { stream, .. }
+            | Self::Part { stream }
+            | Self::Close { stream, .. } => (*stream, None),
+            Self::Join { a, b } => (a.0, Some(b.0)),
+        };
+        std::iter::once(stream).chain(other)
+    }
 }

@@ -17,6 +17,12 @@ use crate::{Component, End, Fact, Relay, Slot, StreamId};
 impl Relay {
     /// Does what is due at `now`.
     pub fn handle_timeout(&mut self, now: Instant) {
+        self.handle_timeout_after(now, |_, _| {});
+    }
+
+    /// The same, where packets pass by holds: `recall` is called for each
+    /// stream that is due, before it is looked at, to say what has passed.
+    pub fn handle_timeout_after(&mut self, now: Instant, mut recall: impl FnMut(&mut Self, StreamId)) {
         while let Some(&Reverse((at, id))) = self.timers.peek()
             && at <= now
         {
@@ -25,6 +31,7 @@ impl Relay {
                 && stream.due == Some(at)
             {
                 stream.due = None;
+                recall(self, id);
                 self.serve(now, id);
             }
         }
@@ -77,7 +84,7 @@ impl Relay {
         let last = self.last_heard(id.slot);
         let sockets = SOCKETS.map(|(end, component)| {
             let on = Slot::of(id.slot, end, component);
-            let own = self.lane(on).and_then(|lane| lane.opening).map(|opening| opening.due);
+            let own = self.lane(on).and_then(|lane| lane.opening.as_ref()).map(|opening| opening.due);
             own.or_else(|| self.keepalive_due(on)).into_iter().chain(self.consent_ends(on)).min()
         });
         let unheard = [End::A, End::B].map(|end| self.silence_due(id, end));

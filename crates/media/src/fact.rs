@@ -1,6 +1,8 @@
 //! What a media worker tells the signalling thread. Facts carry the epoch of
 //! the last command of their stream; stale ones are dropped by the reader.
 
+use std::sync::Arc;
+
 use nat::{Mapped, Side, Source};
 
 use crate::splice::SpliceCounts;
@@ -62,7 +64,7 @@ pub enum Fact {
         /// The stream.
         stream: StreamId,
         /// Legs of end A and B.
-        legs: Box<[LegCounts; 2]>,
+        legs: Arc<[LegCounts; 2]>,
     },
     /// The stream is gone from the worker and its sockets are on their way back.
     Closed {
@@ -70,7 +72,7 @@ pub enum Fact {
         stream: StreamId,
         /// Final figures. A leg that received and sent nothing has an unused pair;
         /// whether it rests the order to close has said.
-        legs: Box<[LegCounts; 2]>,
+        legs: Arc<[LegCounts; 2]>,
     },
     /// What a TCP stream did since this was last told: at most once a second, and when it has ended.
     Spliced {

@@ -58,7 +58,7 @@ pub(crate) fn udptl(sequence: u16) -> Vec<u8> {
 
 pub(crate) fn target(rtp: &str) -> Target {
     let rtp = at(rtp);
-    Target { rtp, rtcp: SocketAddr::new(rtp.ip(), rtp.port() + 1) }
+    Target::new(rtp, SocketAddr::new(rtp.ip(), rtp.port() + 1))
 }
 
 /// A key that SDP may show; each seed another one.
@@ -216,7 +216,7 @@ impl World {
                     to,
                     bytes: bytes[..usize::from(len)].to_vec(),
                 }),
-                Output::Release { .. } => {}
+                Output::Hold(_) | Output::Free { .. } | Output::Release { .. } => {}
             }
         }
     }

@@ -135,8 +135,10 @@ impl Relay {
         let bytes = packet.len() as u64;
         let via = match kind {
             Media::Rtp => {
-                if let Some(header) = lane.latch.heard_rtp(now, packet) {
-                    lane.quality.heard(self.clock.nanos, header);
+                if let Some(header) = lane.latch.heard_rtp(now, packet)
+                    && let Some(quality) = &mut lane.quality
+                {
+                    quality.heard(self.clock.nanos, header);
                 }
                 lane.count_in(&mut self.totals, bytes);
                 lane.peer
@@ -213,7 +215,9 @@ impl Relay {
             Judgement::Refuse(why) => {
                 if let Some(Some(lane)) = self.lanes.get_mut(on.0 as usize) {
                     lane.counts.refused += 1;
-                    lane.quality.refused(now, from, why);
+                    if let Some(quality) = &mut lane.quality {
+                        quality.refused(now, from, why);
+                    }
                 }
                 return self.drop(why);
             }
@@ -225,8 +229,10 @@ impl Relay {
         match kind {
             Kind::Stun => return Verdict::Consumed,
             Kind::Rtp => {
-                if let Some(header) = rtp::Header::parse(packet) {
-                    lane.quality.heard(self.clock.nanos, header);
+                if let Some(header) = rtp::Header::parse(packet)
+                    && let Some(quality) = &mut lane.quality
+                {
+                    quality.heard(self.clock.nanos, header);
                 }
             }
             Kind::Rtcp => {

@@ -147,14 +147,22 @@ pub(crate) struct Latch {
     reporter: Option<u32>,
     /// What SDP said when the source was taken.
     base: Option<SocketAddr>,
-    armed: Option<Armed>,
-    candidate: Option<Candidate>,
+    /// What few latches have, while they have it.
+    rare: Option<Box<Rare>>,
     /// The held source is outside the plan and has proven itself.
     roamed: bool,
-    checked: Checked,
+    /// Who has proven himself by a connectivity check, where there is ICE.
+    checked: Option<Box<Checked>>,
     /// The peer's keys are known.
     contexts: Option<Box<Contexts>>,
-    /// Held before they were: media goes there until somebody has authenticated.
+}
+
+/// What is seldom known of a latch.
+#[derive(Debug, Clone, Default)]
+struct Rare {
+    armed: Option<Armed>,
+    candidate: Option<Candidate>,
+    /// Held before the peer's keys were known: media goes there until somebody has authenticated.
     provisional: Option<SocketAddr>,
     /// From where the latch was moved in a silence, by authentication.
     former: Option<SocketAddr>,
@@ -169,13 +177,10 @@ impl Latch {
             trail: None,
             reporter: None,
             base: None,
-            armed: None,
-            candidate: None,
+            rare: None,
             roamed: false,
-            checked: Checked::default(),
+            checked: None,
             contexts: None,
-            provisional: None,
-            former: None,
         }
     }
 
@@ -185,9 +190,19 @@ impl Latch {
         self.held == Some(from)
     }
 
+    /// The held source.
+    pub(crate) fn held(&self) -> Option<SocketAddr> {
+        self.held
+    }
+
+    /// The peer's keys are known.
+    pub(crate) fn keyed(&self) -> bool {
+        self.contexts.is_some()
+    }
+
     /// The held source: where this component's peer is sent to.
     pub(crate) fn source(&self) -> Option<SocketAddr> {
-        self.held.or(self.provisional)
+        self.held.or_else(|| self.rare.as_ref()?.provisional)
     }
 
     /// When the held source last spoke; before that, when the latch was made.
@@ -205,9 +220,13 @@ impl Latch {
         self.held.filter(|_| self.roamed).map(|held| held.ip())
     }
 
+    fn armed(&self) -> Option<Armed> {
+        self.rare.as_ref()?.armed
+    }
+
     /// SDP has moved, and the peer's packets have not (RFC 3264 §8.3.1).
     pub(crate) fn moving(&self) -> bool {
-        self.armed.is_some_and(|armed| armed.changed)
+        self.armed().is_some_and(|armed| armed.changed)
     }
 
     /// SDP named exactly the held source when it was taken: no NAT stands between.
@@ -225,6 +244,12 @@ impl Latch {
             contexts.follow(header, packet);
         }
         Some(header)
+    }
+
+    /// RTP packets from the held source that were not judged; the last one was this.
+    pub(crate) fn passed(&mut self, at: Instant, ssrc: u32, sequence: u16, timestamp: u32) {
+        self.heard = self.heard.max(at);
+        self.trail = Some(Trail::at(at, ssrc, sequence, timestamp));
     }
 
     /// Any packet from the held source.
@@ -254,7 +279,8 @@ impl Latch {
     pub(crate) fn rearm(&mut self, now: Instant, target: Option<SocketAddr>) {
         if self.source().is_some() {
             self.base = if target == self.source() { target } else { self.base.or(target) };
-            self.armed = Some(Armed { at: now, changed: target.is_some() && target != self.base });
+            let changed = target.is_some() && target != self.base;
+            self.rare.get_or_insert_default().armed = Some(Armed { at: now, changed });
         }
     }
 
@@ -272,10 +298,10 @@ impl Latch {
         }
         let allowed = rules.allows(from);
         let judgement = match (self.held, kind) {
-            (held, _) if self.checked.any() => {
-                let free = held.is_none_or(|held| !self.checked.knows(held)) || self.checked.nominated.is_none();
+            (held, _) if self.any_checked() => {
+                let free = held.is_none_or(|held| !self.knows(held)) || self.nominated().is_none();
                 match kind {
-                    _ if !self.checked.knows(from) => Judgement::Refuse(Drop::RefusedSource),
+                    _ if !self.knows(from) => Judgement::Refuse(Drop::RefusedSource),
                     Kind::Stun => Judgement::Pass,
                     Kind::Rtp | Kind::Rtcp | Kind::Opaque | Kind::Dtls if free || self.silent(now) => Judgement::Move,
                     Kind::Rtp | Kind::Rtcp | Kind::Opaque | Kind::Dtls => Judgement::Refuse(Drop::NotLatched),
@@ -313,7 +339,8 @@ impl Latch {
         allowed: bool,
     ) -> Judgement {
         let silent = self.silent(now);
-        let right = self.former == Some(from) || self.roamed && allowed;
+        let former = self.rare.as_ref().and_then(|rare| rare.former);
+        let right = former == Some(from) || self.roamed && allowed;
         let may = self.held.is_none() || silent || right || allowed && self.open(now, from, rules);
         let authentic = may && self.contexts.as_mut().is_some_and(|contexts| contexts.vouch(kind, packet));
         if !authentic {
@@ -326,16 +353,17 @@ impl Latch {
         let former = self.held.filter(|_| silent && !right);
         let judgement = if self.held.is_none() { Judgement::Take } else { Judgement::Move };
         self.take(now, from, rules.target, !allowed);
-        self.former = former;
+        if former.is_some() {
+            self.rare.get_or_insert_default().former = former;
+        }
         self.heard(now, kind, packet);
         judgement
     }
 
     fn take(&mut self, now: Instant, from: SocketAddr, base: Option<SocketAddr>, roamed: bool) {
-        let mut checked = self.checked;
-        checked.nominated = None;
-        let roamed = roamed && !checked.any();
-        let contexts = self.contexts.take();
+        self.restart();
+        let roamed = roamed && !self.any_checked();
+        let (checked, contexts) = (self.checked.take(), self.contexts.take());
         *self = Self { held: Some(from), base, roamed, checked, contexts, ..Self::new(now) };
     }
 
@@ -345,13 +373,15 @@ impl Latch {
             _ if keys.is_empty() => {
                 self.contexts = None;
                 self.held = self.source();
-                self.provisional = None;
+                if let Some(rare) = &mut self.rare {
+                    rare.provisional = None;
+                }
             }
             Some(contexts) => contexts.rekey(keys),
             None => {
                 self.contexts = Some(Box::new(Contexts::new(keys)));
-                if !self.is_checked() {
-                    self.provisional = self.held.take();
+                if !self.is_checked() && self.held.is_some() {
+                    self.rare.get_or_insert_default().provisional = self.held.take();
                 }
             }
         }
@@ -381,15 +411,15 @@ impl Latch {
         nomination: Option<u32>,
         target: Option<SocketAddr>,
     ) -> Judgement {
-        let first = !self.checked.any();
-        self.checked.learn(from, self.held);
+        let first = !self.any_checked();
+        self.checked.get_or_insert_default().learn(from, self.held);
         let judgement = match (self.held, nomination) {
             (Some(held), _) if held == from => {
                 self.heard = now;
                 Judgement::Pass
             }
             (None, _) => Judgement::Take,
-            (Some(_), Some(priority)) if first || self.silent(now) || self.checked.nominated <= Some(priority) => {
+            (Some(_), Some(priority)) if first || self.silent(now) || self.nominated() <= Some(priority) => {
                 Judgement::Move
             }
             (Some(_), _) => Judgement::Pass,
@@ -397,30 +427,46 @@ impl Latch {
         if judgement != Judgement::Pass {
             self.take(now, from, target, false);
         }
-        if self.held == Some(from) && nomination.is_some() {
-            self.checked.nominated = self.checked.nominated.max(nomination);
+        if let Some(checked) = self.checked.as_mut().filter(|_| self.held == Some(from) && nomination.is_some()) {
+            checked.nominated = checked.nominated.max(nomination);
         }
         judgement
     }
 
     /// The held source has proven itself by a check, and so must whoever follows it.
     pub(crate) fn is_checked(&self) -> bool {
-        self.held.is_some_and(|held| self.checked.knows(held))
+        self.held.is_some_and(|held| self.knows(held))
     }
 
     /// ICE restarts (RFC 8445 §9): the path stays until another is nominated.
     pub(crate) fn restart(&mut self) {
-        self.checked.nominated = None;
+        if let Some(checked) = &mut self.checked {
+            checked.nominated = None;
+        }
+    }
+
+    fn any_checked(&self) -> bool {
+        self.checked.as_ref().is_some_and(|checked| checked.any())
+    }
+
+    /// There was a valid check from there.
+    fn knows(&self, from: SocketAddr) -> bool {
+        self.checked.as_ref().is_some_and(|checked| checked.knows(from))
+    }
+
+    /// Priority of the held source's nomination.
+    fn nominated(&self) -> Option<u32> {
+        self.checked.as_ref()?.nominated
     }
 
     /// There is no ICE on this leg (any more).
     pub(crate) fn forget_checks(&mut self) {
-        self.checked = Checked::default();
+        self.checked = None;
     }
 
     /// May this allowed source take over, because of a re-arm?
     fn open(&self, now: Instant, from: SocketAddr, rules: &Rules<'_>) -> bool {
-        self.armed.is_some_and(|armed| {
+        self.armed().is_some_and(|armed| {
             let went_on = self.heard.duration_since(armed.at) >= LAPSE;
             if armed.changed {
                 !went_on || self.silent(now) || rules.target == Some(from)
@@ -444,19 +490,23 @@ impl Latch {
         if allowed {
             return trail.continues(&next);
         }
-        match &mut self.candidate {
-            Some(known) if known.from == from && known.heard == self.heard => {
+        let heard = self.heard;
+        match self.rare.as_mut().and_then(|rare| rare.candidate.as_mut()) {
+            Some(known) if known.from == from && known.heard == heard => {
                 if known.trail.continues(&next) {
                     known.trail = next;
                     known.run += 1;
                     return known.run >= PROOF;
                 }
-                if !known.trail.overtook(&next) {
-                    self.candidate = None;
+                if !known.trail.overtook(&next)
+                    && let Some(rare) = &mut self.rare
+                {
+                    rare.candidate = None;
                 }
             }
             Some(_) | None if trail.continues(&next) => {
-                self.candidate = Some(Candidate { from, trail: next, heard: self.heard, run: 1 });
+                let candidate = Candidate { from, trail: next, heard, run: 1 };
+                self.rare.get_or_insert_default().candidate = Some(candidate);
             }
             Some(_) | None => {}
         }

@@ -26,10 +26,11 @@ use std::time::{Duration, Instant};
 
 use nat::Side;
 
+use crate::hold::Hold;
 use crate::latch::{Kind, Latch};
 use crate::opening::Opening;
 use crate::quality::Meter;
-use crate::stats::{LegCounts, Totals};
+use crate::stats::{SocketCounts, Totals};
 use crate::{Component, Early, LegPlan, Slot, Target};
 
 /// Early media toward an unproven address: so many packets …
@@ -66,13 +67,16 @@ pub(crate) struct Lane {
     /// Last packet sent to this peer; before that, when the stream began.
     pub(crate) sent: Instant,
     /// What went in and out here.
-    pub(crate) counts: LegCounts,
+    pub(crate) counts: SocketCounts,
     /// Binding indications under way.
-    pub(crate) opening: Option<Opening>,
+    pub(crate) opening: Option<Box<Opening>>,
     /// How well RTP arrives here.
-    pub(crate) quality: Meter,
+    /// On the socket of RTP alone.
+    pub(crate) quality: Option<Box<Meter>>,
     /// RTP keep-alives sent: their sequence number.
     pub(crate) kept: u16,
+    /// What was told to be held, where that is told.
+    pub(crate) hold: Option<Box<Hold>>,
 }
 
 /// No socket.
@@ -80,7 +84,7 @@ pub(crate) const NOWHERE: Slot = Slot(u32::MAX);
 
 impl Lane {
     /// A free latch, nothing sent.
-    pub(crate) fn new(now: Instant, side: Side) -> Self {
+    pub(crate) fn new(now: Instant, side: Side, component: Component) -> Self {
         Self {
             latch: Latch::new(now),
             peer: NOWHERE,
@@ -89,10 +93,11 @@ impl Lane {
             opaque: false,
             aim: Aim::Nowhere,
             sent: now,
-            counts: LegCounts::default(),
+            counts: SocketCounts::default(),
             opening: None,
-            quality: Meter::new(),
+            quality: (component == Component::Rtp).then(|| Box::new(Meter::new())),
             kept: 0,
+            hold: None,
         }
     }
 
@@ -158,8 +163,8 @@ impl Allowance {
 /// SDP's address for one component.
 pub(crate) fn target(plan: &LegPlan, component: Component) -> Option<SocketAddr> {
     plan.target.map(|target| match component {
-        Component::Rtp => target.rtp,
-        Component::Rtcp => target.rtcp,
+        Component::Rtp => target.rtp(),
+        Component::Rtcp => target.rtcp(),
     })
 }
 

@@ -64,7 +64,7 @@ pub struct Offers {
     pools: Pools,
     timeout: Duration,
     workers: Vec<Slots>,
-    sessions: BTreeMap<Key, Session>,
+    sessions: BTreeMap<Key, Box<Session>>,
     by_stream: BTreeMap<StreamId, Key>,
     /// Pairs whose worker has not let go yet, and which of them a peer was told.
     closing: BTreeMap<StreamId, [(PortPair, bool); 2]>,
@@ -132,7 +132,7 @@ impl Offers {
         }
         let sdp = self.read(text.body, &ends[from.index()])?;
         let fresh = !self.sessions.contains_key(&key);
-        let mut session = self.sessions.remove(&key).unwrap_or_else(|| Session::new(ends.clone()));
+        let mut session = self.sessions.remove(&key).unwrap_or_else(|| Box::new(Session::new(ends.clone())));
         session.ends = ends;
         // What the same offer opened when it came first counts, or a line refused then would be opened now.
         let before = session.opened(leg, from);
@@ -167,7 +167,7 @@ impl Offers {
         }
         for (line, pairs) in opened.iter().zip(taken) {
             let keys = read.crypto.get(*line).map(crypto::Said::offered).unwrap_or_default();
-            self.open(&mut session, key, worker_hint, *line, from, (lines[*line], keys), pairs);
+            self.open(&mut session, key, worker_hint, *line, from, (lines[*line].clone(), keys), pairs);
         }
         session.said(from, &lines);
         write(&session, from.other(), As::Offer, text.whole, &sdp, edit);
@@ -217,7 +217,7 @@ impl Offers {
         };
         let exchanged = offered.is_some();
         if let Some(offer) = offered {
-            session.agree(leg, Agreed { by: from, offer, answer: answered });
+            session.agree(leg, Agreed { by: from, offer, answer: Arc::new(answered) });
         }
         let answers = settles == Settles::Call && !std::mem::replace(&mut session.established, true);
         if answers {
@@ -282,7 +282,7 @@ impl Offers {
         let Some(mut session) = self.sessions.remove(&key) else { return };
         session.ice[by.index()].fail();
         if let Some(pending) = session.take_refused(leg, by) {
-            for line in pending.opened {
+            for line in pending.opened.iter().copied() {
                 self.close_stream(&mut session, line);
             }
             self.unask_tcp(&mut session);
@@ -426,7 +426,7 @@ impl Offers {
     /// A target that is a port of ours but no live leg is refused.
     fn guard(&self, target: Option<Target>) -> Result<(), Refusal> {
         match target {
-            Some(target) if !self.live.contains_key(&target.rtp) && self.pools.owns(target.rtp) => {
+            Some(target) if !self.live.contains_key(&target.rtp()) && self.pools.owns(target.rtp()) => {
                 Err(Refusal::OwnPort)
             }
             Some(_) | None => Ok(()),
@@ -447,17 +447,17 @@ impl Offers {
         pairs: Pairs,
     ) {
         let target = near.target(false);
-        let spiral = target.and_then(|t| self.live.get(&t.rtp).copied());
+        let spiral = target.and_then(|t| self.live.get(&t.rtp()).copied());
         let worker = spiral.map_or((worker_hint % self.workers.len() as u64) as u8, |(stream, _)| stream.worker);
         let id = self.slot(worker);
-        self.live.insert(pairs.advertised[0].rtp, (id, End::A));
-        self.live.insert(pairs.advertised[1].rtp, (id, End::B));
+        self.live.insert(pairs.advertised[0].rtp(), (id, End::A));
+        self.live.insert(pairs.advertised[1].rtp(), (id, End::B));
         let mut stream = Stream::new(id, pairs);
         stream.targets[from.index()] = target.filter(|_| spiral.is_none());
-        stream.said[from.index()] = near;
         stream.srtp[from.index()] = keys;
-        stream.tcp = near.tcp.map(|_| tcp::State::new(true));
+        stream.tcp = near.tcp.as_ref().map(|_| Box::new(tcp::State::new(true)));
         let told = offered_on(near.ice, &session.ends[from.other().index()], line);
+        stream.said[from.index()] = near;
         stream.ice[from.other().index()] = session.ice[from.other().index()].agent().filter(|_| told);
         self.by_stream.insert(id, key);
         self.out.push_back(Command::Open {
@@ -480,7 +480,7 @@ impl Offers {
     fn close_stream(&mut self, session: &mut Session, line: usize) {
         let Some(stream) = session.streams.get_mut(line).and_then(Option::take) else { return };
         for target in stream.advertised {
-            self.live.remove(&target.rtp);
+            self.live.remove(&target.rtp());
         }
         for partner in stream.joined.into_iter().flatten() {
             self.bereave(partner);

@@ -76,13 +76,13 @@ impl Relay {
         let heard = |lane: &Lane| lane.latch.source().is_some();
         let rtp_heard = self.lane(Slot::of(on.stream(), on.end(), Component::Rtp)).is_some_and(heard);
         let Some(lane) = self.lane_mut(on) else { return };
-        let Some(opening) = lane.opening.filter(|opening| opening.due <= now) else { return };
+        let Some(opening) = lane.opening.as_deref().copied().filter(|opening| opening.due <= now) else { return };
         if on.component() == Component::Rtcp && rtp_heard && opening.quick_done() {
             // The peer is there and may never send RTCP: keep-alives suffice from here on.
             lane.opening = None;
             return;
         }
-        lane.opening = opening.next(now);
+        lane.opening = opening.next(now).map(Box::new);
         let media_opens = lane.aim == Aim::At(opening.to) && now.duration_since(lane.sent) < SLOW_GAP;
         if !(opening.quick_done() && media_opens) {
             let packet = indication(&mut self.rng);
@@ -245,7 +245,7 @@ mod tests {
 
     #[test]
     fn muxed_rtcp_needs_no_opening_and_real_media_replaces_the_slow_ones() {
-        let muxed = crate::Target { rtp: at(SERVER), rtcp: at(SERVER) };
+        let muxed = crate::Target::new(at(SERVER), at(SERVER));
         let mut world = world(KeepAlive::Off, phone(0), LegPlan { target: Some(muxed), muxed: true, ..opened() });
         for n in 0..500 {
             assert_eq!(world.packet(A_RTP, PHONE, &rtp(1, n)), to(B_RTP, SERVER));
@@ -265,7 +265,7 @@ mod tests {
             let plan = LegPlan { open: true, early, target: Some(target(to)), ..phone(0) };
             let mut world = self::world(KeepAlive::Stun, plan, server(0));
             world.pass(10);
-            assert_eq!(world.own.iter().map(|own| own.to).collect::<Vec<_>>(), [at(to), target(to).rtcp]);
+            assert_eq!(world.own.iter().map(|own| own.to).collect::<Vec<_>>(), [at(to), target(to).rtcp()]);
         }
     }
 

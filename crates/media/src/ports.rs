@@ -15,6 +15,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
 use nat::Mapped;
 use rand_chacha::ChaCha20Rng;
@@ -127,12 +128,12 @@ pub enum Event {
 }
 
 /// A pair that is taken, and what it looks like from outside.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ready {
     /// The pair.
     pub pair: PortPair,
     /// Mapped addresses of its RTP and RTCP sockets, where these were wanted.
-    pub mapped: Option<[Mapped; 2]>,
+    pub mapped: Option<Arc<[Mapped; 2]>>,
 }
 
 /// What has become of a pair that was taken, and so how it returns.
@@ -244,7 +245,7 @@ impl Pools {
         if self.returned(pair, past) {
             return;
         }
-        self.with(pair, |pool, rtp| match (pool.state(rtp), past) {
+        self.with(pair, |pool, rtp| match (pool.state(rtp).cloned(), past) {
             (Some(State::Live(mapped)), Past::Untold) => pool.set(rtp, State::Idle(mapped)),
             (Some(State::Live(_)), Past::Told) => pool.rest_unheard(rtp),
             (Some(State::Live(_)), Past::Used) => pool.set(rtp, State::Resting),
@@ -260,7 +261,7 @@ impl Pools {
         }
         match event {
             Event::Bound { pair } => self.with(pair, |pool, rtp| {
-                if pool.state(rtp) == Some(State::Binding) {
+                if pool.state(rtp) == Some(&State::Binding) {
                     pool.set(rtp, State::Idle(None));
                 }
             }),
@@ -272,8 +273,8 @@ impl Pools {
                 Some(State::Live(_)) | None => {}
             }),
             Event::Mapped { pair, rtp: mapped, rtcp } => self.with(pair, |pool, rtp| match pool.state(rtp) {
-                Some(State::Idle(_)) => pool.set(rtp, State::Idle(Some([mapped, rtcp]))),
-                Some(State::Live(_)) => pool.set(rtp, State::Live(Some([mapped, rtcp]))),
+                Some(State::Idle(_)) => pool.set(rtp, State::Idle(Some(Arc::new([mapped, rtcp])))),
+                Some(State::Live(_)) => pool.set(rtp, State::Live(Some(Arc::new([mapped, rtcp])))),
                 Some(State::Binding | State::Resting) | None => {}
             }),
             Event::Unmapped { pair } => self.with(pair, |pool, rtp| match pool.state(rtp) {
@@ -282,7 +283,7 @@ impl Pools {
                 Some(State::Binding | State::Resting) | None => {}
             }),
             Event::Rested { pair } => self.with(pair, |pool, rtp| {
-                if pool.state(rtp) == Some(State::Resting) {
+                if pool.state(rtp) == Some(&State::Resting) {
                     pool.set(rtp, State::Idle(None));
                 }
             }),

@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 
 use wire::rtp::Header;
 
-use crate::{Drop, End};
+use crate::{Drop, End, Pace, Passed};
 pub(crate) use clock::Clock;
 pub use formats::{Codec, Format, Formats};
 use round_trip::Trips;
@@ -110,14 +110,27 @@ pub(crate) struct Meter {
     restart: Option<u16>,
     first: Option<u64>,
     /// Figures of earlier SSRCs, and those that do not depend on one.
-    past: Figures,
+    past: Past,
     /// The last packet whose time does not count.
     aside: Option<u64>,
     formats: Option<Arc<Formats>>,
     /// What comes is no RTP, whatever it looks like.
     mute: bool,
-    trips: Trips,
-    stranger: Option<(Instant, SocketAddr, Drop)>,
+    /// Once there was RTCP.
+    trips: Option<Box<Trips>>,
+    /// Once there was one; so far away because it seldom is.
+    stranger: Option<Box<(Instant, SocketAddr, Drop)>>,
+}
+
+/// Sums over SSRCs, as of [`Figures`].
+#[derive(Debug, Clone, Copy, Default)]
+struct Past {
+    received: u64,
+    expected: u64,
+    lost: u64,
+    reordered: u64,
+    duplicates: u64,
+    codec: Option<Codec>,
 }
 
 impl Meter {
@@ -137,11 +150,11 @@ impl Meter {
             received: 0,
             restart: None,
             first: None,
-            past: Figures::default(),
+            past: Past::default(),
             aside: None,
             formats: None,
             mute: false,
-            trips: Trips::default(),
+            trips: None,
             stranger: None,
         }
     }
@@ -262,6 +275,33 @@ impl Meter {
         self.settled = self.highest;
     }
 
+    /// What the next packet must be like to continue the stream; `None`: any would be judged one by one.
+    pub(crate) fn pace(&self, clock: &Clock) -> Option<Pace> {
+        let runs = self.first.is_some() && !self.mute && self.payload_type != UNKNOWN && self.restart.is_none();
+        let at = clock.instant(self.at).filter(|_| runs)?;
+        Some(Pace {
+            ssrc: self.ssrc,
+            sequence: self.highest as u16,
+            timestamp: self.timestamp,
+            payload_type: self.payload_type,
+            tick: self.tick,
+            jitter: self.jitter,
+            at,
+        })
+    }
+
+    /// Packets that continued the stream were not judged; the last came at `now`. Tells SSRC and number of that.
+    pub(crate) fn passed(&mut self, passed: &Passed, now: u64) -> Option<(u32, u16)> {
+        self.first?;
+        self.settle();
+        self.highest = self.highest.wrapping_add(passed.packets as u32);
+        self.settle();
+        self.at = now;
+        self.timestamp = passed.timestamp;
+        self.jitter = passed.jitter;
+        Some((self.ssrc, self.highest as u16))
+    }
+
     /// When the last RTP packet came.
     pub(crate) fn last(&self) -> Option<u64> {
         let paced = (self.past.codec.is_some()).then_some(self.at);
@@ -275,34 +315,43 @@ impl Meter {
 
     /// The last source that may not speak here and did, when, and why it may not.
     pub(crate) fn stranger(&self) -> Option<(Instant, SocketAddr, Drop)> {
-        self.stranger
+        self.stranger.as_deref().copied()
     }
 
     /// A source that may not speak here did.
     pub(crate) fn refused(&mut self, now: Instant, from: SocketAddr, why: Drop) {
-        self.stranger = Some((now, from, why));
+        match &mut self.stranger {
+            Some(stranger) => **stranger = (now, from, why),
+            None => self.stranger = Some(Box::new((now, from, why))),
+        }
     }
 
     /// What is to be told.
     pub(crate) fn figures(&self, clock: &Clock) -> Figures {
         let packet_ms = self.formats.as_ref().map_or(0, |formats| formats.packet_ms);
+        let Past { received, expected, lost, reordered, duplicates, codec } = self.sums();
         Figures {
+            received,
+            expected,
+            lost,
+            reordered,
+            duplicates,
+            codec,
             jitter: Duration::from_nanos(self.jitter >> 4),
-            round_trip: self.trips.last(),
+            round_trip: self.trips.as_ref().and_then(|trips| trips.last()),
             packet: Duration::from_millis(if packet_ms == 0 { 20 } else { packet_ms.into() }),
             first: self.first.and_then(|at| clock.instant(at)),
             last: self.last().and_then(|at| clock.instant(at)),
-            bye: self.trips.bye(),
-            ..self.sums()
+            bye: self.trips.as_ref().is_some_and(|trips| trips.bye()),
         }
     }
 
     /// Packets of all SSRCs.
-    fn sums(&self) -> Figures {
+    fn sums(&self) -> Past {
         let begun = self.first.is_some();
         let expected = if begun { u64::from(self.highest.wrapping_sub(self.base)) + 1 } else { 0 };
         let received = self.received + u64::from(self.highest.wrapping_sub(self.settled));
-        Figures {
+        Past {
             received: self.past.received + received,
             expected: self.past.expected + expected,
             lost: self.past.lost + expected.saturating_sub(received),

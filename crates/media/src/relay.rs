@@ -25,7 +25,8 @@ use crate::command::Proto;
 use crate::latch::{Judgement, Kind, Rules};
 use crate::leg::{self, Aim, Allowance, Lane};
 use crate::opening::{self, Opening};
-use crate::quality::{Clock, Formats};
+pub use crate::output::{Output, Small};
+use crate::quality::{Clock, Formats, Meter};
 use crate::silence::Watch;
 use crate::stats::{LegCounts, Totals};
 use crate::{Command, Component, Drop, End, Fact, LegPlan, Slot, StreamId};
@@ -36,6 +37,8 @@ pub(crate) const COUNTED: Duration = Duration::from_secs(5);
 pub(crate) const TOTALS: Duration = Duration::from_secs(1);
 /// No worker has more stream slots (and [`Slot`] never overflows).
 const STREAMS: u32 = 1 << 18;
+/// Streams that there is room for beyond those that were needed, when that grows.
+const SPARE: usize = 64;
 
 /// What a worker sends on a mapping that is otherwise silent (RFC 6263 §4).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -57,36 +60,14 @@ pub struct Config {
     pub keepalive: KeepAlive,
     /// After so much silence of ours; at least one second, 15 s by default (RFC 6263 §7).
     pub keepalive_interval: Duration,
+    /// Somebody wants to be told of holds.
+    pub holds: bool,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self { worker: 0, keepalive: KeepAlive::Stun, keepalive_interval: Duration::from_secs(15) }
+        Self { worker: 0, keepalive: KeepAlive::Stun, keepalive_interval: Duration::from_secs(15), holds: true }
     }
-}
-
-/// A packet of our own: octets, and how many of them count.
-pub type Small = ([u8; 96], u8);
-
-/// What a worker is to do, in this order.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Output {
-    /// To the signalling thread.
-    Fact(Fact),
-    /// A packet of our own.
-    Transmit {
-        /// Socket to send from.
-        via: Slot,
-        /// Where to.
-        to: SocketAddr,
-        /// Its octets.
-        packet: Small,
-    },
-    /// The four sockets of this stream slot leave the worker. Sent just before [`Fact::Closed`].
-    Release {
-        /// The stream slot.
-        slot: u32,
-    },
 }
 
 /// The media machine of one worker.
@@ -110,6 +91,8 @@ pub struct Relay {
     pub(crate) totals_due: Option<Instant>,
     pub(crate) totals: Totals,
     pub(crate) outputs: VecDeque<Output>,
+    /// Stream slots whose holds may have changed.
+    pub(crate) unsettled: Vec<u32>,
 }
 
 /// What is needed of a stream less often than per packet.
@@ -133,6 +116,8 @@ pub(crate) struct Stream {
     pub(crate) counted_due: Option<Instant>,
     /// The timer that counts.
     pub(crate) due: Option<Instant>,
+    /// Its holds may have changed.
+    pub(crate) unsettled: bool,
 }
 
 /// Both ends and both components.
@@ -157,6 +142,7 @@ impl Relay {
             totals_due: None,
             totals: Totals::default(),
             outputs: VecDeque::new(),
+            unsettled: Vec::new(),
         }
     }
 
@@ -181,6 +167,7 @@ impl Relay {
 
     /// The next thing to do.
     pub fn poll_output(&mut self) -> Option<Output> {
+        self.settle();
         self.outputs.pop_front()
     }
 
@@ -191,6 +178,12 @@ impl Relay {
         }
         let slot = id.slot as usize;
         if self.streams.len() <= slot {
+            // Room for twice as many, as a list grows by itself, would be megabytes that nobody uses.
+            let more = slot + 1 - self.streams.len();
+            if self.streams.capacity() <= slot {
+                self.streams.reserve_exact(more + SPARE);
+                self.lanes.reserve_exact(4 * (more + SPARE));
+            }
             self.streams.resize_with(slot + 1, || None);
             self.lanes.resize_with(4 * (slot + 1), || None);
         }
@@ -198,7 +191,7 @@ impl Relay {
             self.own.extend([plan.pair.rtp(), plan.pair.rtcp()]);
         }
         for (end, component) in SOCKETS {
-            let mut lane = Lane::new(now, legs[end.index()].side);
+            let mut lane = Lane::new(now, legs[end.index()].side, component);
             lane.latch.secure(&legs[end.index()].srtp);
             self.lanes[Slot::of(id.slot, end, component).0 as usize] = Some(lane);
         }
@@ -216,6 +209,7 @@ impl Relay {
             asked: None,
             counted_due: now.checked_add(COUNTED),
             due: None,
+            unsettled: false,
         }));
         self.live += 1;
         self.totals_due = self.totals_due.or(now.checked_add(TOTALS));
@@ -286,7 +280,9 @@ impl Relay {
             for (end, component) in SOCKETS {
                 if let Some(lane) = self.lane_mut(Slot::of(id.slot, end, component)) {
                     lane.opaque = proto == Proto::Udptl;
-                    lane.quality.mute(lane.opaque);
+                    if let Some(quality) = &mut lane.quality {
+                        quality.mute(lane.opaque);
+                    }
                 }
             }
         }
@@ -295,8 +291,8 @@ impl Relay {
     fn formats(&mut self, id: StreamId, formats: &Arc<Formats>) {
         if self.stream_mut(id).is_some() {
             for end in [End::A, End::B] {
-                if let Some(lane) = self.lane_mut(Slot::of(id.slot, end, Component::Rtp)) {
-                    lane.quality.tell(Arc::clone(formats));
+                if let Some(quality) = self.meter_mut(Slot::of(id.slot, end, Component::Rtp)) {
+                    quality.tell(Arc::clone(formats));
                 }
             }
             self.schedule(id);
@@ -309,6 +305,7 @@ impl Relay {
             return;
         }
         let legs = self.counts(id.slot);
+        self.free(id.slot);
         for (end, component) in SOCKETS {
             if let Some(lane) = self.lanes.get_mut(Slot::of(id.slot, end, component).0 as usize) {
                 *lane = None;
@@ -396,6 +393,7 @@ impl Relay {
 
     /// Aims a socket, after its own latch or that of the other end has changed.
     pub(crate) fn aim(&mut self, on: Slot) {
+        self.unsettle(on.stream());
         let target = self.target(on);
         if let (Some(Some(stream)), Some(Some(lane))) =
             (self.streams.get(on.stream() as usize), self.lanes.get_mut(on.0 as usize))
@@ -406,6 +404,7 @@ impl Relay {
 
     /// Aims and openings of a stream, after its plan or its joins have changed.
     pub(crate) fn refresh(&mut self, now: Instant, slot: u32) {
+        self.unsettle(slot);
         for (end, component) in SOCKETS {
             let on = Slot::of(slot, end, component);
             let target = self.target(on);
@@ -428,9 +427,9 @@ impl Relay {
                 (Some(held), Some(to)) if lane.latch.moving() && to != held => Some(Opening::at_move(to, now)),
                 (_, _) => None,
             };
-            lane.opening = match (lane.opening, wanted) {
+            lane.opening = match (lane.opening.take(), wanted) {
                 (Some(running), Some(wanted)) if running.to == wanted.to => Some(running),
-                (_, wanted) => wanted,
+                (_, wanted) => wanted.map(Box::new),
             };
         }
         if let Some(Some(stream)) = self.streams.get(slot as usize) {
@@ -439,12 +438,12 @@ impl Relay {
     }
 
     /// A leg's figures are the sum of its two sockets'.
-    pub(crate) fn counts(&self, slot: u32) -> Box<[LegCounts; 2]> {
-        Box::new([End::A, End::B].map(|end| {
-            let of =
-                |component| self.lane(Slot::of(slot, end, component)).map_or_else(LegCounts::default, |l| l.counts);
-            let quality = self.lane(Slot::of(slot, end, Component::Rtp)).map(|lane| lane.quality.figures(&self.clock));
-            LegCounts { quality: quality.unwrap_or_default(), ..of(Component::Rtp).plus(of(Component::Rtcp)) }
+    pub(crate) fn counts(&self, slot: u32) -> Arc<[LegCounts; 2]> {
+        Arc::new([End::A, End::B].map(|end| {
+            let lanes = [Component::Rtp, Component::Rtcp].map(|component| self.lane(Slot::of(slot, end, component)));
+            let quality = lanes[0].and_then(|lane| lane.quality.as_ref());
+            let quality = quality.map(|quality| quality.figures(&self.clock)).unwrap_or_default();
+            LegCounts::of(lanes.map(|lane| lane.map(|lane| lane.counts).unwrap_or_default()), quality)
         }))
     }
 
@@ -468,6 +467,11 @@ impl Relay {
 
     pub(crate) fn lane_mut(&mut self, on: Slot) -> Option<&mut Lane> {
         self.lanes.get_mut(on.0 as usize)?.as_mut()
+    }
+
+    /// The meter of a socket of RTP.
+    pub(crate) fn meter_mut(&mut self, on: Slot) -> Option<&mut Meter> {
+        self.lane_mut(on)?.quality.as_deref_mut()
     }
 
     pub(crate) fn stream_mut(&mut self, id: StreamId) -> Option<&mut Stream> {

@@ -92,7 +92,7 @@ impl Relay {
         let stream = self.stream(id)?;
         let lane = self.lane(Slot::of(id.slot, end, Component::Rtp))?;
         let watched = stream.timeout.is_some() && stream.joined[end.index()].is_none();
-        if !watched || lane.opaque || !lane.quality.audio() {
+        if !watched || lane.opaque || !lane.quality.as_ref().is_some_and(|quality| quality.audio()) {
             return None;
         }
         let last = self.last_rtp(id, end);
@@ -103,9 +103,10 @@ impl Relay {
         let plan = &self.stream(id)?.legs[end.index()];
         let lane = self.lane(Slot::of(id.slot, end, Component::Rtp))?;
         let last = self.last_rtp(id, end);
-        let target = plan.target.map(|target| target.rtp);
+        let target = plan.target.map(|target| target.rtp());
         let private = |address: SocketAddr| nat::address::is_private(address.ip());
-        let stranger = lane.quality.stranger().filter(|(at, ..)| last.is_none_or(|last| *at > last));
+        let stranger = lane.quality.as_ref().and_then(|quality| quality.stranger());
+        let stranger = stranger.filter(|(at, ..)| last.is_none_or(|last| *at > last));
         let reason = match (last, target) {
             _ if stranger.is_some_and(|(.., why)| why == Drop::Unauthenticated) => Reason::Unauthenticated,
             _ if stranger.is_some() => Reason::Refused,
@@ -121,7 +122,7 @@ impl Relay {
 
     fn last_rtp(&self, id: StreamId, end: End) -> Option<Instant> {
         let lane = self.lane(Slot::of(id.slot, end, Component::Rtp))?;
-        lane.quality.last().and_then(|at| self.clock.instant(at))
+        lane.quality.as_ref()?.last().and_then(|at| self.clock.instant(at))
     }
 
     fn stream(&self, id: StreamId) -> Option<&Stream> {

@@ -76,7 +76,7 @@ impl Sources {
     /// May a connection come from there?
     pub fn admit(&self, ip: IpAddr) -> bool {
         let ip = ip.to_canonical();
-        let named = self.exact.map(|target| target.rtp.ip()).into_iter().chain(self.ips.into_iter().flatten());
+        let named = self.exact.map(|target| target.rtp().ip()).into_iter().chain(self.ips.into_iter().flatten());
         named.map(|ip| ip.to_canonical()).any(|named| named == ip)
             || self.prefixes.iter().any(|prefix| prefix.contains(ip))
     }

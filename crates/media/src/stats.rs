@@ -6,6 +6,16 @@ use nat::Side;
 use crate::forward::{DROPS, Drop};
 use crate::quality::Figures;
 
+/// One socket of a leg.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct SocketCounts {
+    pub(crate) packets_in: u64,
+    pub(crate) bytes_in: u64,
+    pub(crate) packets_out: u64,
+    pub(crate) bytes_out: u64,
+    pub(crate) refused: u64,
+}
+
 /// One leg.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct LegCounts {
@@ -24,15 +34,16 @@ pub struct LegCounts {
 }
 
 impl LegCounts {
-    /// The sum of two components of a leg; only one of them knows of quality: `self`.
-    pub fn plus(self, other: Self) -> Self {
+    /// The sum of a leg's sockets, and the quality of what comes to that for RTP.
+    pub(crate) fn of(sockets: [SocketCounts; 2], quality: Figures) -> Self {
+        let [rtp, rtcp] = sockets;
         Self {
-            packets_in: self.packets_in + other.packets_in,
-            bytes_in: self.bytes_in + other.bytes_in,
-            packets_out: self.packets_out + other.packets_out,
-            bytes_out: self.bytes_out + other.bytes_out,
-            refused: self.refused + other.refused,
-            quality: self.quality,
+            packets_in: rtp.packets_in + rtcp.packets_in,
+            bytes_in: rtp.bytes_in + rtcp.bytes_in,
+            packets_out: rtp.packets_out + rtcp.packets_out,
+            bytes_out: rtp.bytes_out + rtcp.bytes_out,
+            refused: rtp.refused + rtcp.refused,
+            quality,
         }
     }
 
@@ -59,9 +70,25 @@ pub struct Totals {
     /// /24, for IPv6 /48): a carrier whose NAT gives media another address than
     /// signalling looks like this, and is mended by a `[[network]]` with `latch = true`.
     pub neighbours: u64,
+    /// Of the packets in, those that went out by a hold without being judged here.
+    pub passed: u64,
 }
 
 impl Totals {
+    /// Counts packets in.
+    pub(crate) fn packets_in(&mut self, side: Side, packets: u64, bytes: u64) {
+        let side = index(side);
+        self.packets_in[side] += packets;
+        self.bytes_in[side] += bytes;
+    }
+
+    /// Counts packets out.
+    pub(crate) fn packets_out(&mut self, side: Side, packets: u64, bytes: u64) {
+        let side = index(side);
+        self.packets_out[side] += packets;
+        self.bytes_out[side] += bytes;
+    }
+
     /// Counts one packet in.
     #[inline]
     pub(crate) fn packet_in(&mut self, side: Side, bytes: u64) {

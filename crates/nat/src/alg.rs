@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 
 use rand_chacha::ChaCha12Rng;
 use rand_core::{Rng as _, SeedableRng as _};
+use wire::Transport;
 use wire::sip::{Framing, Index, Limits, Message};
 
 use self::echo::{CAME, WENT};
@@ -198,5 +199,37 @@ impl Verdict {
             (false, true) => Self::None,
             (false, false) => Self::Unknown,
         }
+    }
+}
+
+/// Which ways are rewritten: what a choice between transports needs to know.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Rewritten {
+    /// Of UDP and of TCP: to port 5060, and to any other.
+    changed: [[bool; 2]; 2],
+}
+
+impl Rewritten {
+    /// As these trials say. `None` when they say nothing, for silence proves neither.
+    pub fn of(tried: &[(Way, Outcome)]) -> Option<Self> {
+        if Verdict::of(tried) == Verdict::Unknown {
+            return None;
+        }
+        let mut this = Self::default();
+        for (way, outcome) in tried {
+            this.changed[usize::from(way.reliable)][usize::from(way.server.port() != SIP_PORT)] |=
+                matches!(outcome, Outcome::Changed { .. });
+        }
+        Some(this)
+    }
+
+    /// Is SIP rewritten on its way to this port?
+    pub fn touches(self, transport: Transport, port: u16) -> bool {
+        let reliable = match transport {
+            Transport::Udp => 0,
+            Transport::Tcp | Transport::Ws => 1,
+            Transport::Tls | Transport::Wss => return false,
+        };
+        self.changed[reliable][usize::from(port != SIP_PORT)]
     }
 }

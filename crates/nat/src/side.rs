@@ -61,6 +61,10 @@ pub struct Prefix {
 impl Prefix {
     /// True when `ip` lies inside; an IPv4-mapped IPv6 address counts as IPv4.
     pub fn contains(self, ip: IpAddr) -> bool {
+        if let (IpAddr::V4(a), IpAddr::V4(b)) = (self.ip, ip) {
+            let apart = a.to_bits() ^ b.to_bits();
+            return apart.checked_shr(32_u32.saturating_sub(u32::from(self.bits))).unwrap_or(0) == 0;
+        }
         let bits = u32::from(self.canonical_bits());
         match (self.ip.to_canonical(), ip.to_canonical()) {
             (IpAddr::V4(a), IpAddr::V4(b)) => {
@@ -140,7 +144,11 @@ pub struct Network {
 impl Network {
     /// The rule that covers `ip`: of those that contain it the longest prefix,
     /// of equally long ones the first.
+    #[inline]
     pub fn covering(networks: &[Self], ip: IpAddr) -> Option<&Self> {
+        if networks.is_empty() {
+            return None;
+        }
         let covering = networks.iter().rev().filter(|network| network.prefix.contains(ip));
         covering.max_by_key(|network| network.prefix.canonical_bits())
     }

@@ -11,7 +11,7 @@ pub const MOST: usize = 16_384;
 
 /// Who a source is: an IPv4 address, or the 64 bits of an IPv6 address that
 /// one customer has for itself (RFC 6177).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Source(IpAddr);
 
 impl From<IpAddr> for Source {

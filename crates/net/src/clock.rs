@@ -14,9 +14,29 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 /// Comparable with other values of this function only: an `Instant` that tokio
 /// or std made is behind it by the time spent suspended.
 pub fn now() -> Instant {
-    static BASE: OnceLock<(Instant, Duration)> = OnceLock::new();
-    let (instant, boot) = *BASE.get_or_init(|| (monotonic(), since_boot()));
+    let (instant, boot) = base();
     instant + since_boot().saturating_sub(boot)
+}
+
+fn base() -> (Instant, Duration) {
+    static BASE: OnceLock<(Instant, Duration)> = OnceLock::new();
+    *BASE.get_or_init(|| (monotonic(), since_boot()))
+}
+
+/// What [`now`] would have told when the machine had been up for so many
+/// nanoseconds; that is how a program in the kernel reads this clock.
+pub(crate) fn of_boot(nanos: u64) -> Instant {
+    let (instant, boot) = base();
+    let at = Duration::from_nanos(nanos);
+    (instant + at.saturating_sub(boot)).checked_sub(boot.saturating_sub(at)).unwrap_or(instant)
+}
+
+/// The other way round.
+pub(crate) fn to_boot(at: Instant) -> u64 {
+    let (instant, boot) = base();
+    let since = boot + at.saturating_duration_since(instant);
+    let nanos = since.saturating_sub(instant.saturating_duration_since(at)).as_nanos();
+    u64::try_from(nanos).unwrap_or(u64::MAX)
 }
 
 /// Time since 1970-01-01T00:00:00Z by the wall clock, for dates in files and
@@ -76,6 +96,17 @@ mod tests {
         }
         let passed = now() - ours;
         assert!(passed >= Duration::from_millis(5) && passed < Duration::from_secs(5), "{passed:?}");
+    }
+
+    #[test]
+    fn times_since_boot_go_both_ways() {
+        let now = now();
+        assert_eq!(of_boot(to_boot(now)), now);
+        let earlier = now - Duration::from_millis(300);
+        assert_eq!(of_boot(to_boot(earlier)), earlier);
+        assert_eq!(to_boot(now) - to_boot(earlier), 300_000_000);
+        let up = u64::try_from(up_time().as_nanos()).unwrap();
+        assert!(up - to_boot(now) < 5_000_000_000);
     }
 
     #[test]

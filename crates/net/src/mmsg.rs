@@ -1,9 +1,10 @@
-//! Batches of datagrams: recvmmsg(2), sendmmsg(2).
+//! Batches of datagrams: recvmmsg(2), sendmmsg(2), and recvfrom(2) where one is expected.
 //!
-//! Payloads are received into one preallocated block and sent from where they
-//! lie; no call allocates. Headers are built on the stack for each call, so no
-//! pointer outlives it. Must not judge a packet.
-#![expect(unsafe_code, reason = "recvmmsg and sendmmsg have no safe wrapper")]
+//! Payloads are received into one preallocated block, each right behind the
+//! last one, so that a batch of small ones stays in the nearest cache, and sent
+//! from where they lie; no call allocates. Headers are built on the stack for
+//! each call, so no pointer outlives it. Must not judge a packet.
+#![expect(unsafe_code, reason = "recvmmsg and sendmmsg have no safe wrapper, and that of recvfrom hides what was cut")]
 
 use std::io;
 use std::mem::{MaybeUninit, size_of, zeroed};
@@ -18,6 +19,9 @@ pub(crate) mod tunnel;
 
 /// Most datagrams per system call.
 pub(crate) const CALL: usize = 32;
+
+/// Each datagram begins a cache line.
+const LINE: usize = 64;
 
 /// One received datagram.
 #[derive(Debug, Clone, Copy)]
@@ -38,8 +42,10 @@ pub(crate) struct Packet<'a> {
 pub(crate) struct Batch {
     block: Box<[u8]>,
     room: usize,
-    /// Places in the block, and how many of them are taken: not fewer than
-    /// there are datagrams, for one without a readable source is left out.
+    /// How much of the block is in use: never more than a room per datagram.
+    filled: usize,
+    /// Most datagrams, and how many have come: not fewer than there are in
+    /// `metas`, for one without a readable source is left out.
     places: usize,
     taken: usize,
     metas: Vec<Meta>,
@@ -50,18 +56,34 @@ struct Meta {
     from: SocketAddr,
     to: Option<IpAddr>,
     mark: Dscp,
-    place: u32,
+    start: u32,
     len: u32,
     truncated: bool,
 }
 
+/// A system call that counts, made again for as long as signals end it.
+#[inline]
+fn uninterrupted(mut call: impl FnMut() -> isize) -> io::Result<usize> {
+    loop {
+        if let Ok(count) = usize::try_from(call()) {
+            return Ok(count);
+        }
+        let error = io::Error::last_os_error();
+        if error.kind() != io::ErrorKind::Interrupted {
+            return Err(error);
+        }
+    }
+}
+
 impl Batch {
-    /// Room for `capacity` datagrams of `room` octets each. Pages are touched
-    /// only as far as datagrams fill them.
+    /// Room for `capacity` datagrams of `room` octets each, rounded up to whole
+    /// cache lines. Pages are touched only as far as datagrams fill them.
     pub(crate) fn new(capacity: usize, room: usize) -> Self {
+        let room = room.next_multiple_of(LINE);
         Self {
             block: vec![0; capacity * room].into_boxed_slice(),
             room,
+            filled: 0,
             places: capacity,
             taken: 0,
             metas: Vec::with_capacity(capacity),
@@ -71,6 +93,7 @@ impl Batch {
     /// Forgets all datagrams.
     pub(crate) fn clear(&mut self) {
         self.metas.clear();
+        self.filled = 0;
         self.taken = 0;
     }
 
@@ -87,7 +110,7 @@ impl Batch {
     /// The datagram at `index`.
     pub(crate) fn packet(&self, index: usize) -> Option<Packet<'_>> {
         let meta = self.metas.get(index)?;
-        let start = meta.place as usize * self.room;
+        let start = meta.start as usize;
         let bytes = self.block.get(start..start + meta.len as usize)?;
         Some(Packet { from: meta.from, to: meta.to, mark: meta.mark, bytes, truncated: meta.truncated })
     }
@@ -100,12 +123,12 @@ impl Batch {
         if count == 0 {
             return Ok(0);
         }
-        let first = self.taken;
+        let first = self.filled;
         let mut names = [const { MaybeUninit::<Name>::uninit() }; CALL];
         let mut controls = [const { MaybeUninit::<Control>::uninit() }; CALL];
         let mut iovecs = [const { MaybeUninit::<libc::iovec>::uninit() }; CALL];
         let mut headers = [const { MaybeUninit::<libc::mmsghdr>::uninit() }; CALL];
-        let free = &mut self.block[first * self.room..(first + count) * self.room];
+        let free = &mut self.block[first..first + count * self.room];
         for (at, room) in free.chunks_exact_mut(self.room).enumerate() {
             names[at].write(Name::empty());
             iovecs[at].write(libc::iovec { iov_base: room.as_mut_ptr().cast(), iov_len: room.len() });
@@ -118,28 +141,17 @@ impl Batch {
             header.msg_hdr.msg_control = controls[at].as_mut_ptr().cast();
             header.msg_hdr.msg_controllen = size_of::<Control>() as _;
         }
-        let got = loop {
-            // SAFETY: the first `count` headers are initialised and point to names, controls
-            // and pieces of the block that live until the end of this function.
-            let got = unsafe {
-                libc::recvmmsg(
-                    fd.as_raw_fd(),
-                    headers.as_mut_ptr().cast(),
-                    count as libc::c_uint,
-                    libc::MSG_DONTWAIT as _,
-                    std::ptr::null_mut(),
-                )
-            };
-            match usize::try_from(got) {
-                Ok(got) => break got,
-                Err(_) => {
-                    let error = io::Error::last_os_error();
-                    if error.kind() != io::ErrorKind::Interrupted {
-                        return Err(error);
-                    }
-                }
-            }
-        };
+        // SAFETY: the first `count` headers are initialised and point to names, controls
+        // and pieces of the block that live until the end of this function.
+        let got = uninterrupted(|| unsafe {
+            libc::recvmmsg(
+                fd.as_raw_fd(),
+                headers.as_mut_ptr().cast(),
+                count as libc::c_uint,
+                libc::MSG_DONTWAIT as _,
+                std::ptr::null_mut(),
+            ) as isize
+        })?;
         self.taken += got;
         for at in 0..got {
             // SAFETY: header and name of each received datagram are initialised (names are written whole at first).
@@ -151,12 +163,48 @@ impl Batch {
                 from,
                 to: told.destination,
                 mark: Dscp::of_octet(told.class),
-                place: (first + at) as u32,
+                start: (first + at * self.room) as u32,
                 len: header.msg_len.min(self.room as u32),
                 truncated: header.msg_hdr.msg_flags & libc::MSG_TRUNC != 0,
             });
         }
+        // SAFETY: the header of the last datagram is initialised.
+        let last = got.checked_sub(1).map(|at| (at, unsafe { headers[at].assume_init_ref() }.msg_len as usize));
+        if let Some((at, len)) = last {
+            self.filled += at * self.room + len.min(self.room).next_multiple_of(LINE);
+        }
         Ok(got)
+    }
+
+    /// Appends one datagram, without its mark and our address: cheaper than
+    /// [`receive`](Self::receive) where seldom more than one waits. Returns and
+    /// fails as that does.
+    pub(crate) fn receive_one(&mut self, fd: BorrowedFd<'_>) -> io::Result<usize> {
+        if self.free() == 0 {
+            return Ok(0);
+        }
+        let free = &mut self.block[self.filled..self.filled + self.room];
+        let mut name = Name::empty();
+        let mut name_len = size_of::<Name>() as libc::socklen_t;
+        // SAFETY: room, name and length of the name live until the call returns.
+        let len = uninterrupted(|| unsafe {
+            libc::recvfrom(
+                fd.as_raw_fd(),
+                free.as_mut_ptr().cast(),
+                free.len(),
+                libc::MSG_DONTWAIT | libc::MSG_TRUNC,
+                (&raw mut name).cast(),
+                &raw mut name_len,
+            )
+        })?;
+        let (start, kept) = (self.filled as u32, len.min(self.room));
+        self.taken += 1;
+        if let Some(from) = name.decode(name_len) {
+            let (to, mark, truncated) = (None, Dscp::DEFAULT, len > self.room);
+            self.metas.push(Meta { from, to, mark, start, len: kept as u32, truncated });
+            self.filled += kept.next_multiple_of(LINE);
+        }
+        Ok(1)
     }
 }
 
@@ -206,27 +254,16 @@ pub(crate) fn send<'a>(fd: BorrowedFd<'_>, datagrams: impl Iterator<Item = Outgo
     if count == 0 {
         return Ok(0);
     }
-    loop {
-        // SAFETY: the first `count` headers are initialised and point to names, controls and
-        // payloads that live until the end of this function.
-        let sent = unsafe {
-            libc::sendmmsg(
-                fd.as_raw_fd(),
-                headers.as_mut_ptr().cast(),
-                count as libc::c_uint,
-                (libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL) as _,
-            )
-        };
-        match usize::try_from(sent) {
-            Ok(sent) => return Ok(sent),
-            Err(_) => {
-                let error = io::Error::last_os_error();
-                if error.kind() != io::ErrorKind::Interrupted {
-                    return Err(error);
-                }
-            }
-        }
-    }
+    // SAFETY: the first `count` headers are initialised and point to names, controls and
+    // payloads that live until the end of this function.
+    uninterrupted(|| unsafe {
+        libc::sendmmsg(
+            fd.as_raw_fd(),
+            headers.as_mut_ptr().cast(),
+            count as libc::c_uint,
+            (libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL) as _,
+        ) as isize
+    })
 }
 
 #[cfg(test)]
@@ -242,22 +279,28 @@ mod tests {
         let [to, from] =
             [0, 0].map(|_: u8| bind_udp("127.0.0.1:0".parse().unwrap(), Class::Media(Mark::Set(Dscp::EF))).unwrap());
         let address = to.local_addr().unwrap();
-        let payload = [7; 20];
-        let datagrams = (0..40).map(|len| Outgoing { to: address, source: None, bytes: &payload[..len / 2] });
+        let payload: [u8; 80] = std::array::from_fn(|at| at as u8);
+        // From 62 to 66 octets around the room of 64, in turn; in places that were last used for other lengths.
+        let len = |at: usize| [64, 3, 65, 0, 66, 62, 64, 65][at % 8];
+        let datagrams = (0..40).map(|at| Outgoing { to: address, source: None, bytes: &payload[..len(at)] });
         assert_eq!(send(from.as_fd(), datagrams.clone()).unwrap(), CALL);
         assert_eq!(send(from.as_fd(), datagrams.skip(CALL)).unwrap(), 8);
         assert_eq!(send(from.as_fd(), std::iter::empty()).unwrap(), 0);
 
-        let mut batch = Batch::new(36, 16);
+        let mut batch = Batch::new(36, 64);
+        for _ in 0..4 {
+            assert_eq!(batch.receive_one(to.as_fd()).unwrap(), 1);
+        }
         assert_eq!(batch.receive(to.as_fd(), 8).unwrap(), 8);
-        assert_eq!(batch.receive(to.as_fd(), 1000).unwrap(), 28);
+        assert_eq!(batch.receive(to.as_fd(), 1000).unwrap(), 24);
         assert_eq!((batch.len(), batch.free()), (36, 0));
         assert_eq!(batch.receive(to.as_fd(), 1).unwrap(), 0);
+        assert_eq!(batch.receive_one(to.as_fd()).unwrap(), 0);
         for at in 0..36 {
             let packet = batch.packet(at).unwrap();
             assert_eq!((packet.from, packet.to), (from.local_addr().unwrap(), None));
-            assert_eq!(packet.bytes, &payload[..(at / 2).min(16)]);
-            assert_eq!(packet.truncated, at / 2 > 16);
+            assert_eq!(packet.bytes, &payload[..len(at).min(64)]);
+            assert_eq!(packet.truncated, len(at) > 64);
         }
         assert!(batch.packet(36).is_none());
         batch.clear();

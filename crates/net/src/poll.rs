@@ -38,6 +38,14 @@ impl Epoll {
         done(unsafe { libc::epoll_ctl(self.fd.as_raw_fd(), libc::EPOLL_CTL_ADD, fd.as_raw_fd(), &raw mut event) })
     }
 
+    /// From here on `token` is reported also while `fd` takes what is to be written, or no longer.
+    pub(crate) fn modify(&self, fd: BorrowedFd<'_>, token: u64, room: bool) -> io::Result<()> {
+        let events = if room { libc::EPOLLIN | libc::EPOLLOUT } else { libc::EPOLLIN };
+        let mut event = libc::epoll_event { events: events as u32, u64: token };
+        // SAFETY: both descriptors are open, `event` outlives the call.
+        done(unsafe { libc::epoll_ctl(self.fd.as_raw_fd(), libc::EPOLL_CTL_MOD, fd.as_raw_fd(), &raw mut event) })
+    }
+
     /// Takes `fd` out; needed before a socket moves elsewhere still open.
     pub(crate) fn remove(&self, fd: BorrowedFd<'_>) -> io::Result<()> {
         // SAFETY: both descriptors are open; no event is read for this operation.

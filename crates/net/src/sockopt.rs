@@ -6,7 +6,7 @@
 //! daemon on the same port must fail to start instead of taking half of the
 //! messages. TCP listeners set `SO_REUSEADDR`, which on Linux shares nothing
 //! with another listener, only with connections that are fading away.
-#![expect(unsafe_code, reason = "IP_PKTINFO and IPV6_RECVPKTINFO are not among socket2's safe setters")]
+#![expect(unsafe_code, reason = "IP_PKTINFO, IPV6_RECVPKTINFO and SIOCGSTAMPNS are not among socket2's safe functions")]
 
 use std::io;
 use std::mem::size_of;
@@ -107,6 +107,18 @@ pub(crate) fn set_dscp(socket: &impl AsFd, ipv4: bool, point: Dscp) {
     if let Err(error) = marked {
         tracing::debug!(%error, %point, "packets go unmarked");
     }
+}
+
+/// When the datagram came that was read last, by the wall clock; `None` where
+/// the kernel does not tell: not for what came before it was asked first.
+pub(crate) fn last_received(socket: &impl AsFd) -> Option<Duration> {
+    // `SIOCGSTAMPNS_NEW` of linux/sockios.h: two 64-bit numbers on every machine.
+    const ASK: u32 = 0x8010_8907;
+    let mut at = [0_i64; 2];
+    // SAFETY: the kernel writes 16 octets, and `at` has them.
+    let failed = unsafe { libc::ioctl(socket.as_fd().as_raw_fd(), ASK as _, &raw mut at) } != 0;
+    let (seconds, nanos) = (u64::try_from(at[0]).ok()?, u32::try_from(at[1]).ok()?);
+    (!failed && seconds > 0).then(|| Duration::new(seconds, nanos))
 }
 
 /// Opens a non-blocking TCP listener on `local`; its connections have the

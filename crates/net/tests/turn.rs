@@ -10,7 +10,7 @@ use media::ports::{Command, Event};
 use media::{PortPair, StreamId, relay};
 use nat::turn::{Credentials, End};
 use nat::{Discovery, Side};
-use net::datapath::{Config, MediaSocket, Report as Told, spawn_workers};
+use net::datapath::{Config, Datapath, MediaSocket, Report as Told, spawn_workers};
 use net::dscp::{Dscp, Mark, Marks};
 use net::sockopt::{Class, bind_udp};
 use net::transport::tls;
@@ -85,7 +85,7 @@ struct Call {
 
 fn target(socket: &UdpSocket) -> media::Target {
     let address = socket.local_addr().unwrap();
-    media::Target { rtp: address, rtcp: SocketAddr::new(address.ip(), address.port() ^ 1) }
+    media::Target::new(address, SocketAddr::new(address.ip(), address.port() ^ 1))
 }
 
 impl Call {
@@ -96,6 +96,8 @@ impl Call {
             keepalive_interval: Duration::from_secs(15),
             streams: 4,
             marks: Marks::default(),
+            datapath: Datapath::Userspace,
+            addresses: Vec::new(),
         };
         let worker = spawn_workers(1, &config, &sender).unwrap().remove(0);
         let plain = [0, 0].map(|port| bind_udp(world.net.at(5, port), Class::Media(Mark::Set(Dscp::EF))).unwrap());

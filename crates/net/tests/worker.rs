@@ -7,7 +7,7 @@ use std::time::Duration;
 use media::relay::KeepAlive;
 use media::{Command, Component, Early, End, Fact, LegPlan, PortPair, Sources, StreamId, Target};
 use nat::Side;
-use net::datapath::{Config, StreamSockets};
+use net::datapath::{Config, Datapath, StreamSockets};
 use net::dscp::{Dscp, Mark, Marks};
 use net::sockopt::{Class, bind_udp};
 use net::{Report, WorkerHandle, spawn_workers};
@@ -18,6 +18,8 @@ const CONFIG: Config = Config {
     keepalive_interval: Duration::from_secs(15),
     streams: 2,
     marks: Marks { signalling: Dscp::CS3, audio: Mark::Set(Dscp::EF), video: Mark::Set(Dscp::AF41) },
+    datapath: Datapath::Userspace,
+    addresses: Vec::new(),
 };
 
 fn worker() -> (WorkerHandle, UnboundedReceiver<Report>) {
@@ -74,7 +76,7 @@ impl Peer {
     }
 
     fn plan(&self, pair: PortPair, side: Side) -> LegPlan {
-        let target = Target { rtp: self.rtp.local_addr().unwrap(), rtcp: self.rtcp.local_addr().unwrap() };
+        let target = Target::new(self.rtp.local_addr().unwrap(), self.rtcp.local_addr().unwrap());
         let sources = Sources { exact: Some(target), ..Sources::default() };
         LegPlan {
             pair,

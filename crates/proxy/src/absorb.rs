@@ -11,9 +11,11 @@
 use std::time::{Duration, Instant};
 
 use registry::{Binding, BindingId};
-use wire::Flow;
 use wire::sip::{Message, Name, Status, Stored};
+use wire::{Flow, Span};
 
+use crate::config::Role;
+use crate::holdings::Holder;
 use crate::register::Registration;
 use crate::request::Reject;
 use crate::rewrite::Own;
@@ -29,6 +31,8 @@ const LONGEST: usize = 2048;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Sign {
     asked: u64,
+    /// Of all of it but its branch and number: of a copy nothing has to be looked at twice.
+    pub(crate) again: Option<u64>,
     pub(crate) credentials: Option<u64>,
 }
 
@@ -52,12 +56,29 @@ impl Proxy {
             }
         }
         let credentials = (!who.is_empty()).then(|| self.key.digest("credentials", &who));
-        Sign { asked: self.key.digest("refresh", &pieces), credentials }
+        Sign { asked: self.key.digest("refresh", &pieces), again: self.sign_again(message), credentials }
+    }
+
+    /// See [`Sign::again`].
+    pub(crate) fn sign_again(&self, message: Message<'_>) -> Option<u64> {
+        let branch = message.span(message.top_via().ok()?.branch()?);
+        let number = message.span(message.cseq().ok()?.digits);
+        let (first, last) = if branch.start < number.start { (branch, number) } else { (number, branch) };
+        let between = |start, end| message.slice(Span { start, end });
+        let pieces = [between(0, first.start), between(first.end, last.start), between(last.end, message.end())];
+        Some(self.hashes.of(&pieces))
+    }
+
+    /// It as it is kept: it counts only while upstream reaches us where it
+    /// did, and while the same configuration is in force.
+    pub(crate) fn kept_again(&self, again: Option<u64>, own: Own) -> u64 {
+        let Some(again) = again else { return 0 };
+        self.hashes.of(&[&again.to_be_bytes(), &self.configured.to_be_bytes(), &own.octets()]).max(1)
     }
 
     /// The sign as it is kept: it counts only while upstream reaches us where it did.
     pub(crate) fn kept_sign(&self, sign: Sign, own: Own) -> u64 {
-        self.key.digest("confirmed", &[&sign.asked.to_be_bytes(), own.to_string().as_bytes()])
+        self.key.digest("confirmed", &[&sign.asked.to_be_bytes(), own.text().get()])
     }
 
     /// When a binding runs out whose phone was told `told` seconds.
@@ -74,40 +95,69 @@ impl Proxy {
         key: &Key,
         registration: &Registration,
     ) -> bool {
-        let Some(mut binding) = self.refreshed(now, flow, message, registration).cloned() else { return false };
-        let lines = binding.confirmed.lines.clone();
-        binding.cseq = message.cseq().map_or(0, |c| c.number);
-        binding.missed = 0;
-        binding.expires = self.patience(now, binding.confirmed.told, binding.until);
-        self.registry.bind(binding);
-        let answer = Reject { status: Status(200), reason: "OK", extra: lines };
-        self.answer(now, flow, message, key.clone(), &answer);
+        let Some(id) = registration.only() else { return false };
+        let sign = registration.sign;
+        let Some(binding) = self.registry.binding(id) else { return false };
+        let confirmed = &binding.confirmed;
+        let same = binding.upstream.as_deref().is_some_and(|up| self.kept_sign(sign, self.own(*up)) == confirmed.asked)
+            && (sign.credentials.is_none() || sign.credentials == confirmed.credentials);
+        if !same || !self.refreshes(now, flow, message, binding) {
+            return false;
+        }
+        let holder = self.holder(flow);
+        self.say_again(now, flow, message, key.clone(), id, holder);
         true
     }
 
-    /// The binding that a REGISTER refreshes and no more.
-    fn refreshed(
-        &self,
+    /// Answers a REGISTER that is the confirmed one but for its branch and
+    /// number: whatever had to be checked of it was. False: it goes on.
+    pub(crate) fn absorb_copy(
+        &mut self,
         now: Instant,
         flow: Flow,
         message: Message<'_>,
-        registration: &Registration,
-    ) -> Option<&Binding> {
-        let binding = self.registry.binding(registration.only()?)?;
+        key: &Key,
+    ) -> Result<bool, Reject> {
+        if self.config.role == Role::Standalone {
+            return self.register_copy(now, flow, message, key);
+        }
+        // What is hashed last is a whole message.
+        let kept = |upstream: &Flow| Some(self.kept_again(Some(self.sign_again(message)?), self.own(*upstream)));
+        let copied = |binding: &&Binding| {
+            self.refreshes(now, flow, message, binding)
+                && binding.upstream.as_deref().and_then(kept) == Some(binding.confirmed.again)
+        };
+        let Some(id) = self.registry.on_flow(flow).find(copied).map(|binding| binding.id) else { return Ok(false) };
+        let holder = self.make_room(flow, message)?;
+        self.note_refresh(true);
+        self.say_again(now, flow, message, key.clone(), id, holder);
+        Ok(true)
+    }
+
+    /// True where a REGISTER of this phone may be answered here: nothing has
+    /// changed around it, and what was granted lasts for long enough.
+    fn refreshes(&self, now: Instant, flow: Flow, message: Message<'_>, binding: &Binding) -> bool {
         let confirmed = &binding.confirmed;
-        let sign = registration.sign;
         let left = binding.until.saturating_duration_since(now);
         let enough = left > Duration::from_secs(u64::from(confirmed.seconds / 2))
             && left > Duration::from_secs(u64::from(confirmed.told)) + MARGIN;
-        let upstream = binding.upstream?;
-        let same = binding.flow == flow
+        enough
+            && binding.flow == flow
             // A registration moves with the upstream.
-            && !self.is_down(now, upstream)
-            && binding.call_id == message.call_id()
+            && binding.upstream.as_deref().is_some_and(|upstream| !self.is_down(now, *upstream))
+            && *binding.call_id == *message.call_id()
             && message.cseq().is_ok_and(|c| c.number > binding.cseq)
-            && self.kept_sign(sign, self.own(upstream)) == confirmed.asked
-            && (sign.credentials.is_none() || sign.credentials == confirmed.credentials);
-        (enough && same && confirmed.told < confirmed.seconds && !confirmed.lines.is_empty()).then_some(binding)
+            && confirmed.told < confirmed.seconds
+            && !confirmed.lines.is_empty()
+    }
+
+    /// The registrar's 200 again.
+    fn say_again(&mut self, now: Instant, flow: Flow, message: Message<'_>, key: Key, id: BindingId, holder: Holder) {
+        let Some(binding) = self.registry.binding(id) else { return };
+        let answer = Reject { status: Status(200), reason: "OK", extra: binding.confirmed.lines.clone() };
+        let (expires, until) = (self.patience(now, binding.confirmed.told, binding.until), binding.until);
+        self.registry.refresh(id, message.cseq().map_or(0, |c| c.number), expires, until);
+        self.answer(now, flow, message, key, &answer, holder);
     }
 
     /// A phone has not registered again in the time that it was told. One

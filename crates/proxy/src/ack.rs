@@ -35,6 +35,11 @@ impl Proxy {
         self.unacknowledged.0.contains_key(&(pass, leg))
     }
 
+    /// True while the ACK of any 2xx of this pass has not come.
+    pub(crate) fn awaits_acks(&self, pass: PassId) -> bool {
+        self.unacknowledged.0.range((pass, 0)..=(pass, u8::MAX)).next().is_some()
+    }
+
     /// The ACK came, or nobody waits for it any more.
     fn acknowledged(&mut self, pass: PassId, leg: u8) {
         if let Some(until) = self.unacknowledged.0.remove(&(pass, leg)) {
@@ -112,7 +117,7 @@ impl Proxy {
         if message.field(Name::ContentType).is_some() {
             let leg = callee(from, to);
             let media = self.media_key(pass, leg);
-            let ends = self.ends_within(pass, from, to, flow, out);
+            let ends = |proxy: &Self| proxy.ends_within(pass, from, to, flow, out);
             if let Err(refusal) = self.body_of_request(media, leg, body::end_of(from), ends, message, &mut edit) {
                 let reject = self.refusal(refusal);
                 self.end_call(now, pass, Cause::MediaFailed, reject.reason);

@@ -19,11 +19,12 @@ impl Proxy {
         message: Message<'_>,
         via: &Via<'_>,
     ) -> Result<(), Reject> {
-        let invite = self.contexts.of_server(&Key::of_invite(message, via));
-        let invite = invite.or_else(|| self.contexts.of_moved(message, via, Method::Invite));
+        let key = Key::of_invite(message, via);
+        let invite = self.contexts.of_request(message, via, &key, Method::Invite);
         let id = invite.ok_or(Reject::new(481, "Call/Transaction Does Not Exist"))?;
         // Whoever knows the branch is who sent the INVITE. A repeated CANCEL hears the same (§9.2).
-        self.answer(now, flow, message, Key::of(message, via), &Reject::new(200, "OK"));
+        let holder = self.holder(flow);
+        self.answer(now, flow, message, Key::of(message, via), &Reject::new(200, "OK"), holder);
         let Some(mut context) = self.contexts.take(id) else { return Ok(()) };
         if context.invite && context.open() {
             context.cancelled = true;
@@ -80,7 +81,8 @@ impl Proxy {
         let Ok(invite) = Stored::parse(branch.sent.clone(), &self.config.limits) else { return };
         let bytes = compose::cancel(invite.message(), &reason);
         client.cancelled(now);
-        branch.cancel = Some((Client::new(now, false, branch.flow.transport.reliable()), bytes.clone()));
+        let client = Client::new(now, false, branch.flow.transport.reliable());
+        branch.cancel = Some(Box::new((client, bytes.clone())));
         let flow = self.same_hop(branch);
         let side = self.side(flow);
         self.observe(Observed::RequestOut { side, method: crate::MethodLabel::Cancel });

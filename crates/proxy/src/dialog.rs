@@ -36,7 +36,7 @@ impl Proxy {
     ) -> Result<PassId, Reject> {
         let bad = |_| Reject::new(400, "Bad From");
         let from = message.from().map_err(bad)?;
-        let tag = from.tag().unwrap_or_default();
+        let tag = message.tag_in_from().unwrap_or_default();
         let kind = if message.method() == Method::Invite { CallKind::Invite } else { CallKind::Subscription };
         let binding = self.registry.on_flow(flow).next().map(|b| (b.id, b.phone));
         let caller = Party {
@@ -127,10 +127,12 @@ impl Proxy {
         // Where the sender is bound now, its requests may still come from elsewhere.
         let sender = self.registry.call(pass).and_then(|call| party(call, from)).and_then(|p| p.binding);
         let at = sender.and_then(|id| self.registry.binding(id)).map(|b| b.flow);
-        let identity = message.from().map(|f| (f.tag().unwrap_or_default(), f.raw)).unwrap_or_default();
+        let identity = message.from().map(|f| (message.tag_in_from().unwrap_or_default(), f.raw)).unwrap_or_default();
         self.registry.update_call(pass, |call| {
             let unknown = from != 0 && usize::from(from) > call.callees.len();
             if unknown && call.callees.len() < MOST_CALLEES {
+                // Nearly always the only one.
+                call.callees.reserve_exact(1);
                 call.callees.push(Party {
                     tag: identity.0.to_vec(),
                     identity: identity.1.to_vec(),
@@ -186,7 +188,7 @@ impl Proxy {
         message: Message<'_>,
     ) -> Option<u8> {
         let to = message.to().ok()?;
-        let tag = to.tag()?;
+        let tag = message.tag_in_to()?;
         let contact = contact_of(message);
         // Nearest to us is the last of them.
         let mut route: Vec<Vec<u8>> =
@@ -198,6 +200,8 @@ impl Proxy {
                 Some(position) => position,
                 None if call.callees.len() >= MOST_CALLEES => return None,
                 None => {
+                    // Nearly always the only one.
+                    call.callees.reserve_exact(1);
                     call.callees.push(Party {
                         tag: tag.to_vec(),
                         identity: to.raw.to_vec(),
@@ -274,7 +278,7 @@ impl Proxy {
         message: Message<'_>,
         timer: Option<Timer>,
     ) {
-        let tag = message.to().ok().and_then(|to| to.tag()).unwrap_or_default();
+        let tag = message.tag_in_to().unwrap_or_default();
         let first = self.registry.update_call(pass, |call| {
             let mut legs = (1..=u8::MAX).zip(&mut call.callees);
             let callee = legs.find(|(_, p)| p.tag == tag && p.branch == branch);
@@ -354,6 +358,8 @@ impl Proxy {
         self.probes.forget(pass);
         self.moves_forget(pass);
         self.expect_no_ack(pass);
+        // Of one that came and went at once, too, the record is known before its end.
+        self.publish();
         if let Some(call) = self.registry.remove_call(pass)
             && call.kind == CallKind::Invite
         {

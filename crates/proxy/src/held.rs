@@ -13,7 +13,7 @@ use crate::transaction::Context;
 impl Proxy {
     /// Keeps a response until ports arrive.
     pub(crate) fn hold(&mut self, context: &mut Context, index: usize, flow: Flow, message: Message<'_>) {
-        context.branches[index].held = Some((flow, message.store()));
+        context.branches[index].held = Some(Box::new((flow, message.store())));
         self.parked.insert(context.id);
     }
 
@@ -27,7 +27,8 @@ impl Proxy {
     /// Ports arrived: what was held passes, or waits on.
     pub(crate) fn release_held(&mut self, now: Instant, context: &mut Context) {
         for index in 0..context.branches.len() {
-            let Some((flow, stored)) = context.branches[index].held.take() else { continue };
+            let Some(held) = context.branches[index].held.take() else { continue };
+            let (flow, stored) = *held;
             if let Some(status) = stored.message().status() {
                 self.pass_response(now, context, index, flow, stored.message(), status);
             }

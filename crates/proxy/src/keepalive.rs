@@ -62,7 +62,7 @@ impl Proxy {
             return;
         };
         let target = Target {
-            uri: Some(binding.contact.clone()),
+            uri: Some(binding.contact.to_vec()),
             hop: Hop::Flow(binding.flow),
             binding: Some(id),
             phone: binding.phone,
@@ -165,6 +165,7 @@ impl Proxy {
         let Some(seen) = self.seen.get_mut(usize::from(listener)) else { return };
         if discovered && believable && seen.observed != Some(address) {
             seen.observed = Some(address);
+            self.note_addresses();
             self.observe(Observed::AdvertisedChanged { listener: id, address: Some(address), by: "upstream" });
             self.address_changed(now, false);
             self.calls_moved(now, id, before, false);
@@ -185,6 +186,7 @@ impl Proxy {
             seen.observed = None;
         }
         let address = seen.observed.or(mapped.map(|m| m.0));
+        self.note_addresses();
         if moved {
             self.arm_upstream(now, listener.0, now);
         }

@@ -162,7 +162,7 @@ impl Proxy {
         Request {
             method: Method::Ack,
             uri: target.uri.as_deref().unwrap_or_default(),
-            via: via::stateless(self.own(flow), digest).as_bytes(),
+            via: &via::stateless(self.own(flow), digest),
             route: &callee.route,
             from: &caller.identity,
             to: &callee.identity,

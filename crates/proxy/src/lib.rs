@@ -30,6 +30,7 @@ mod digest;
 mod ending;
 mod given;
 mod gruu;
+mod hashes;
 mod held;
 mod holdings;
 mod keepalive;
@@ -76,6 +77,7 @@ use std::time::Duration;
 
 use media::ports;
 use nat::Mapped;
+use nat::alg::Rewritten;
 use question::{Answer, Question};
 use registry::{Change, Record};
 use wire::{Flow, ListenerId, Transmit};
@@ -138,6 +140,8 @@ pub enum Input<'a> {
     },
     /// How rarely our own mappings must be refreshed, as learnt from the router.
     KeepAliveInterval(Duration),
+    /// What is known of somebody on the way who rewrites SIP in the clear.
+    Rewritten(Rewritten),
     /// The STUN servers, resolved, that sockets of a call may ask.
     StunServers(Vec<SocketAddr>),
     /// The answer to [`Output::Resolve`].

@@ -21,6 +21,7 @@ use crate::config::{Config, Listener, Role};
 use crate::connection::{CONNECT, Connections};
 use crate::digest::Nonces;
 use crate::given::Given;
+use crate::hashes::Hashes;
 use crate::holdings::Holdings;
 use crate::keepalive::Ping;
 use crate::locate::Cache;
@@ -53,11 +54,20 @@ pub(crate) struct Seen {
     pub(crate) former: [Option<SocketAddr>; 4],
 }
 
+/// An address of a listener: where it is bound, or what we write or wrote for it.
+#[derive(Debug, Clone, Copy)]
+struct OwnAddress {
+    address: SocketAddr,
+    transport: Transport,
+    listener: ListenerId,
+}
+
 /// The signalling core.
 #[derive(Debug)]
 pub struct Proxy {
     pub(crate) config: Arc<Config>,
     pub(crate) key: Key,
+    pub(crate) hashes: Hashes,
     pub(crate) nonces: Nonces,
     pub(crate) rng: ChaCha12Rng,
     pub(crate) registry: Registry,
@@ -81,10 +91,14 @@ pub struct Proxy {
     pub(crate) moves: Moves,
     pub(crate) unacknowledged: Unacknowledged,
     pub(crate) seen: Vec<Seen>,
+    /// All that name us; those of a listener stand together.
+    addresses: Vec<OwnAddress>,
     pub(crate) pings: BTreeMap<BindingId, Ping>,
     pub(crate) latching: Arc<[Prefix]>,
     /// `config.networks`, for the media half.
     pub(crate) networks: Arc<[Network]>,
+    /// Counts configurations.
+    pub(crate) configured: u64,
     pub(crate) stopping: bool,
     /// How long a message may have waited to be read.
     pub(crate) lag: Duration,
@@ -109,37 +123,42 @@ impl Proxy {
             bytes
         };
         let media_seed = fresh();
+        let key = Key::new(&token_key);
+        let hashes = Hashes::new(&key);
         let pools = Pools::new(config.media.ranges.clone(), config.media.reserve, media_seed);
         let nonces = Nonces::new(now, fresh());
         let offers = Offers::new(pools, config.media.workers, config.media.timeout, media_seed);
         let mut proxy = Self {
-            key: Key::new(&token_key),
+            key,
+            hashes,
             nonces,
             rng,
             registry: Registry::new(),
             offers,
-            contexts: Contexts::default(),
+            contexts: Contexts::new(hashes),
             connections: Connections::default(),
             streams: Streams::default(),
             silences: Silences::default(),
             refusals: Refusals::default(),
             attempts: Attempts::default(),
             ledger: Ledger::default(),
-            holdings: Holdings::default(),
+            holdings: Holdings::new(hashes),
             given: Given::default(),
             parked: BTreeSet::new(),
             names: Cache::default(),
             upstreams: Upstreams::default(),
             renewals: Renewals::default(),
-            timers: Timers::default(),
+            timers: Timers::new(now),
             timed: Timed::default(),
             probes: Probes::default(),
             moves: Moves::default(),
             unacknowledged: Unacknowledged::default(),
             seen: vec![Seen::default(); config.listeners.len()],
             pings: BTreeMap::new(),
+            addresses: Vec::new(),
             latching: config.networks.iter().filter(|n| n.latch).map(|n| n.prefix).collect(),
             networks: config.networks.clone().into(),
+            configured: 0,
             stopping: false,
             lag: Duration::ZERO,
             watch: Watch::default(),
@@ -183,6 +202,7 @@ impl Proxy {
             Input::Fact(fact) => self.fact(now, &fact),
             Input::Mapped { listener, mapped } => self.mapped(now, listener, mapped),
             Input::KeepAliveInterval(interval) => self.keep_alive_every(now, interval),
+            Input::Rewritten(rewritten) => self.rewritten(now, rewritten),
             Input::StunServers(servers) => self.offers.stun_servers(servers),
             Input::Resolved { question, answer } => self.resolved(now, &question, answer),
             Input::Lag(lag) => self.lag = lag,
@@ -204,7 +224,7 @@ impl Proxy {
                 Timer::Connection(id) => self.connection_due(now, id),
                 Timer::Silence(id) => self.silence_due(now, id),
                 Timer::Renewal => self.renewal_due(now),
-                Timer::Stun(key) => self.stun_due(now, key),
+                Timer::Stun(number) => self.stun_due(now, number),
                 Timer::Ack(pass, leg) => self.ack_due(now, pass, leg),
                 Timer::Moved(pass) => self.moved_due(now, pass),
                 Timer::Move(pass, from, to) => self.move_due(now, (pass, from, to)),
@@ -280,6 +300,7 @@ impl Proxy {
 
     /// Port pairs are bound and upstreams asked ahead of the first call.
     pub(crate) fn begin(&mut self, now: Instant) {
+        self.note_addresses();
         for index in 0..self.config.listeners.len() {
             let listener = &self.config.listeners[index];
             if listener.retired {
@@ -327,6 +348,7 @@ impl Proxy {
             Transport::Udp | Transport::Ws | Transport::Wss => Framing::Datagram,
         };
         let parsed = index.parse(bytes, framing, &self.config.limits);
+        index.read_essentials(bytes);
         self.trace_received(flow, index.view(bytes));
         match parsed {
             Ok(()) if index.view(bytes).is_request() => self.request(now, flow, index.view(bytes)),
@@ -348,12 +370,18 @@ impl Proxy {
         }
         self.loopback.clear();
         self.keep_fresh(now);
+        self.publish();
     }
 
-    pub(crate) fn flush(&mut self) {
+    /// Publishes what has changed in the registry.
+    pub(crate) fn publish(&mut self) {
         while let Some(change) = self.registry.poll_change() {
             self.out.push_back(Output::Changed(change));
         }
+    }
+
+    /// What must be done before a message may leave.
+    fn flush(&mut self) {
         while let Some(command) = self.offers.poll_ports() {
             self.out.push_back(Output::Ports(command));
         }
@@ -492,16 +520,28 @@ impl Proxy {
 
     /// The listener that an address belongs to, as bound or as advertised, and its local address.
     pub(crate) fn own_listener(&self, transport: Transport, address: SocketAddr) -> Option<(ListenerId, SocketAddr)> {
-        let spoken = |(_, listener): &(usize, &Listener)| {
-            listener.transport == transport && listener.accepts && !listener.retired
-        };
-        self.config.listeners.iter().enumerate().filter(spoken).find_map(|(index, listener)| {
+        let own = self.addresses.iter().find(|own| own.address == address && own.transport == transport)?;
+        Some((own.listener, self.config.listeners.get(usize::from(own.listener.0))?.bind))
+    }
+
+    /// Works out what [`own_listener`](Self::own_listener) looks at, after a
+    /// change of the configuration or of what we write as our address.
+    pub(crate) fn note_addresses(&mut self) {
+        let mut addresses = Vec::new();
+        for (index, listener) in self.config.listeners.iter().enumerate() {
+            if !listener.accepts || listener.retired {
+                continue;
+            }
             let id = ListenerId(index as u16);
-            let bound = listener.bind == address && !address.ip().is_unspecified();
-            let written = || self.advertised_for(id) == Some(address) && !address.ip().is_unspecified();
-            let former = || self.seen.get(index).is_some_and(|seen| seen.former.contains(&Some(address)));
-            (bound || written() || former()).then_some((id, listener.bind))
-        })
+            let former = self.seen.get(index).map(|seen| seen.former).unwrap_or_default();
+            let known = [Some(listener.bind), self.advertised_for(id)].into_iter().chain(former).flatten();
+            addresses.extend(known.filter(|address| !address.ip().is_unspecified()).map(|address| OwnAddress {
+                address,
+                transport: listener.transport,
+                listener: id,
+            }));
+        }
+        self.addresses = addresses;
     }
 
     /// True when a URI's host and port are ours, as seen on this flow.
@@ -559,7 +599,7 @@ impl Proxy {
 
     /// A response that we made ourselves: after a spiral it comes back from an upstream.
     pub(crate) fn is_our_answer(&self, response: Message<'_>) -> bool {
-        let tag = response.to().ok().and_then(|to| to.tag()).unwrap_or_default();
+        let tag = response.tag_in_to().unwrap_or_default();
         crate::token::long(tag).is_some_and(|number| self.checked_tag(response.call_id(), number) == *tag)
     }
 

@@ -102,6 +102,7 @@ impl Proxy {
             seen.former.rotate_right(1);
             seen.former[0] = before;
         }
+        self.note_addresses();
         let concerned = |call: &&Call| {
             let far = |leg| self.tells(call, leg) == Some(listener);
             call.kind == CallKind::Invite
@@ -436,7 +437,7 @@ impl Proxy {
         Request {
             method: Method::Ack,
             uri,
-            via: via::stateless(own, digest).as_bytes(),
+            via: &via::stateless(own, digest),
             route: &route,
             from: from.raw,
             to: to.raw,

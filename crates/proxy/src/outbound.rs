@@ -7,7 +7,7 @@
 //! one. Any other phone is reached where it is now. Must not: look for another
 //! flow where the named one has vanished.
 
-use std::fmt::Write as _;
+use std::net::SocketAddr;
 use std::time::Instant;
 
 use registry::{Binding, FlowId, Party};
@@ -48,10 +48,25 @@ impl Proxy {
     /// The name of a flow: keyed, so that it tells no address and cannot be made up (§5.2).
     pub(crate) fn flow_id(&self, flow: Flow) -> FlowId {
         let Flow { transport, listener, connection, local, remote } = flow;
-        let mut ends = String::with_capacity(128);
-        // A string takes all that is written.
-        let _ = write!(ends, "{} {} {connection} {local} {remote}", transport.via(), listener.0);
-        FlowId(self.key.digest("flow", &[ends.as_bytes()]))
+        let ends = [local, remote].map(|end| match end {
+            SocketAddr::V4(end) => (end.ip().to_ipv6_mapped().octets(), 0, end.port()),
+            SocketAddr::V6(end) => (end.ip().octets(), end.scope_id(), end.port()),
+        });
+        let [local, remote] = ends.map(|(ip, scope, port)| (ip, scope.to_be_bytes(), port.to_be_bytes()));
+        FlowId(self.key.digest(
+            "flow",
+            &[
+                transport.via().as_bytes(),
+                &listener.0.to_be_bytes(),
+                &connection.to_be_bytes(),
+                &local.0,
+                &local.1,
+                &local.2,
+                &remote.0,
+                &remote.1,
+                &remote.2,
+            ],
+        ))
     }
 
     /// Our Path entry for a REGISTER that allows one (RFC 3327 §5.2); without
@@ -76,13 +91,7 @@ impl Proxy {
         let Some(path) = path else { return };
         let token = self.key.seal(path.token);
         let ob: &[u8] = if path.ob { b";lr;ob>" } else { b";lr>" };
-        sip::edit::push(
-            message,
-            edit,
-            Rule::Path,
-            Name::Path,
-            &[b"<sip:", &token, b"@", own.to_string().as_bytes(), ob],
-        );
+        sip::edit::push(message, edit, Rule::Path, Name::Path, &[b"<sip:", &token, b"@", own.text().get(), ob]);
     }
 
     /// What a Route entry says that was a Path entry of ours.
@@ -209,7 +218,7 @@ impl Proxy {
             return false;
         }
         let message = context.request.message();
-        let Ok(uri) = Uri::parse(message.request_uri()) else { return false };
+        let Ok(uri) = message.uri() else { return false };
         let mut left = branch.target.flows.clone();
         while let Some(id) = left.pop() {
             if let Ok(target) = self.bound(id, &uri) {

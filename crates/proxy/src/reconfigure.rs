@@ -22,6 +22,7 @@ impl Proxy {
     /// From now on this configuration counts.
     pub(crate) fn reconfigure(&mut self, now: Instant, config: Arc<Config>) {
         let before = std::mem::replace(&mut self.config, config);
+        self.configured += 1;
         self.latching = self.config.networks.iter().filter(|n| n.latch).map(|n| n.prefix).collect();
         self.networks = self.config.networks.clone().into();
         let media = &self.config.media;
@@ -51,6 +52,7 @@ impl Proxy {
                 gone.extend(u16::try_from(index).map(ListenerId));
             }
         }
+        self.note_addresses();
         for listener in &gone {
             for flow in self.connections.of_listener(*listener) {
                 self.emit(Output::Close { flow });
@@ -58,7 +60,7 @@ impl Proxy {
             }
         }
         let lost = |b: &&Binding| {
-            gone.contains(&b.flow.listener) || b.upstream.is_some_and(|flow| gone.contains(&flow.listener))
+            gone.contains(&b.flow.listener) || b.upstream.as_ref().is_some_and(|flow| gone.contains(&flow.listener))
         };
         let lost: Vec<BindingId> = self.registry.bindings().filter(lost).map(|b| b.id).collect();
         for id in lost {
@@ -87,7 +89,7 @@ impl Proxy {
         for id in calls {
             self.registry.update_call(id, |call| call.phone = follow(call.phone));
         }
-        let contexts: Vec<Id> = self.contexts.iter().map(|c| c.id).collect();
+        let contexts: Vec<Id> = self.contexts.ids().collect();
         for id in contexts {
             let Some(mut context) = self.contexts.take(id) else { continue };
             for branch in &mut context.branches {
@@ -105,13 +107,13 @@ impl Proxy {
         };
         let moved: Vec<Option<usize>> = before.upstreams.iter().map(place).collect();
         let follow = |at: usize| moved.get(at).copied().flatten();
-        let contexts: Vec<Id> = self.contexts.iter().map(|c| c.id).collect();
+        let contexts: Vec<Id> = self.contexts.ids().collect();
         for id in contexts {
             let Some(mut context) = self.contexts.take(id) else { continue };
             if let Purpose::Ours(Ours::PingUpstream { listener }) = context.purpose
                 && self.config.listeners.get(usize::from(listener)).is_none_or(|l| l.retired)
             {
-                self.forget(context);
+                self.forget(&context);
                 continue;
             }
             for branch in &mut context.branches {
@@ -135,7 +137,7 @@ impl Proxy {
         if self.config.role != Role::Standalone || self.config.users.is_empty() {
             return;
         }
-        let known = |b: &&Binding| self.config.users.iter().any(|user| user.name.as_bytes() == b.aor);
+        let known = |b: &&Binding| self.config.users.iter().any(|user| user.name.as_bytes() == &*b.aor);
         let strangers: Vec<BindingId> = self.registry.bindings().filter(|b| !known(b)).map(|b| b.id).collect();
         for id in strangers {
             self.release(id, false);

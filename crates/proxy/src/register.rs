@@ -2,6 +2,7 @@
 //! ours with a binding token on the way to the registrar; only its 2xx binds,
 //! by the expiry it granted, and the phone gets its own Contact back.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use nat::{Side, Source, detect};
@@ -156,11 +157,11 @@ impl Proxy {
         }
         let same_phone = |b: &&Binding| {
             let same_instance = match (&b.instance, instance) {
-                (Some(a), Some(b)) => a == b,
-                (None, None) => b.flow.remote.ip() == flow.remote.ip() || b.call_id == call_id,
+                (Some(a), Some(b)) => **a == *b,
+                (None, None) => b.flow.remote.ip() == flow.remote.ip() || *b.call_id == *call_id,
                 (Some(_), None) | (None, Some(_)) => false,
             };
-            b.contact == uri && same_instance && b.reg_id.is_none()
+            *b.contact == *uri && same_instance && b.reg_id.is_none()
         };
         if let Some(known) = self.registry.of_aor(aor).find(same_phone) {
             return known.id;
@@ -195,7 +196,7 @@ impl Proxy {
         let phone = self.phone_of(&registration.aor, instance, flow);
         let shift = self.shift_of(&registration.aor, message.call_id());
         registration.renewal = self.renewal(phone, message, shift);
-        let uri = Uri::parse(message.request_uri()).map_err(|_| Reject::new(400, "Bad Request-URI"))?;
+        let uri = message.uri().map_err(|_| Reject::new(400, "Bad Request-URI"))?;
         let target = self.upstream_target(&uri, phone)?;
         // Ports of the phone's side are bound before its first call.
         let end = self.end(flow, phone);
@@ -341,7 +342,8 @@ impl Proxy {
         // By the address that was written: it may be another one by now.
         let written = message.top_via().ok().and_then(|via| std::str::from_utf8(via.sent_by).ok()?.parse().ok());
         let own = written.map_or_else(|| self.own(upstream), |address| Own { address, transport: upstream.transport });
-        let mut kept = Confirmed { asked: self.kept_sign(registration.sign, own), ..Confirmed::default() };
+        let (asked, again) = (self.kept_sign(registration.sign, own), self.kept_again(registration.sign.again, own));
+        let mut kept = Confirmed { asked, again, ..Confirmed::default() };
         kept.credentials = registration.sign.credentials;
         if registration.only().is_some()
             && let Ok(answer) = wire::sip::Stored::parse(message.edited(edit), &self.config.limits)
@@ -356,30 +358,30 @@ impl Proxy {
                     let told = if short { told.min(*seconds) } else { *seconds };
                     let binding = Binding {
                         id: contact.id,
-                        aor: registration.aor.clone(),
-                        contact: contact.uri,
-                        call_id: message.call_id().to_vec(),
+                        aor: registration.aor[..].into(),
+                        contact: contact.uri.into(),
+                        call_id: message.call_id().into(),
                         cseq: registration.cseq,
                         flow,
                         flow_id: self.flow_id(flow),
-                        upstream: Some(upstream),
+                        upstream: Some(Arc::new(upstream)),
                         natted: registration.natted,
                         phone: self.phone_of(&registration.aor, contact.instance.as_deref(), flow),
                         q: contact.q,
-                        user_agent: registration.user_agent.clone(),
+                        user_agent: registration.user_agent[..].into(),
                         expires: self.patience(now, told, until),
                         until,
                         confirmed: Confirmed {
                             seconds: *seconds,
                             told,
                             gruus: contact.gruus,
-                            renewal: self.kept_renewal(contact.id, registration, message.call_id()),
+                            renewal: self.kept_renewal(contact.id, registration, message.call_id()).map(Box::new),
                             ..kept.clone()
                         },
                         answered: false,
                         missed: 0,
                         reg_id: contact.reg_id,
-                        instance: contact.instance,
+                        instance: contact.instance.map(Into::into),
                     };
                     self.bind(now, binding);
                 }
@@ -404,7 +406,7 @@ impl Proxy {
 
     /// What is kept of a confirmed REGISTER; ours may have gone out since it was sent.
     fn kept_renewal(&self, id: BindingId, registration: &Registration, call_id: &[u8]) -> Option<Renewal> {
-        let before = self.registry.binding(id).filter(|b| b.call_id == call_id);
+        let before = self.registry.binding(id).filter(|b| *b.call_id == *call_id);
         let before = before.and_then(|b| b.confirmed.renewal.as_ref()).map_or(0, |renewal| renewal.shift);
         let mut renewal = registration.renewal.clone();
         if before > registration.shift() {

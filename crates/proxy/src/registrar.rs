@@ -1,12 +1,14 @@
 //! The embedded registrar of the standalone role (RFC 3261 §10.3).
 
+use std::borrow::Cow;
 use std::time::{Duration, Instant};
 
 use registry::{Binding, BindingId, Confirmed};
-use wire::Flow;
 use wire::sip::{Contact, Message, Name};
+use wire::{Flow, Text};
 
 use crate::Proxy;
+use crate::holdings::Holder;
 use crate::outbound::reg_id;
 use crate::register::{NATED_EXPIRY, preference, user_agent};
 use crate::request::Reject;
@@ -57,7 +59,7 @@ impl Proxy {
                     }
                     let id = self.binding_id(&aor, addr.uri, instance, reg_id, message.call_id(), flow);
                     let stale =
-                        self.registry.binding(id).is_some_and(|b| b.call_id == message.call_id() && b.cseq >= cseq);
+                        self.registry.binding(id).is_some_and(|b| *b.call_id == *message.call_id() && b.cseq >= cseq);
                     if stale {
                         return Err(Reject::new(500, "CSeq out of order"));
                     }
@@ -104,21 +106,25 @@ impl Proxy {
             let binding = Binding {
                 id,
                 phone: self.phone_of(&aor, instance.as_deref(), flow),
-                aor: aor.clone(),
-                contact,
-                instance,
+                aor: aor[..].into(),
+                contact: contact.into(),
+                instance: instance.map(Into::into),
                 reg_id,
-                call_id: message.call_id().to_vec(),
+                call_id: message.call_id().into(),
                 cseq,
                 flow,
                 flow_id: self.flow_id(flow),
                 upstream: None,
                 natted,
                 q,
-                user_agent: user_agent(message),
+                user_agent: user_agent(message).into(),
                 expires: now + Duration::from_secs(u64::from(seconds)),
                 until: now + Duration::from_secs(u64::from(seconds)),
-                confirmed: Confirmed::default(),
+                confirmed: Confirmed {
+                    seconds,
+                    again: self.kept_again(self.sign_again(message), self.own(flow)),
+                    ..Confirmed::default()
+                },
                 answered: false,
                 missed: 0,
             };
@@ -134,23 +140,70 @@ impl Proxy {
                 self.expect_keepalives(now, flow, FLOW_TIMER);
             }
         }
-        for binding in self.registry.of_aor(&aor) {
+        self.list_contacts(now, flow, &aor, &mut answer.extra);
+        let holder = self.holder(flow);
+        self.answer(now, flow, message, key, &answer, holder);
+        Ok(())
+    }
+
+    /// Answers a REGISTER that is the one before but for its branch and number:
+    /// whatever had to be checked of it was. False: it goes on, as all do whose
+    /// sender has to prove who he is, or keeps several flows or a connection.
+    pub(crate) fn register_copy(
+        &mut self,
+        now: Instant,
+        flow: Flow,
+        message: Message<'_>,
+        key: &Key,
+    ) -> Result<bool, Reject> {
+        if !self.config.users.is_empty() || flow.connection != 0 {
+            return Ok(false);
+        }
+        let Ok(cseq) = message.cseq() else { return Ok(false) };
+        let kept = || Some(self.kept_again(Some(self.sign_again(message)?), self.own(flow)));
+        let copied = |b: &&Binding| {
+            *b.call_id == *message.call_id()
+                && b.cseq < cseq.number
+                && b.reg_id.is_none()
+                && kept() == Some(b.confirmed.again)
+        };
+        let known = {
+            let mut same = self.registry.on_flow(flow).filter(copied);
+            // One that registers several Contacts at once has a binding for each.
+            same.next().filter(|_| same.next().is_none()).map(|b| (b.id, b.aor.clone(), b.confirmed.seconds))
+        };
+        let Some((id, aor, seconds)) = known else { return Ok(false) };
+        // Its own flow is known, and here is nobody else than phones.
+        let holder = Holder::Phone(flow);
+        self.make_room_for(holder, message)?;
+        let expires = now + Duration::from_secs(u64::from(seconds));
+        self.registry.refresh(id, cseq.number, expires, expires);
+        let mut answer = Reject::new(200, "OK");
+        self.list_contacts(now, flow, &aor, &mut answer.extra);
+        self.answer(now, flow, message, key.clone(), &answer, holder);
+        Ok(true)
+    }
+
+    /// All phones of an address of record, as whoever is on this flow sees them (§10.3 step 8).
+    fn list_contacts(&self, now: Instant, flow: Flow, aor: &[u8], lines: &mut Vec<u8>) {
+        for binding in self.registry.of_aor(aor) {
             let left = binding.expires.saturating_duration_since(now).as_secs();
             // A phone of the other side is seen as reached through us.
             let same_side = self.side(binding.flow) == self.side(flow);
-            let contact = if same_side {
-                binding.contact.clone()
-            } else {
-                contact::uri(&binding.contact, self.own(flow), Some(&self.key.seal(Token::Binding(binding.id))))
-            };
-            let mut line = format!("Contact: <{}>;expires={left}", String::from_utf8_lossy(&contact));
-            if let (Some(instance), Some(reg_id)) = (&binding.instance, binding.reg_id) {
-                line += &format!(";reg-id={reg_id};+sip.instance={}", String::from_utf8_lossy(instance));
+            let ours =
+                || contact::uri(&binding.contact, self.own(flow), Some(&self.key.seal(Token::Binding(binding.id))));
+            let contact = if same_side { Cow::Borrowed(&binding.contact[..]) } else { Cow::Owned(ours()) };
+            lines.reserve(contact.len() + 64);
+            for piece in [b"Contact: <", &contact[..], b">;expires=", Text::number(left).get()] {
+                lines.extend_from_slice(piece);
             }
-            answer = answer.with(&line);
+            if let (Some(instance), Some(reg_id)) = (&binding.instance, binding.reg_id) {
+                for piece in [b";reg-id=", Text::number(reg_id.into()).get(), b";+sip.instance=", &instance[..]] {
+                    lines.extend_from_slice(piece);
+                }
+            }
+            lines.extend_from_slice(b"\r\n");
         }
-        self.answer(now, flow, message, key, &answer);
-        Ok(())
     }
 }
 

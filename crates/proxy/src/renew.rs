@@ -14,7 +14,7 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use registry::{Binding, BindingId, Renewal};
-use wire::sip::{self, Message, Name, Status, Stored, Uri};
+use wire::sip::{self, Message, Name, Status, Stored};
 use wire::{Edit, Flow, Rule};
 
 use crate::credentials::{self, Login};
@@ -70,7 +70,7 @@ impl Proxy {
 
     /// By how much a phone's CSeq numbers are raised under this Call-ID.
     pub(crate) fn shift_of(&self, aor: &[u8], call_id: &[u8]) -> u32 {
-        let same = self.registry.of_aor(aor).filter(|b| b.call_id == call_id);
+        let same = self.registry.of_aor(aor).filter(|b| *b.call_id == *call_id);
         same.filter_map(|b| b.confirmed.renewal.as_ref()).map(|renewal| renewal.shift).max().unwrap_or_default()
     }
 
@@ -127,7 +127,10 @@ impl Proxy {
 
     /// True when the upstream knows a phone by an address that is not ours any more, and we can mend it.
     fn is_stale(&self, binding: &Binding) -> bool {
-        let Some((upstream, renewal)) = binding.upstream.zip(binding.confirmed.renewal.as_ref()) else { return false };
+        let Some((upstream, renewal)) = binding.upstream.as_deref().copied().zip(binding.confirmed.renewal.as_ref())
+        else {
+            return false;
+        };
         if binding.gone() || self.password(binding.phone).is_none() || self.advertised(upstream).is_none() {
             return false;
         }
@@ -146,7 +149,7 @@ impl Proxy {
         let cseq = binding.cseq.saturating_add(renewal.shift).min((1 << 31) - 1);
         let request = Stored::parse(renewal.request.clone(), &self.config.limits).ok()?;
         let message = request.message();
-        let uri = Uri::parse(message.request_uri()).ok()?;
+        let uri = message.uri().ok()?;
         let target = self.upstream_target(&uri, binding.phone).ok()?;
         let Located::At(flow) = self.locate(now, &target.hop) else { return None };
         self.advertised(flow)?;
@@ -186,7 +189,7 @@ impl Proxy {
         status: Status,
     ) {
         let Some(before) = self.registry.binding(renewing.id).cloned() else { return };
-        if before.call_id != message.call_id() {
+        if *before.call_id != *message.call_id() {
             // The phone has begun anew meanwhile.
             return;
         }
@@ -200,7 +203,7 @@ impl Proxy {
         if status.is_success() {
             let mut registration = renewing.registration.clone();
             registration.cseq = before.cseq;
-            registration.renewal.clone_from(&before.confirmed.renewal);
+            registration.renewal = before.confirmed.renewal.as_deref().cloned();
             self.registered_edit(now, &mut registration, before.flow, flow, message, status, &mut Edit::new());
             if let Some(mut binding) = self.registry.binding(renewing.id).cloned() {
                 // The phone itself was not heard.

@@ -1,6 +1,5 @@
 //! Responses: RFC 3261 §16.7, with RFC 6026 and RFC 4320.
 
-use std::hash::{DefaultHasher, Hasher};
 use std::time::Instant;
 
 use media::End;
@@ -18,7 +17,7 @@ use crate::rewrite::{body, contact, record_route, via};
 use crate::session_timer;
 use crate::token::Token;
 use crate::transaction::client::Verdict;
-use crate::transaction::{Context, Ours, Purpose, belongs};
+use crate::transaction::{Context, Ours, Patch, Purpose, belongs};
 use crate::upstream::{Failure, retry_after};
 use crate::{Cause, DropReason, Observed, Proxy};
 
@@ -34,6 +33,9 @@ impl Proxy {
         let Some((id, number)) = top.branch().and_then(via::read) else {
             return self.observe(Observed::Dropped { side, reason: DropReason::ForeignVia });
         };
+        if self.contexts.rest(id).is_some() {
+            return;
+        }
         let Some(mut context) = self.contexts.take(id) else {
             return self.observe(Observed::Dropped { side, reason: DropReason::StrayResponse });
         };
@@ -67,7 +69,7 @@ impl Proxy {
         status: Status,
     ) {
         if context.invite && message.method() == Method::Cancel {
-            if let Some((client, _)) = &mut context.branches[index].cancel {
+            if let Some((client, _)) = context.branches[index].cancel.as_deref_mut() {
                 client.response(now, status);
             }
             return;
@@ -117,17 +119,19 @@ impl Proxy {
             return;
         }
         if status.is_provisional() || status.is_success() {
-            let received = hash(message.bytes);
-            if let Some((_, sent)) = context.branches[index].accepted.as_ref().filter(|(hash, _)| *hash == received) {
-                let sent = sent.clone();
+            // Copies of a 2xx to an INVITE come until it is acknowledged (§13.3.1.4), and go out as
+            // the same bytes, whatever has become of the offer or answer in it since.
+            let received = (context.invite && status.is_success()).then(|| self.hashes.of(&[message.bytes]));
+            let accepted = context.branches[index].accepted.as_ref();
+            if let Some((_, patch)) = accepted.filter(|(hash, _)| Some(*hash) == received) {
+                let sent = patch.applied(message);
                 self.send_response(now, context, status, sent);
                 return;
             }
             let passed = self.relay_response(now, context, index, flow, message, status);
             if passed && status.is_success() {
-                if context.invite {
-                    let sent = context.answering.as_ref().map(|a| a.last.clone()).unwrap_or_default();
-                    context.branches[index].accepted = Some((received, sent));
+                if let (Some(received), Some(accepted)) = (received, &mut context.branches[index].accepted) {
+                    accepted.0 = received;
                 }
                 self.succeeded(now, context, index, message);
             }
@@ -149,7 +153,7 @@ impl Proxy {
         }
         let branch = &mut context.branches[index];
         branch.result = Some(status);
-        branch.response = Some(message.store());
+        branch.response = Some(Box::new(message.store()));
         self.branch_failed(context, index, status);
         if status.class() == 6 {
             self.cancel_others(now, context, None);
@@ -194,7 +198,7 @@ impl Proxy {
                 session_timer::answer(context.request.message(), message, &mut edit);
                 if context.invite {
                     let key = MediaKey { pass: pass.0, branch: index as u16 };
-                    let ends = self.ends_of_create(context, index, flow);
+                    let ends = |proxy: &Self| proxy.ends_of_create(context, index, flow);
                     let fits =
                         self.body_of_response(key, leg.unwrap_or(0), End::B, context.offered, ends, message, &mut edit);
                     if let Err(refusal) = fits {
@@ -232,7 +236,8 @@ impl Proxy {
                     session_timer::answer(context.request.message(), message, &mut edit);
                     let leg = callee(from, to);
                     let key = self.media_key(pass, leg);
-                    let ends = self.ends_within(pass, to, from, flow, context.flow);
+                    let asked = context.flow;
+                    let ends = |proxy: &Self| proxy.ends_within(pass, to, from, flow, asked);
                     // Of a call that has ended no new media is opened.
                     let offered = context.offered || self.registry.call(pass).is_none();
                     let fits = self.body_of_response(key, leg, body::end_of(to), offered, ends, message, &mut edit);
@@ -264,7 +269,11 @@ impl Proxy {
         }
         sip::edit::content_length(message, &mut edit);
         let bytes = self.edited(message, &edit);
-        self.send_response(now, context, status, bytes)
+        let passed = self.send_response(now, context, status, bytes);
+        if passed && context.invite && status.is_success() {
+            context.branches[index].accepted = Some((0, Patch::of(&edit)));
+        }
+        passed
     }
 
     /// Our entries in Record-Route, as the sender of the request is to see them.
@@ -294,7 +303,7 @@ impl Proxy {
         if !answering.machine.respond(now, status) {
             return false;
         }
-        answering.last.clone_from(&bytes);
+        answering.last = bytes.clone();
         let reply = answering.reply;
         // What an unknown source gets for a REGISTER stays within its budget; a copy of the request tries again.
         if matches!(context.purpose, Purpose::Register(_)) && !self.affords(now, reply, status, bytes.len()) {
@@ -447,14 +456,6 @@ impl Proxy {
             Purpose::Pass | Purpose::Register(_) | Purpose::Ours(_) => {}
         }
     }
-}
-
-/// Tells a repeated 2xx from another one: a repeated one goes out as the same
-/// bytes, whatever has become of the offer or answer in it since.
-fn hash(bytes: &[u8]) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    hasher.write(bytes);
-    hasher.finish()
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@
 //! Must not: announce anything on the wire. Nobody but the owner of the
 //! records knows that we were away.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use registry::{Binding, Call, CallState, Record};
@@ -19,8 +20,8 @@ impl Proxy {
         let mut calls = Vec::new();
         for record in records {
             match record {
-                Record::Binding(binding) => self.bind_again(now, *binding),
-                Record::Call(call) => calls.push(*call),
+                Record::Binding(binding) => self.bind_again(now, Arc::unwrap_or_clone(binding)),
+                Record::Call(call) => calls.push(Arc::unwrap_or_clone(call)),
             }
         }
         // They name bindings.

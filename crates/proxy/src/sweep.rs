@@ -12,13 +12,13 @@ use crate::request::Reject;
 use crate::rewrite::via;
 use crate::timer::Timer;
 use crate::transaction::client::{Expired, State};
-use crate::transaction::{Branch, Client, Context, Id, server};
+use crate::transaction::{Branch, Client, Context, Id, Rest, server};
 use crate::upstream::Failure;
 use crate::{Cause, Observed, Proxy};
 
 impl Proxy {
     /// Stores a context again and arms its timer, or forgets it when nothing is left to do.
-    pub(crate) fn keep(&mut self, _now: Instant, mut context: Context) {
+    pub(crate) fn keep(&mut self, _now: Instant, mut context: Box<Context>) {
         self.weigh(&mut context);
         let deadline = context.deadline();
         if context.armed != deadline {
@@ -31,7 +31,11 @@ impl Proxy {
             context.armed = deadline;
         }
         if deadline.is_none() && !context.open() {
-            self.forget(context);
+            self.forget(&context);
+        } else if context.rests() {
+            if let Some(rest) = Rest::of(*context, &self.hashes) {
+                self.contexts.put_rest(Box::new(rest));
+            }
         } else {
             self.contexts.put_back(context);
         }
@@ -40,10 +44,19 @@ impl Proxy {
     /// A retransmitted request: the last response again, or nothing.
     /// A sender that moved in between is answered where it is now.
     pub(crate) fn replay(&mut self, now: Instant, id: Id, flow: Flow, message: Message<'_>) {
-        let Some(mut context) = self.contexts.take(id) else { return };
         // A binding is the flow's that asked for it: elsewhere its 200 would be somebody else's news.
         let register = message.method() == Method::Register;
-        let elsewhere = register && flow.remote.ip() != context.flow.remote.ip();
+        let elsewhere = |from: Flow| register && flow.remote.ip() != from.remote.ip();
+        if let Some(rest) = self.contexts.rest(id) {
+            if !elsewhere(rest.flow) && !rest.last.is_empty() {
+                let here = rest.flow.listener == flow.listener;
+                let (reply, last) = (if here { via::reply(flow, message) } else { rest.reply() }, rest.last.to_vec());
+                self.again(now, reply, last);
+            }
+            return;
+        }
+        let Some(mut context) = self.contexts.take(id) else { return };
+        let elsewhere = elsewhere(context.flow);
         if let Some(answering) = context.answering.as_mut().filter(|_| !elsewhere) {
             if answering.reply.listener == flow.listener {
                 answering.reply = via::reply(flow, message);
@@ -68,6 +81,12 @@ impl Proxy {
 
     /// The earliest timer of a context fired.
     pub(crate) fn context_due(&mut self, now: Instant, id: Id) {
+        if let Some(rest) = self.contexts.take_rest(id) {
+            return self.forget_rest(&rest);
+        }
+        if let Some(accepted) = self.contexts.take_accepted(id) {
+            return self.forget_accepted(&accepted);
+        }
         let Some(mut context) = self.contexts.take(id) else { return };
         context.armed = None;
         if context.parked.is_some_and(|at| at <= now) {
@@ -87,7 +106,7 @@ impl Proxy {
 
     fn branch_due(&mut self, now: Instant, context: &mut Context, index: usize) {
         let flow = context.branches[index].flow;
-        if let Some((client, bytes)) = &mut context.branches[index].cancel
+        if let Some((client, bytes)) = context.branches[index].cancel.as_deref_mut()
             && let Some(Expired::Retransmit) = client.expire(now)
         {
             let bytes = bytes.clone();
@@ -100,7 +119,8 @@ impl Proxy {
             // A 2xx came, but its media could not be carried in all that time.
             Some(Expired::Done) if context.open() && context.branches[index].result.is_none() => {
                 let held = context.branches[index].held.take();
-                if let Some((flow, held)) = held.filter(|(_, m)| m.message().status().is_some_and(Status::is_success)) {
+                let accepts = |(_, held): &(Flow, Stored)| held.message().status().is_some_and(Status::is_success);
+                if let Some((flow, held)) = held.map(|held| *held).filter(accepts) {
                     self.end_unwanted(now, context, flow, held.message(), "No media port became ready in time");
                 }
                 self.branch_gave_up(now, context, index, 503, None);
@@ -203,7 +223,7 @@ impl Proxy {
             let Some(mut context) = self.contexts.take(context) else { continue };
             for branch in context.branches.iter_mut().filter(|b| pending(b)) {
                 branch.flow = flow;
-                let bytes = match &branch.cancel {
+                let bytes = match branch.cancel.as_deref() {
                     Some((client, cancel)) if client.pending() => cancel.clone(),
                     Some(_) | None => branch.sent.clone(),
                 };

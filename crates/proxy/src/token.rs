@@ -1,13 +1,18 @@
 //! Tokens: MACed routing cookies in Contact, Record-Route and Path.
 //!
 //! A token is 20 octets (kind, instance, 64-bit id, leg, 72 bits of
-//! HMAC-SHA-256) in lower-case base32: 32 characters that any SIP element
+//! SipHash-2-4) in lower-case base32: 32 characters that any SIP element
 //! carries unharmed. It reveals no address, and forging one means guessing
 //! the MAC; the key outlives a restart, so a token does, too.
+
+use std::hash::Hasher as _;
 
 use hmac::{Hmac, KeyInit, Mac};
 use registry::{BindingId, FlowId, PassId};
 use sha2::Sha256;
+use siphasher::sip128::{Hasher128 as _, SipHasher24};
+
+use crate::hashes::Gathered;
 
 /// The name of the URI parameter that carries a token in a Contact.
 pub(crate) const PARAM: &str = "sl";
@@ -18,8 +23,21 @@ pub(crate) type Text = [u8; LENGTH];
 pub(crate) const LENGTH: usize = 32;
 
 const ALPHABET: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
+/// What a letter stands for, in either case; 32 is none.
+static VALUE: [u8; 256] = {
+    let mut table = [32; 256];
+    let mut value = 0;
+    while value < ALPHABET.len() {
+        table[ALPHABET[value] as usize] = value as u8;
+        table[ALPHABET[value].to_ascii_uppercase() as usize] = value as u8;
+        value += 1;
+    }
+    table
+};
 /// Shards and replicas would have other numbers.
 const INSTANCE: u8 = 0;
+/// Octets of kind, instance, id and leg, and of the code over them.
+const SAID: usize = 11;
 const MAC: usize = 9;
 
 /// What a token names.
@@ -46,7 +64,7 @@ pub(crate) enum Facing {
 
 /// The key that tokens are sealed with.
 #[derive(Clone)]
-pub(crate) struct Key(Hmac<Sha256>);
+pub(crate) struct Key(SipHasher24);
 
 impl std::fmt::Debug for Key {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -59,20 +77,22 @@ impl Key {
         // RFC 2104 §2: a short key is padded with zeros to the hash's block.
         let mut block = [0; 64];
         block[..32].copy_from_slice(key);
-        Self(Hmac::new(&block.into()))
+        let derived = Hmac::<Sha256>::new(&block.into()).chain_update(b"siphash").finalize().into_bytes();
+        let mut short = [0; 16];
+        short.copy_from_slice(&derived[..16]);
+        Self(SipHasher24::new_with_key(&short))
     }
 
     /// A keyed digest over pieces, for ids and tags that must come out the
     /// same for a retransmission.
     pub(crate) fn digest(&self, label: &str, pieces: &[&[u8]]) -> u64 {
-        let mut mac = self.0.clone();
-        mac.update(label.as_bytes());
+        let mut input = Gathered::new(self.0);
+        input.gather(label.as_bytes());
         for piece in pieces {
-            mac.update(&(piece.len() as u64).to_be_bytes());
-            mac.update(piece);
+            input.gather(&(piece.len() as u64).to_be_bytes());
+            input.gather(piece);
         }
-        let bytes = mac.finalize().into_bytes();
-        bytes.iter().take(8).fold(0, |n, b| n << 8 | u64::from(*b))
+        input.all().finish128().h1
     }
 
     /// Writes a token.
@@ -84,21 +104,22 @@ impl Key {
             Token::Route(pass, Facing::Callee) => (3, pass.0, 1),
             Token::Flow(flow) => (4, flow.0, 0),
         };
+        let mut said = [0; SAID];
+        said[0] = kind;
+        said[1] = INSTANCE;
+        said[2..10].copy_from_slice(&id.to_be_bytes());
+        said[10] = leg;
         let mut bytes = [0; 20];
-        bytes[0] = kind;
-        bytes[1] = INSTANCE;
-        bytes[2..10].copy_from_slice(&id.to_be_bytes());
-        bytes[10] = leg;
-        let mac = self.mac(&bytes[..11]);
-        bytes[11..].copy_from_slice(&mac);
+        bytes[..SAID].copy_from_slice(&said);
+        bytes[SAID..].copy_from_slice(&self.mac(&said));
         base32(&bytes)
     }
 
     /// Reads a token; `None` if it is not one of ours.
     pub(crate) fn open(&self, text: &[u8]) -> Option<Token> {
         let bytes = unbase32(text)?;
-        let mac = self.mac(&bytes[..11]);
-        let differs = mac.iter().zip(&bytes[11..]).fold(0, |d, (a, b)| d | (a ^ b));
+        let (said, shown) = bytes.split_first_chunk::<SAID>()?;
+        let differs = self.mac(said).iter().zip(shown).fold(0, |d, (a, b)| d | (a ^ b));
         if differs != 0 || bytes[1] != INSTANCE {
             return None;
         }
@@ -113,13 +134,14 @@ impl Key {
         }
     }
 
-    fn mac(&self, bytes: &[u8]) -> [u8; MAC] {
-        let mut mac = self.0.clone();
-        mac.update(b"token");
-        mac.update(bytes);
-        let full = mac.finalize().into_bytes();
+    fn mac(&self, bytes: &[u8; SAID]) -> [u8; MAC] {
+        // One write: whatever is written piece by piece is gathered first.
+        let mut input = *b"token\0\0\0\0\0\0\0\0\0\0\0";
+        input[5..].copy_from_slice(bytes);
+        let mut mac = self.0;
+        mac.write(&input);
         let mut short = [0; MAC];
-        short.copy_from_slice(&full[..MAC]);
+        short.copy_from_slice(&mac.finish128().as_bytes()[..MAC]);
         short
     }
 }
@@ -140,13 +162,14 @@ fn unbase32(text: &[u8]) -> Option<[u8; 20]> {
     let mut bytes = [0; 20];
     for (chunk, out) in text.chunks_exact(8).zip(bytes.chunks_exact_mut(5)) {
         let mut bits = 0u64;
+        let mut seen = 0;
         for c in chunk {
-            let value = match c.to_ascii_lowercase() {
-                c @ b'a'..=b'z' => c - b'a',
-                c @ b'2'..=b'7' => c - b'2' + 26,
-                _ => return None,
-            };
-            bits = bits << 5 | u64::from(value);
+            let value = VALUE[usize::from(*c)];
+            seen |= value;
+            bits = bits << 5 | u64::from(value & 31);
+        }
+        if seen >= 32 {
+            return None;
         }
         out.copy_from_slice(&bits.to_be_bytes()[3..]);
     }
@@ -164,8 +187,9 @@ pub(crate) fn short(number: u64) -> [u8; 13] {
 
 /// The number that [`short`] wrote.
 pub(crate) fn long(text: &[u8]) -> Option<u64> {
-    let digit = |c: &u8| ALPHABET.iter().position(|a| a == c);
-    let number = text.iter().try_fold(0u64, |n, c| Some(n << 5 | digit(c)? as u64))?;
+    let text: &[u8; 13] = text.try_into().ok()?;
+    // What is no letter, or would not fit, is not what comes out again.
+    let number = text.iter().fold(0u64, |n, c| n << 5 | u64::from(VALUE[usize::from(*c)]));
     (short(number) == *text).then_some(number)
 }
 
@@ -191,7 +215,7 @@ mod tests {
         let open = |kind, instance, leg| {
             let mut bytes = [0; 20];
             (bytes[0], bytes[1], bytes[9], bytes[10]) = (kind, instance, 9, leg);
-            let mac = key.mac(&bytes[..11]);
+            let mac = key.mac(bytes.first_chunk().unwrap());
             bytes[11..].copy_from_slice(&mac);
             key.open(&base32(&bytes))
         };
@@ -220,6 +244,22 @@ mod tests {
         // Every octet of it counts.
         let octets = (0..64u64).fold(0, |seen, n| seen | key.digest("n", &[&n.to_be_bytes()]));
         assert_eq!(octets, u64::MAX);
+    }
+
+    #[test]
+    fn a_digest_is_the_same_however_its_pieces_are_gathered() {
+        let key = Key::new(&[7; 32]);
+        let long: Vec<u8> = (0..=255).cycle().take(700).collect();
+        for lengths in [vec![0], vec![5, 240, 9], vec![200, 200, 200], vec![700], vec![3, 600, 3]] {
+            let pieces: Vec<&[u8]> = lengths.iter().map(|length| &long[..*length]).collect();
+            let mut mac = key.0;
+            mac.write(b"label");
+            for piece in &pieces {
+                mac.write(&(piece.len() as u64).to_be_bytes());
+                mac.write(piece);
+            }
+            assert_eq!(key.digest("label", &pieces), mac.finish128().h1, "{lengths:?}");
+        }
     }
 
     #[test]

@@ -19,6 +19,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
+use nat::alg::Rewritten;
 use nat::keepalive::Schedule;
 use wire::sip::{Message, Status, Uri};
 use wire::{Flow, ListenerId, Transport};
@@ -54,6 +55,8 @@ pub(crate) struct Upstreams {
     found: BTreeMap<usize, Vec<Key>>,
     /// Those that are ways only while others do not work.
     spare: BTreeSet<Key>,
+    /// Where somebody on the way rewrites what we say.
+    rewritten: Rewritten,
     /// As last reported.
     said: BTreeMap<usize, UpstreamState>,
     /// The transport of first choice, as last reported.
@@ -125,11 +128,11 @@ impl Proxy {
                 Located::At(ways) => {
                     known = true;
                     let spares = self.config.upstreams.get(*upstream).is_some_and(|u| !u.fallback.is_empty());
-                    let heard = spares && self.upstreams.one_answers(now, &ways);
+                    let best = spares.then(|| self.upstreams.best_answers(now, &ways)).flatten();
                     for way in ways {
                         let key = (way.flow.listener, way.flow.remote);
                         let tier = self.upstreams.tier(now, key);
-                        let tier = tier.map(|tier| if heard && self.upstreams.is_mute(key) { 3 } else { tier });
+                        let tier = tier.map(|tier| best.map_or(tier, |best| self.upstreams.demoted(tier, best, &way)));
                         all.extend(tier.map(|tier| (tier, way)));
                     }
                 }

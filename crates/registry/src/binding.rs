@@ -1,6 +1,7 @@
 //! Bindings (RFC 3261 §10): an address of record, the phone's own Contact,
 //! and the flow that reaches it.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
@@ -23,23 +24,23 @@ pub struct Binding {
     /// Its name.
     pub id: BindingId,
     /// Address of record without scheme and parameters: `user@domain`, or `user` in standalone.
-    pub aor: Vec<u8>,
+    pub aor: Arc<[u8]>,
     /// The phone's own Contact URI, as it wrote it.
-    pub contact: Vec<u8>,
+    pub contact: Arc<[u8]>,
     /// `+sip.instance`, if given (RFC 5626 §4.1).
-    pub instance: Option<Vec<u8>>,
+    pub instance: Option<Arc<[u8]>>,
     /// `reg-id`, by which the same phone keeps several flows (RFC 5626 §4.2).
     pub reg_id: Option<u32>,
     /// Call-ID of its REGISTER.
-    pub call_id: Vec<u8>,
+    pub call_id: Arc<[u8]>,
     /// CSeq of the last REGISTER that was confirmed.
     pub cseq: u32,
     /// The present way to the phone.
     pub flow: Flow,
     /// The name of that way.
     pub flow_id: FlowId,
-    /// The flow over which the upstream confirmed it; `None` in standalone.
-    pub upstream: Option<Flow>,
+    /// The flow over which the upstream confirmed it; `None` in standalone. Most have the same.
+    pub upstream: Option<Arc<Flow>>,
     /// The phone's addresses showed a NAT in between.
     pub natted: bool,
     /// Index of the `[[phone]]` it matches.
@@ -47,7 +48,7 @@ pub struct Binding {
     /// Preference among several contacts, 0 to 1000 (q value × 1000).
     pub q: u16,
     /// User-Agent, shortened to 64 octets, for the status page.
-    pub user_agent: Vec<u8>,
+    pub user_agent: Arc<[u8]>,
     /// When the expiry that the phone was told runs out.
     pub expires: Instant,
     /// When the expiry that the upstream granted runs out; not before `expires`.

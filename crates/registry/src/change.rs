@@ -1,6 +1,8 @@
 //! What the registry publishes: whole records, so that folding a change
 //! twice, or only the last of several, gives the same result.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
 use crate::{Binding, BindingId, Call, PassId};
@@ -18,10 +20,10 @@ pub enum Key {
 /// A whole record.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Record {
-    /// A binding.
-    Binding(Box<Binding>),
-    /// A call.
-    Call(Box<Call>),
+    /// A binding. There are many, they live long, and each who folds changes keeps it: it is there once.
+    Binding(Arc<Binding>),
+    /// A call. It changes often: whoever keeps the record has it copied at the next change.
+    Call(Arc<Call>),
 }
 
 impl Record {

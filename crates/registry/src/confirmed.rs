@@ -14,6 +14,9 @@ pub struct Confirmed {
     pub told: u32,
     /// A digest of all that a mere refresh does not change.
     pub asked: u64,
+    /// A digest of the whole REGISTER but its branch and number: of one that is
+    /// the same, nothing has to be read again. 0 where none is known.
+    pub again: u64,
     /// A digest of who was authenticated; `None` when nobody was.
     pub credentials: Option<u64>,
     /// Header lines that a repeated 200 carries, each with its CRLF; empty when none may be repeated.
@@ -21,7 +24,7 @@ pub struct Confirmed {
     /// Public and temporary GRUUs of the phone, the latest last.
     pub gruus: Vec<Vec<u8>>,
     /// What it takes to register it again in its place; `None` where nobody could.
-    pub renewal: Option<Renewal>,
+    pub renewal: Option<Box<Renewal>>,
 }
 
 /// A REGISTER that can be sent in a phone's place.

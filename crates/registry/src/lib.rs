@@ -16,6 +16,7 @@
 )]
 
 pub mod binding;
+pub mod by_hash;
 pub mod call;
 pub mod change;
 pub mod confirmed;

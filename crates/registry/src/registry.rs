@@ -1,10 +1,13 @@
 //! The registry itself: ordered maps, and an outbox of changes.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::hash::{DefaultHasher, Hasher as _};
+use std::sync::Arc;
 use std::time::Instant;
 
 use wire::Flow;
 
+use crate::by_hash::Index;
 use crate::expiry::Expiry;
 use crate::{Binding, BindingId, Call, Change, FlowId, Key, PassId, Record};
 
@@ -22,19 +25,39 @@ pub enum Bound {
 /// Bindings and calls.
 #[derive(Debug, Default)]
 pub struct Registry {
-    /// Boxed, because the table has room for more than is in it.
-    bindings: BTreeMap<BindingId, Box<Binding>>,
-    by_aor: BTreeSet<(Vec<u8>, BindingId)>,
-    by_flow: BTreeSet<(Flow, BindingId)>,
+    /// Shared with those who fold the changes.
+    bindings: BTreeMap<BindingId, Arc<Binding>>,
+    by_aor: Index<BindingId>,
+    by_flow: Index<BindingId>,
     by_flow_id: BTreeSet<(FlowId, BindingId)>,
-    calls: BTreeMap<PassId, Call>,
-    by_call_id: BTreeSet<(Vec<u8>, PassId)>,
+    /// Shared with those who fold the changes, until the next one.
+    calls: BTreeMap<PassId, Arc<Call>>,
+    by_call_id: Index<PassId>,
     expiry: Expiry,
-    changes: VecDeque<Change>,
+    /// That of the latest binding: the next one has most likely the same, and shares it.
+    upstream: Option<Arc<Flow>>,
+    changes: VecDeque<Pending>,
+}
+
+/// What is still to be published.
+#[derive(Debug)]
+enum Pending {
+    Change(Change),
+    /// As this call will be by then: of several changes at once the last one counts.
+    Call(PassId),
+}
+
+fn hashed(what: &[u8]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    hasher.write(what);
+    hasher.finish()
+}
+
+fn hashed_flow(flow: Flow) -> u64 {
+    hashed(flow.octets().get())
 }
 
 const FIRST: BindingId = BindingId(0);
-const FIRST_PASS: PassId = PassId(0);
 
 impl Registry {
     /// An empty registry.
@@ -43,12 +66,17 @@ impl Registry {
     }
 
     /// Stores or replaces a binding (RFC 3261 §10.3; only after a 2xx).
-    pub fn bind(&mut self, binding: Binding) -> Bound {
+    pub fn bind(&mut self, mut binding: Binding) -> Bound {
         let id = binding.id;
-        let binding = Box::new(binding);
-        self.changes.push_back(Change::Put(Record::Binding(binding.clone())));
-        self.by_aor.insert((binding.aor.clone(), id));
-        self.by_flow.insert((binding.flow, id));
+        if binding.upstream == self.upstream {
+            binding.upstream.clone_from(&self.upstream);
+        } else {
+            self.upstream.clone_from(&binding.upstream);
+        }
+        let binding = Arc::new(binding);
+        self.publish(Change::Put(Record::Binding(binding.clone())));
+        self.by_aor.insert(hashed(&binding.aor[..]), id);
+        self.by_flow.insert(hashed_flow(binding.flow), id);
         let (flow, flow_id, expires) = (binding.flow, binding.flow_id, binding.expires);
         let old = self.bindings.insert(id, binding);
         self.expiry.change(Key::Binding(id), old.as_ref().map(|b| b.expires), Some(expires));
@@ -60,7 +88,7 @@ impl Registry {
             None => Bound::New,
             Some(old) if old.flow == flow => Bound::Refreshed,
             Some(old) => {
-                self.by_flow.remove(&(old.flow, id));
+                self.by_flow.remove(hashed_flow(old.flow), id);
                 Bound::Moved
             }
         }
@@ -68,41 +96,38 @@ impl Registry {
 
     /// Removes a binding.
     pub fn unbind(&mut self, id: BindingId) -> Option<Binding> {
-        let mut binding = self.bindings.remove(&id)?;
-        let by_aor = (std::mem::take(&mut binding.aor), id);
-        self.by_aor.remove(&by_aor);
-        (binding.aor, _) = by_aor;
-        self.by_flow.remove(&(binding.flow, id));
+        let binding = Arc::unwrap_or_clone(self.bindings.remove(&id)?);
+        self.by_aor.remove(hashed(&binding.aor[..]), id);
+        self.by_flow.remove(hashed_flow(binding.flow), id);
         self.by_flow_id.remove(&(binding.flow_id, id));
         self.expiry.change(Key::Binding(id), Some(binding.expires), None);
-        self.changes.push_back(Change::Delete(Key::Binding(id)));
-        Some(*binding)
+        self.publish(Change::Delete(Key::Binding(id)));
+        Some(binding)
     }
 
     /// Notes an answered or missed ping; published when it changes whether the phone is gone.
     pub fn pinged(&mut self, id: BindingId, answered: bool) -> Option<&Binding> {
         let binding = self.bindings.get_mut(&id)?;
         let before = (binding.gone(), binding.answered);
-        if answered {
-            binding.answered = true;
-            binding.missed = 0;
-        } else {
-            binding.missed = binding.missed.saturating_add(1);
+        let missed = if answered { 0 } else { binding.missed.saturating_add(1) };
+        if (missed, answered) != (binding.missed, binding.answered) {
+            let binding = Arc::make_mut(binding);
+            (binding.missed, binding.answered) = (missed, answered || binding.answered);
         }
         if before != (binding.gone(), binding.answered) {
-            self.changes.push_back(Change::Put(Record::Binding(binding.clone())));
+            self.changes.push_back(Pending::Change(Change::Put(Record::Binding(binding.clone()))));
         }
         Some(binding)
     }
 
     /// A binding by name.
     pub fn binding(&self, id: BindingId) -> Option<&Binding> {
-        self.bindings.get(&id).map(Box::as_ref)
+        self.bindings.get(&id).map(Arc::as_ref)
     }
 
     /// All bindings.
     pub fn bindings(&self) -> impl Iterator<Item = &Binding> {
-        self.bindings.values().map(Box::as_ref)
+        self.bindings.values().map(Arc::as_ref)
     }
 
     /// How many there are.
@@ -112,15 +137,14 @@ impl Registry {
 
     /// The bindings of an address of record.
     pub fn of_aor<'a>(&'a self, aor: &'a [u8]) -> impl Iterator<Item = &'a Binding> {
-        self.by_aor
-            .range((aor.to_vec(), FIRST)..)
-            .take_while(move |(a, _)| a == aor)
-            .filter_map(|(_, id)| self.binding(*id))
+        let found = self.by_aor.of(hashed(aor)).filter_map(|id| self.binding(id));
+        found.filter(move |binding| *binding.aor == *aor)
     }
 
     /// The bindings of a flow: usually one phone's.
     pub fn on_flow(&self, flow: Flow) -> impl Iterator<Item = &Binding> {
-        self.by_flow.range((flow, FIRST)..).take_while(move |(f, _)| *f == flow).filter_map(|(_, id)| self.binding(*id))
+        let found = self.by_flow.of(hashed_flow(flow)).filter_map(|id| self.binding(id));
+        found.filter(move |binding| binding.flow == flow)
     }
 
     /// The same by the name of the flow; none when it has vanished.
@@ -131,56 +155,90 @@ impl Registry {
             .filter_map(|(_, id)| self.binding(*id))
     }
 
+    /// Notes a refresh that changes nothing else of a binding: when it expires, and what the registrar granted.
+    pub fn refresh(&mut self, id: BindingId, cseq: u32, expires: Instant, until: Instant) {
+        if let Some(binding) = self.bindings.get_mut(&id) {
+            self.expiry.change(Key::Binding(id), Some(binding.expires), Some(expires));
+            let own = Arc::make_mut(binding);
+            (own.cseq, own.missed, own.expires, own.until) = (cseq, 0, expires, until);
+            self.changes.push_back(Pending::Change(Change::Put(Record::Binding(binding.clone()))));
+        }
+    }
+
     /// Moves the time at which a binding runs out.
     pub fn prolong(&mut self, id: BindingId, expires: Instant) {
         if let Some(binding) = self.bindings.get_mut(&id) {
             self.expiry.change(Key::Binding(id), Some(binding.expires), Some(expires));
-            binding.expires = expires;
-            self.changes.push_back(Change::Put(Record::Binding(binding.clone())));
+            Arc::make_mut(binding).expires = expires;
+            self.changes.push_back(Pending::Change(Change::Put(Record::Binding(binding.clone()))));
         }
     }
 
     /// Stores or replaces a call.
     pub fn put_call(&mut self, call: Call) {
         let id = call.id;
-        self.by_call_id.insert((call.call_id.clone(), id));
-        self.changes.push_back(Change::Put(Record::Call(Box::new(call.clone()))));
+        self.by_call_id.insert(hashed(&call.call_id[..]), id);
         let expires = call.expires;
-        let old = self.calls.insert(id, call);
+        let old = self.calls.insert(id, Arc::new(call));
         self.expiry.change(Key::Call(id), old.and_then(|c| c.expires), expires);
+        self.touch(id);
     }
 
-    /// Changes a call in place and publishes it if it differs afterwards.
+    /// Changes a call in place and publishes it.
     pub fn update_call<T>(&mut self, id: PassId, update: impl FnOnce(&mut Call) -> T) -> Option<T> {
-        let call = self.calls.get_mut(&id)?;
-        let before = call.clone();
+        let call = Arc::make_mut(self.calls.get_mut(&id)?);
+        let before = call.expires;
         let result = update(call);
-        if *call != before {
-            self.expiry.change(Key::Call(id), before.expires, call.expires);
-            self.changes.push_back(Change::Put(Record::Call(Box::new(call.clone()))));
+        let expires = call.expires;
+        if expires != before {
+            self.expiry.change(Key::Call(id), before, expires);
         }
+        self.touch(id);
         Some(result)
     }
 
-    /// Removes a call.
+    /// Removes a call. It was published before as it was at the last.
     pub fn remove_call(&mut self, id: PassId) -> Option<Call> {
-        let mut call = self.calls.remove(&id)?;
-        let by_call_id = (std::mem::take(&mut call.call_id), id);
-        self.by_call_id.remove(&by_call_id);
-        (call.call_id, _) = by_call_id;
+        let call = self.calls.remove(&id)?;
+        for pending in self.changes.iter_mut().filter(|p| matches!(p, Pending::Call(of) if *of == id)) {
+            *pending = Pending::Change(Change::Put(Record::Call(call.clone())));
+        }
+        let call = Arc::unwrap_or_clone(call);
+        self.by_call_id.remove(hashed(&call.call_id[..]), id);
         self.expiry.change(Key::Call(id), call.expires, None);
-        self.changes.push_back(Change::Delete(Key::Call(id)));
+        self.publish(Change::Delete(Key::Call(id)));
         Some(call)
+    }
+
+    fn publish(&mut self, change: Change) {
+        self.changes.push_back(Pending::Change(change));
+    }
+
+    fn touch(&mut self, id: PassId) {
+        if !matches!(self.changes.back(), Some(Pending::Call(last)) if *last == id) {
+            self.changes.push_back(Pending::Call(id));
+        }
     }
 
     /// A call by its pass.
     pub fn call(&self, id: PassId) -> Option<&Call> {
-        self.calls.get(&id)
+        self.calls.get(&id).map(Arc::as_ref)
+    }
+
+    /// A call by its pass, as a record that is shared until the call's next change.
+    pub fn record_of_call(&self, id: PassId) -> Option<Record> {
+        self.calls.get(&id).cloned().map(Record::Call)
+    }
+
+    /// All records, each shared until its next change.
+    pub fn records(&self) -> impl Iterator<Item = Record> {
+        let bindings = self.bindings.values().cloned().map(Record::Binding);
+        bindings.chain(self.calls.values().cloned().map(Record::Call))
     }
 
     /// All calls.
     pub fn calls(&self) -> impl Iterator<Item = &Call> {
-        self.calls.values()
+        self.calls.values().map(Arc::as_ref)
     }
 
     /// How many calls there are.
@@ -190,10 +248,8 @@ impl Registry {
 
     /// The calls, one per pass, that share a Call-ID.
     pub fn by_call_id<'a>(&'a self, call_id: &'a [u8]) -> impl Iterator<Item = &'a Call> {
-        self.by_call_id
-            .range((call_id.to_vec(), FIRST_PASS)..)
-            .take_while(move |(c, _)| c == call_id)
-            .filter_map(|(_, id)| self.calls.get(id))
+        let found = self.by_call_id.of(hashed(call_id)).filter_map(|id| self.call(id));
+        found.filter(move |call| call.call_id == call_id)
     }
 
     /// The earliest expiry.
@@ -208,7 +264,16 @@ impl Registry {
 
     /// The next change to publish, in order.
     pub fn poll_change(&mut self) -> Option<Change> {
-        self.changes.pop_front()
+        loop {
+            match self.changes.pop_front()? {
+                Pending::Change(change) => return Some(change),
+                Pending::Call(id) => {
+                    if let Some(call) = self.calls.get(&id) {
+                        return Some(Change::Put(Record::Call(call.clone())));
+                    }
+                }
+            }
+        }
     }
 }
 
@@ -234,11 +299,11 @@ mod tests {
     fn binding(id: u64, aor: &str, port: u16, expires: Instant) -> Binding {
         Binding {
             id: BindingId(id),
-            aor: aor.into(),
-            contact: b"sip:a@192.168.1.9".to_vec(),
+            aor: aor.as_bytes().into(),
+            contact: b"sip:a@192.168.1.9"[..].into(),
             instance: None,
             reg_id: None,
-            call_id: b"c".to_vec(),
+            call_id: b"c"[..].into(),
             cseq: 1,
             flow: flow(port),
             flow_id: FlowId(u64::from(port)),
@@ -246,7 +311,7 @@ mod tests {
             natted: true,
             phone: None,
             q: 1000,
-            user_agent: Vec::new(),
+            user_agent: [].into(),
             expires,
             answered: false,
             missed: 0,
@@ -296,7 +361,7 @@ mod tests {
             };
         }
         let truth: BTreeMap<_, _> =
-            registry.bindings().map(|b| (Key::Binding(b.id), Record::Binding(Box::new(b.clone())))).collect();
+            registry.bindings().map(|b| (Key::Binding(b.id), Record::Binding(Arc::new(b.clone())))).collect();
         assert_eq!(fold, truth);
     }
 

@@ -5,23 +5,27 @@
 //! what is left of a lifetime, and where a listener is bound. What is known of
 //! media, of early dialogs and of connections does not outlive the process.
 //!
-//! Must not: read a clock (`now` and the time between are arguments) or know
-//! how a record is encoded and where it is kept.
+//! Each record is an object of JSON: written field by field, because that is
+//! done for every call, and read by name. Must not: read a clock (`now` and the
+//! time between are arguments) or know where a record is kept.
 
+pub mod json;
 mod text;
+mod write;
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use nat::Side;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use text::Text;
 use wire::{Flow, ListenerId, Transport};
 
 use crate::{Binding, BindingId, Call, CallKind, CallState, Confirmed, FlowId, Key, Party, PassId, Record, Renewal};
 
 /// A configured listener, as it is known without its number.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 pub struct Place {
     /// Its side.
     pub side: Side,
@@ -42,33 +46,113 @@ pub enum Lost {
     Damaged,
 }
 
-/// What of a record outlives the process; `None` if nothing does. Two records
-/// whose essence is equal need not be written twice.
+/// True if something of a record outlives the process.
 ///
 /// A binding over a connection ends with the connection: the phone must open
 /// another one before it can be reached. An early call ends because nobody
-/// would be left to answer it. Which `[[phone]]` it belongs to is found again.
-pub fn essence(record: Record) -> Option<Record> {
+/// would be left to answer it.
+pub fn outlives(record: &Record) -> bool {
     match record {
-        Record::Binding(binding) if binding.flow.transport.reliable() => None,
-        Record::Binding(mut binding) => {
-            binding.missed = 0;
-            binding.phone = None;
-            Some(Record::Binding(binding))
-        }
-        Record::Call(call) if call.state == CallState::Early => None,
-        Record::Call(mut call) => {
-            // Its BYE comes again, or its time runs out.
-            call.state = CallState::Confirmed;
-            call.streams = Vec::new();
-            call.phone = None;
-            Some(Record::Call(call))
-        }
+        Record::Binding(binding) => !binding.flow.transport.reliable(),
+        Record::Call(call) => call.state != CallState::Early,
     }
 }
 
-/// A record in a form that means the same to another process.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// True if two records have the same portable form: it need not be written twice.
+///
+/// Which `[[phone]]` it belongs to is found again; and of a call that ends the
+/// BYE comes again, or its time runs out.
+pub fn same(before: &Record, after: &Record) -> bool {
+    match (before, after) {
+        (Record::Binding(before), Record::Binding(after)) => {
+            Arc::ptr_eq(before, after)
+                || is_refreshed(before, after)
+                    && (&before.call_id, before.cseq) == (&after.call_id, after.cseq)
+                    && (before.expires, before.until) == (after.expires, after.until)
+        }
+        (Record::Call(before), Record::Call(after)) => Arc::ptr_eq(before, after) || is_same_call(before, after),
+        (Record::Binding(_), Record::Call(_)) | (Record::Call(_), Record::Binding(_)) => false,
+    }
+}
+
+fn is_same_call(before: &Call, after: &Call) -> bool {
+    let Call { id, kind, state: _, call_id, caller, callees, onward, streams: _, since, answered, expires, phone: _ } =
+        before;
+    (id, kind, call_id, onward) == (&after.id, &after.kind, &after.call_id, &after.onward)
+        && (caller, callees) == (&after.caller, &after.callees)
+        && (since, answered, expires) == (&after.since, &after.answered, &after.expires)
+}
+
+/// Writes the portable form of a record that [`outlives`] the process; false, and nothing is
+/// written, if a listener that it names has no place. `places`: the listeners,
+/// each at its number.
+pub fn write(record: &Record, now: Instant, places: &[Place], out: &mut Vec<u8>) -> bool {
+    let before = out.len();
+    let written = match record {
+        Record::Binding(binding) => write::binding(binding, now, places, out),
+        Record::Call(call) => write::call(call, now, places, out),
+    };
+    if written.is_none() {
+        out.truncate(before);
+    }
+    written.is_some()
+}
+
+/// True if all that has changed between two records is what a refresh of a
+/// binding changes: [`write_refresh`] says that in a few octets.
+pub fn is_refresh(before: &Record, after: &Record) -> bool {
+    match (before, after) {
+        (Record::Binding(before), Record::Binding(after)) => is_refreshed(before, after),
+        (Record::Binding(_) | Record::Call(_), Record::Binding(_) | Record::Call(_)) => false,
+    }
+}
+
+fn is_refreshed(before: &Binding, after: &Binding) -> bool {
+    let Binding {
+        id,
+        aor,
+        contact,
+        instance,
+        reg_id,
+        call_id: _,
+        cseq: _,
+        flow,
+        flow_id,
+        upstream,
+        natted,
+        phone: _,
+        q,
+        user_agent,
+        expires: _,
+        until: _,
+        confirmed,
+        answered,
+        missed: _,
+    } = before;
+    (id, reg_id, flow, flow_id, upstream) == (&after.id, &after.reg_id, &after.flow, &after.flow_id, &after.upstream)
+        && (natted, q, answered) == (&after.natted, &after.q, &after.answered)
+        && (aor, contact, instance) == (&after.aor, &after.contact, &after.instance)
+        && (user_agent, confirmed) == (&after.user_agent, &after.confirmed)
+}
+
+/// Writes what a refresh has changed of a binding.
+pub fn write_refresh(binding: &Binding, now: Instant, out: &mut Vec<u8>) {
+    write::refresh(binding, now, out);
+}
+
+/// A binding that lasts longer; all else is as it was.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct Refresh {
+    /// Which.
+    pub id: BindingId,
+    call_id: Text,
+    cseq: u32,
+    lasts_ms: u64,
+    granted_ms: u64,
+}
+
+/// A record in a form that means the same to another process, as [`write`] has written it.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Portable {
     /// A binding.
@@ -78,7 +162,7 @@ pub enum Portable {
 }
 
 /// A binding, portable.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct PortableBinding {
     id: BindingId,
     aor: Text,
@@ -99,7 +183,7 @@ pub struct PortableBinding {
     answered: bool,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 struct PortableConfirmed {
     seconds: u32,
     told: u32,
@@ -111,7 +195,7 @@ struct PortableConfirmed {
     renewal: Option<PortableRenewal>,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 struct PortableRenewal {
     request: Text,
     realm: Text,
@@ -120,7 +204,7 @@ struct PortableRenewal {
 }
 
 /// A call, portable.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct PortableCall {
     id: PassId,
     kind: CallKind,
@@ -133,7 +217,7 @@ pub struct PortableCall {
     lasts_ms: Option<u64>,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 struct PortableParty {
     tag: Text,
     identity: Text,
@@ -150,7 +234,7 @@ struct PortableParty {
     session: Text,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 struct PortableFlow {
     at: Place,
     local: SocketAddr,
@@ -158,15 +242,6 @@ struct PortableFlow {
 }
 
 impl Portable {
-    /// The portable form of a record's [`essence`]; `None` if a listener that
-    /// it names has no place. `places`: the listeners, each at its number.
-    pub fn of(record: &Record, now: Instant, places: &[Place]) -> Option<Self> {
-        Some(match record {
-            Record::Binding(binding) => Self::Binding(Box::new(PortableBinding::of(binding, now, places)?)),
-            Record::Call(call) => Self::Call(Box::new(PortableCall::of(call, now, places)?)),
-        })
-    }
-
     /// Its name.
     pub fn key(&self) -> Key {
         match self {
@@ -175,71 +250,39 @@ impl Portable {
         }
     }
 
+    /// It was refreshed.
+    pub fn refresh(&mut self, refresh: Refresh) {
+        let Refresh { id, call_id, cseq, lasts_ms, granted_ms } = refresh;
+        if let Self::Binding(binding) = self
+            && binding.id == id
+        {
+            (binding.call_id, binding.cseq) = (call_id, cseq);
+            (binding.lasts_ms, binding.granted_ms) = (lasts_ms, granted_ms);
+        }
+    }
+
     /// The record again, `passed` after it was made portable.
     pub fn restore(self, now: Instant, passed: Duration, places: &[Place]) -> Result<Record, Lost> {
         Ok(match self {
-            Self::Binding(binding) => Record::Binding(Box::new(binding.restore(now, passed, places)?)),
-            Self::Call(call) => Record::Call(Box::new(call.restore(now, passed, places)?)),
+            Self::Binding(binding) => Record::Binding(Arc::new(binding.restore(now, passed, places)?)),
+            Self::Call(call) => Record::Call(call.restore(now, passed, places)?.into()),
         })
     }
 }
 
 impl PortableBinding {
-    fn of(binding: &Binding, now: Instant, places: &[Place]) -> Option<Self> {
-        let Binding {
-            id,
-            aor,
-            contact,
-            instance,
-            reg_id,
-            call_id,
-            cseq,
-            flow,
-            flow_id,
-            upstream,
-            natted,
-            phone: _,
-            q,
-            user_agent,
-            expires,
-            until,
-            confirmed,
-            answered,
-            missed: _,
-        } = binding;
-        Some(Self {
-            id: *id,
-            aor: aor.into(),
-            contact: contact.into(),
-            instance: instance.as_ref().map(Text::from),
-            reg_id: *reg_id,
-            call_id: call_id.into(),
-            cseq: *cseq,
-            flow: PortableFlow::of(*flow, places)?,
-            flow_id: *flow_id,
-            upstream: upstream.map(|flow| PortableFlow::of(flow, places).ok_or(())).transpose().ok()?,
-            natted: *natted,
-            q: *q,
-            user_agent: user_agent.into(),
-            lasts_ms: millis(expires.saturating_duration_since(now)),
-            granted_ms: millis(until.saturating_duration_since(now)),
-            confirmed: PortableConfirmed::of(confirmed),
-            answered: *answered,
-        })
-    }
-
     fn restore(self, now: Instant, passed: Duration, places: &[Place]) -> Result<Binding, Lost> {
         Ok(Binding {
             id: self.id,
             aor: self.aor.into(),
             contact: self.contact.into(),
-            instance: self.instance.map(Vec::from),
+            instance: self.instance.map(Arc::from),
             reg_id: self.reg_id,
             call_id: self.call_id.into(),
             cseq: self.cseq,
             flow: self.flow.restore(places)?,
             flow_id: self.flow_id,
-            upstream: self.upstream.map(|flow| flow.restore(places)).transpose()?,
+            upstream: self.upstream.map(|flow| flow.restore(places).map(Arc::new)).transpose()?,
             natted: self.natted,
             phone: None,
             q: self.q,
@@ -254,38 +297,21 @@ impl PortableBinding {
 }
 
 impl PortableConfirmed {
-    fn of(confirmed: &Confirmed) -> Self {
-        let Confirmed { seconds, told, asked, credentials, lines, gruus, renewal } = confirmed;
-        Self {
-            seconds: *seconds,
-            told: *told,
-            asked: *asked,
-            credentials: *credentials,
-            lines: lines.into(),
-            gruus: gruus.iter().map(Text::from).collect(),
-            renewal: renewal.as_ref().map(PortableRenewal::of),
-        }
-    }
-
     fn restore(self) -> Confirmed {
         Confirmed {
             seconds: self.seconds,
             told: self.told,
             asked: self.asked,
+            again: 0,
             credentials: self.credentials,
             lines: self.lines.into(),
             gruus: self.gruus.into_iter().map(Vec::from).collect(),
-            renewal: self.renewal.map(PortableRenewal::restore),
+            renewal: self.renewal.map(|renewal| Box::new(renewal.restore())),
         }
     }
 }
 
 impl PortableRenewal {
-    fn of(renewal: &Renewal) -> Self {
-        let Renewal { request, realm, username, shift } = renewal;
-        Self { request: request.into(), realm: realm.into(), username: username.into(), shift: *shift }
-    }
-
     fn restore(self) -> Renewal {
         let Self { request, realm, username, shift } = self;
         Renewal { request: request.into(), realm: realm.into(), username: username.into(), shift }
@@ -293,35 +319,6 @@ impl PortableRenewal {
 }
 
 impl PortableCall {
-    fn of(call: &Call, now: Instant, places: &[Place]) -> Option<Self> {
-        let Call {
-            id,
-            kind,
-            state: _,
-            call_id,
-            caller,
-            callees,
-            onward,
-            streams: _,
-            since,
-            answered,
-            expires,
-            phone: _,
-        } = call;
-        let ago = |at: &Instant| millis(now.saturating_duration_since(*at));
-        Some(Self {
-            id: *id,
-            kind: *kind,
-            call_id: call_id.into(),
-            caller: PortableParty::of(caller, places)?,
-            callees: callees.iter().map(|callee| PortableParty::of(callee, places)).collect::<Option<_>>()?,
-            onward: PortableFlow::of(*onward, places)?,
-            began_ms_ago: ago(since),
-            answered_ms_ago: answered.as_ref().map(ago),
-            lasts_ms: expires.map(|at| millis(at.saturating_duration_since(now))),
-        })
-    }
-
     fn restore(self, now: Instant, passed: Duration, places: &[Place]) -> Result<Call, Lost> {
         let at = |ago: u64| now.checked_sub(Duration::from_millis(ago).saturating_add(passed)).unwrap_or(now);
         Ok(Call {
@@ -342,23 +339,6 @@ impl PortableCall {
 }
 
 impl PortableParty {
-    fn of(party: &Party, places: &[Place]) -> Option<Self> {
-        let Party { tag, identity, contact, route, flow, binding, cseq, state, branch, raised, session } = party;
-        Some(Self {
-            tag: tag.into(),
-            identity: identity.into(),
-            contact: contact.into(),
-            route: route.iter().map(Text::from).collect(),
-            flow: PortableFlow::of(*flow, places)?,
-            binding: *binding,
-            cseq: *cseq,
-            state: *state,
-            branch: *branch,
-            raised: *raised,
-            session: session.into(),
-        })
-    }
-
     fn restore(self, places: &[Place]) -> Result<Party, Lost> {
         Ok(Party {
             tag: self.tag.into(),
@@ -377,11 +357,6 @@ impl PortableParty {
 }
 
 impl PortableFlow {
-    fn of(flow: Flow, places: &[Place]) -> Option<Self> {
-        let Flow { transport: _, listener, connection: _, local, remote } = flow;
-        Some(Self { at: *places.get(usize::from(listener.0))?, local, remote })
-    }
-
     /// A connection does not outlive the process: 0 is none.
     fn restore(self, places: &[Place]) -> Result<Flow, Lost> {
         let number = places.iter().position(|place| *place == self.at).ok_or(Lost::Listener)?;
@@ -389,10 +364,6 @@ impl PortableFlow {
         let Self { at, local, remote } = self;
         Ok(Flow { transport: at.transport, listener, connection: 0, local, remote })
     }
-}
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// The end of a lifetime of which so much was left. A clock that was set back

@@ -82,6 +82,52 @@ pub struct Flow {
     pub remote: SocketAddr,
 }
 
+/// Room for [`Flow::octets`].
+const OCTETS: usize = 52;
+
+impl Flow {
+    /// What tells it from all others, in one piece to be hashed; of IPv4 a short one.
+    pub fn octets(&self) -> FlowOctets {
+        let Self { transport, listener, connection, local, remote } = *self;
+        let mut bytes = [0; OCTETS];
+        let (head, ends) = bytes.split_at_mut(8);
+        head[0] = transport as u8;
+        head[2..4].copy_from_slice(&listener.0.to_le_bytes());
+        head[4..].copy_from_slice(&connection.to_le_bytes());
+        if let (SocketAddr::V4(local), SocketAddr::V4(remote)) = (local, remote) {
+            for (place, end) in ends.chunks_exact_mut(6).zip([local, remote]) {
+                place[..4].copy_from_slice(&end.ip().octets());
+                place[4..].copy_from_slice(&end.port().to_le_bytes());
+            }
+            return FlowOctets { bytes, length: 20 };
+        }
+        for (place, end) in ends.chunks_exact_mut(22).zip([local, remote]) {
+            let (ip, scope) = match end {
+                SocketAddr::V4(end) => (end.ip().to_ipv6_mapped(), 0),
+                SocketAddr::V6(end) => (*end.ip(), end.scope_id()),
+            };
+            place[..16].copy_from_slice(&ip.octets());
+            place[16..18].copy_from_slice(&end.port().to_le_bytes());
+            place[18..].copy_from_slice(&scope.to_le_bytes());
+        }
+        FlowOctets { bytes, length: OCTETS }
+    }
+}
+
+/// See [`Flow::octets`].
+#[derive(Debug, Clone, Copy)]
+pub struct FlowOctets {
+    bytes: [u8; OCTETS],
+    length: usize,
+}
+
+impl FlowOctets {
+    /// They.
+    pub fn get(&self) -> &[u8] {
+        &self.bytes[..self.length]
+    }
+}
+
 /// One message to send.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Transmit {

@@ -14,6 +14,7 @@ pub mod edit;
 pub mod flow;
 pub mod portmap;
 pub mod rtp;
+mod scan;
 pub mod sdp;
 pub mod sip;
 pub mod span;
@@ -25,6 +26,7 @@ pub use changes::Change;
 pub use edit::{Edit, Rule};
 pub use flow::{Flow, ListenerId, Transmit, Transport};
 pub use span::Span;
+pub use text::Text;
 
 /// Why bytes could not be read as what they were taken for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,14 +1,18 @@
 //! Numbers and addresses as text, on the stack.
 
 use std::fmt::Write as _;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
-/// Numbers and addresses written without an allocation; the frequent ones
+/// Numbers and addresses, written without an allocation; the frequent ones
 /// without the formatting machinery too, which costs more than all the rest.
-pub(crate) struct Text {
-    bytes: [u8; 64],
+#[derive(Debug, Clone, Copy)]
+pub struct Text {
+    bytes: [u8; ROOM],
     length: usize,
 }
+
+/// An IPv6 address with scope and port takes 58 octets, and a little may follow.
+const ROOM: usize = 80;
 
 /// Every octet in decimal with a dot behind it.
 static OCTETS: [[u8; 4]; 256] = {
@@ -29,18 +33,20 @@ static OCTETS: [[u8; 4]; 256] = {
 };
 
 impl Text {
-    fn empty() -> Self {
-        Self { bytes: [0; 64], length: 0 }
+    /// Nothing yet.
+    pub fn empty() -> Self {
+        Self { bytes: [0; ROOM], length: 0 }
     }
 
-    pub(crate) fn number(number: u64) -> Self {
+    /// Decimal.
+    pub fn number(number: u64) -> Self {
         let mut text = Self::empty();
         text.decimal(number);
         text
     }
 
     /// `IP4 host` or `IP6 host`; an IPv4-mapped IPv6 address is written as IPv4.
-    pub(crate) fn ip(address: IpAddr) -> Self {
+    pub fn ip(address: IpAddr) -> Self {
         let mut text = Self::empty();
         let address = address.to_canonical();
         text.push(if address.is_ipv4() { b"IP4 " } else { b"IP6 " });
@@ -49,9 +55,25 @@ impl Text {
     }
 
     /// The address alone.
-    pub(crate) fn address(address: IpAddr) -> Self {
+    pub fn address(address: IpAddr) -> Self {
         let mut text = Self::empty();
         text.host(address);
+        text
+    }
+
+    /// `host:port`, an IPv6 address in brackets.
+    pub fn socket(address: SocketAddr) -> Self {
+        let mut text = Self::empty();
+        match address {
+            SocketAddr::V4(v4) => {
+                text.host(IpAddr::V4(*v4.ip()));
+                text.push(b":");
+                text.decimal(u64::from(v4.port()));
+            }
+            SocketAddr::V6(v6) => {
+                let _ = write!(text, "{v6}");
+            }
+        }
         text
     }
 
@@ -91,14 +113,16 @@ impl Text {
         self.push(&digits[first..]);
     }
 
-    fn push(&mut self, piece: &[u8]) {
+    /// Adds a piece; one for which there is no room is left out.
+    pub fn push(&mut self, piece: &[u8]) {
         if let Some(slot) = self.bytes.get_mut(self.length..self.length + piece.len()) {
             slot.copy_from_slice(piece);
             self.length += piece.len();
         }
     }
 
-    pub(crate) fn get(&self) -> &[u8] {
+    /// What was written.
+    pub fn get(&self) -> &[u8] {
         &self.bytes[..self.length]
     }
 }

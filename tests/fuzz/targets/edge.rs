@@ -209,7 +209,7 @@ impl Edge {
     }
 
     pub(super) fn closed(&mut self, stream: StreamId) {
-        self.input(Input::Fact(Fact::Closed { stream, legs: Box::default() }));
+        self.input(Input::Fact(Fact::Closed { stream, legs: Default::default() }));
     }
 
     /// A name has so many addresses, servers or ways; with more than three nobody can say.
@@ -311,7 +311,7 @@ impl Edge {
             Command::Close { stream, told: _ } => {
                 assert!(self.streams.remove(stream).is_some(), "{stream:?} is closed and not open");
                 if self.manners.prompt {
-                    let fact = Fact::Closed { stream: *stream, legs: Box::default() };
+                    let fact = Fact::Closed { stream: *stream, legs: Default::default() };
                     self.proxy.handle_input(self.now, Input::Fact(fact));
                 } else {
                     self.closing.push_back(*stream);

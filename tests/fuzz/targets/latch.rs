@@ -70,7 +70,7 @@ fn drawn(seed: u8) -> Credentials {
 impl Play {
     fn new(kind: u8) -> Self {
         let now = Instant::now();
-        let target = |rtp: &str, rtcp: &str| Target { rtp: at(rtp), rtcp: at(rtcp) };
+        let target = |rtp: &str, rtcp: &str| Target::new(at(rtp), at(rtcp));
         let plan = |side, rtp, local: &str, signalled: &str, target| LegPlan {
             pair: PortPair { ip: at(local).ip(), rtp },
             side,
@@ -139,7 +139,7 @@ impl Play {
         let what = choices.octet();
         if what & 1 != 0 {
             let rtp = at(PHONE[usize::from(what >> 1 & 1) * 2]);
-            self.plans[0].target = Some(Target { rtp, rtcp: at(PHONE[1]) });
+            self.plans[0].target = Some(Target::new(rtp, at(PHONE[1])));
         }
         self.plans[0].ice = match what >> 2 & 3 {
             0 => None,
@@ -277,7 +277,7 @@ impl Play {
     /// An offer/answer without ICE, and silence: the phone is heard, and hears.
     fn over(mut self) {
         self.plans[0].ice = None;
-        self.plans[0].target = Some(Target { rtp: at(PHONE[0]), rtcp: at(PHONE[1]) });
+        self.plans[0].target = Some(Target::new(at(PHONE[0]), at(PHONE[1])));
         self.update(true);
         self.pass(500);
         for (end, from, ssrc) in [(End::A, PHONE[0], 0x3333_3333), (End::B, SERVER[0], 0x4444_4444)] {

@@ -119,7 +119,7 @@ impl Play {
                 }
                 Some(Command::Close { stream, told: _ }) => {
                     self.open.retain(|open| *open != stream);
-                    self.offers.handle_fact(&Fact::Closed { stream, legs: Box::default() });
+                    self.offers.handle_fact(&Fact::Closed { stream, legs: Default::default() });
                 }
                 Some(
                     Command::Update { stream, .. }

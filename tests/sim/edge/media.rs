@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use ::media::relay::Output;
-use ::media::{Command, Component, End, Fact, PortPair, Slot, StreamId, Verdict};
+use ::media::{Command, Component, End, Fact, Hold, PortPair, Slot, StreamId, Verdict};
 use nat::discovery;
+use wire::demux::{self, Media};
 
 use super::{Edge, Entry, Waiting};
 use crate::clock::Time;
@@ -23,6 +24,8 @@ pub(crate) struct Sockets {
     released: BTreeMap<(u8, u32), [PortPair; 2]>,
     /// Of which of them a peer was told.
     told: BTreeMap<StreamId, [bool; 2]>,
+    /// What workers said they would do with every packet of a source.
+    holds: BTreeMap<(u8, Slot), Hold>,
 }
 
 impl Sockets {
@@ -53,28 +56,17 @@ impl Sockets {
 impl Edge {
     /// An order to a worker; sockets go with an `Open`.
     pub(super) fn command(&mut self, now: Time, command: Command) {
-        let worker = match &command {
-            Command::Open { stream, legs, .. } => {
-                let pairs = [legs[0].pair, legs[1].pair];
-                for pair in pairs {
-                    self.ports.lend(self.base + now, pair, &mut self.discovery);
-                }
-                self.sockets.open(*stream, pairs);
-                stream.worker
+        if let Command::Open { stream, legs, .. } = &command {
+            let pairs = [legs[0].pair, legs[1].pair];
+            for pair in pairs {
+                self.ports.lend(self.base + now, pair, &mut self.discovery);
             }
-            Command::Join { a: (stream, _), .. }
-            | Command::Update { stream, .. }
-            | Command::Carry { stream, .. }
-            | Command::Formats { stream, .. }
-            | Command::Splice { stream, .. }
-            | Command::Ask { stream, .. }
-            | Command::Replace { stream, .. }
-            | Command::Part { stream } => stream.worker,
-            Command::Close { stream, told } => {
-                self.sockets.told.insert(*stream, *told);
-                stream.worker
-            }
-        };
+            self.sockets.open(*stream, pairs);
+        }
+        if let Command::Close { stream, told } = &command {
+            self.sockets.told.insert(*stream, *told);
+        }
+        let worker = command.streams().next().map_or(0, |stream| stream.worker);
         if let Some(relay) = self.workers.get_mut(usize::from(worker)) {
             relay.handle_input(self.base + now, command.clone());
         }
@@ -94,6 +86,13 @@ impl Edge {
         let relay = &mut self.workers[usize::from(worker)];
         relay.arrive(self.base + now);
         let verdict = relay.forward(self.base + now, slot, from, bytes);
+        if let Some(hold) = self.sockets.holds.get(&(worker, slot))
+            && hold.from == from
+            && demux::media(bytes) == Media::Rtp
+            && slot.component() == Component::Rtp
+        {
+            assert_eq!(verdict, Verdict::Forward { via: hold.via, to: hold.to }, "not as was held: {hold:?}");
+        }
         let verdict = self.sabotaged_verdict(packet, verdict, (worker, slot));
         let sent = match verdict {
             Verdict::Forward { via, to } => self.sockets.by_slot.get(&(worker, via)).map(|via| (*via, to)),
@@ -137,6 +136,8 @@ impl Edge {
                     out.push(Packet::datagram(from, to, bytes[..usize::from(len)].to_vec()));
                 }
             }
+            Output::Hold(hold) => drop(self.sockets.holds.insert((worker, hold.on), hold)),
+            Output::Free { on } => drop(self.sockets.holds.remove(&(worker, on))),
             Output::Release { slot } => self.sockets.release(worker, slot),
         }
     }

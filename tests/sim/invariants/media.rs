@@ -155,7 +155,7 @@ impl MediaPaths {
         if held == Some(to) || !relayed && (leg.asked == Some(to) || leg.checked.contains(&to)) {
             return None;
         }
-        let target = leg.plan.target.map(|t| if component == Component::Rtp { t.rtp } else { t.rtcp });
+        let target = leg.plan.target.map(|t| if component == Component::Rtp { t.rtp() } else { t.rtcp() });
         if target != Some(to) {
             return Some(format!("a packet from {via} to {to}, but the latch is {held:?} and SDP says {target:?}"));
         }
@@ -182,7 +182,7 @@ impl MediaPaths {
 fn plans(truth: &Truth, legs: &[LegPlan]) -> Option<String> {
     let stranger = |ip: &IpAddr| truth.strangers.contains(ip);
     let ips = legs.iter().flat_map(|leg| {
-        let exact = leg.sources.exact.into_iter().flat_map(|t| [t.rtp.ip(), t.rtcp.ip()]);
+        let exact = leg.sources.exact.into_iter().flat_map(|t| [t.rtp().ip(), t.rtcp().ip()]);
         exact.chain(leg.sources.ips.into_iter().flatten())
     });
     let found = ips.into_iter().find(stranger);

@@ -14,7 +14,7 @@ use tokio::sync::watch;
 
 use crate::config::Settings;
 use crate::edge::Order;
-use crate::metrics::label::{Collision, Label as _};
+use crate::metrics::label::{Backend, Collision, Label as _};
 use crate::metrics::table::Name;
 use crate::metrics::{Metrics, process};
 use crate::reload::{Asked, Last};
@@ -115,6 +115,9 @@ impl Shared {
         metrics.set(Name::ListenersBound, &[], bound as f64);
         metrics.set(Name::ListenersWaiting, &[], waiting as f64);
         metrics.set(Name::WorkersAlive, &[], view.workers_alive() as f64);
+        for (backend, used) in [(Backend::Userspace, !view.in_kernel()), (Backend::Kernel, view.in_kernel())] {
+            metrics.set(Name::MediaDatapath, &[backend.label()], f64::from(u8::from(used)));
+        }
         self.router.gauges(metrics);
         let collisions = view.collisions();
         for kind in Collision::VALUES {

@@ -194,7 +194,8 @@ section! {
         /// write into SDP need not be reachable. Wrongly true: no sound from the provider.
         /// Default: false.
         comedia: bool = "false",
-        /// Other ways there, in order, for when those before them do not answer; what works is kept to, and
+        /// Other ways there, in order, for when those before them do not answer, or a router rewrites SIP on
+        /// them (asked by [doctor] reflector at start and every 6 h); what works is kept to, and
         /// UDP is asked on, and used again when it has answered for a while. "udp": from the other udp: listeners of
         /// the side, if there are any; "tcp" and "tls", with ":PORT" at another port ("tls:443"). []: none.
         /// Default: these three in office where uri does not say how it is reached, else none.
@@ -297,8 +298,11 @@ section! {
         /// Seconds without a packet from either end after which a call that is not on hold is
         /// ended; 5 to 86400. Short: calls with silence suppression are cut. Default: 60.
         timeout_s: i64 = "60",
-        /// "auto" or "userspace"; "kernel" comes later. Default: "auto".
-        datapath: String = r#""auto""#,
+        /// What forwards media. "auto": a program in the kernel, where the kernel (6.6 or later), our
+        /// rights (CAP_BPF, CAP_NET_ADMIN) and the interface allow, else the workers; the log of the
+        /// start says which. "userspace": the workers alone. "kernel": without the kernel we do not
+        /// start. What the kernel forwards passes no INPUT chain of the firewall. Default: "userspace".
+        datapath: String = r#""userspace""#,
     }
 }
 
@@ -340,7 +344,8 @@ section! {
     /// What `siplatch doctor` asks beside the servers and upstreams above.
     Doctor {
         /// A far siplatch (`siplatch reflect`, or a border) that says what arrived of what was sent:
-        /// so a router that rewrites SIP is found. Port 5060 is tried beside this one (3478).
+        /// so a router that rewrites SIP is found, by `siplatch doctor` and by a running office whose upstream
+        /// has a fallback. Port 5060 is tried beside this one (3478).
         reflector: String = r#""reflector.example.net:3478""#,
     }
 }

@@ -22,6 +22,7 @@ use std::time::Duration;
 use media::PortRange;
 use nat::turn::Credentials;
 use nat::{Access, Prefix, Side};
+use net::datapath::Datapath;
 use net::dscp::Marks;
 use net::transport::tls::Files;
 use net::turn::Server;
@@ -68,6 +69,8 @@ pub(crate) struct Settings {
     pub(crate) call_records: bool,
     /// How packets are marked.
     pub(crate) marks: Marks,
+    /// What forwards media.
+    pub(crate) datapath: Datapath,
     /// The files of certificates.
     pub(crate) tls: Files,
     /// The TURN server, and who we are there.
@@ -148,7 +151,7 @@ impl Resolver<'_> {
     }
 
     fn settings(&mut self) -> Settings {
-        self.not_yet();
+        let datapath = self.datapath();
         let (upstreams, upstream_keys) = self.upstreams();
         let (networks, by_prefix) = self.networks();
         let doors = (by_prefix, [self.allowed(Side::Inner), self.allowed(Side::Outer)]);
@@ -199,6 +202,7 @@ impl Resolver<'_> {
             state_dirs,
             call_records,
             marks,
+            datapath,
             tls,
             turn,
             certificates: None,
@@ -206,11 +210,9 @@ impl Resolver<'_> {
         }
     }
 
-    /// Keys whose feature comes later.
-    fn not_yet(&mut self) {
-        if let Some(datapath) = &self.raw.media.datapath {
-            self.take("media.datapath", written::choice(datapath, "datapath", &["auto", "userspace"], &["kernel"]));
-        }
+    fn datapath(&mut self) -> Datapath {
+        let datapath = self.raw.media.datapath.as_deref().map_or(Ok(Datapath::Userspace), written::datapath);
+        self.take("media.datapath", datapath).unwrap_or(Datapath::Userspace)
     }
 
     fn prefix(&mut self, key: &str, text: &str) -> Option<Prefix> {

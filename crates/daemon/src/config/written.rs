@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use media::PortRange;
 use nat::{Advertise, Side, portmap};
+use net::datapath::Datapath;
 use net::dscp::{Dscp, Mark};
 use net::turn::{Over, Server};
 use proxy::config::{DigestAlgorithm, Fallback, MediaKeepAlive, Role};
@@ -194,13 +195,13 @@ pub(super) fn digest(list: &[String]) -> Result<Vec<DigestAlgorithm>, Wrong> {
     Ok(algorithms)
 }
 
-/// A word of a list of which the last come later.
-pub(super) fn choice(text: &str, what: &str, now: &[&str], later: &[&str]) -> Result<(), Wrong> {
-    if later.contains(&text) {
-        return wrong(format!("{what} \"{text}\" is not yet built"), format!("write \"{}\"", now.join("\" or \"")));
-    }
-    word(text, what, &now.iter().map(|word| (*word, ())).collect::<Vec<_>>())
+/// What forwards media.
+pub(super) fn datapath(text: &str) -> Result<Datapath, Wrong> {
+    word(text, "datapath", &DATAPATHS)
 }
+
+const DATAPATHS: [(&str, Datapath); 3] =
+    [("auto", Datapath::Auto), ("userspace", Datapath::Userspace), ("kernel", Datapath::Kernel)];
 
 /// In which protocol the router is asked for forwards.
 pub(super) fn router(text: &str) -> Result<portmap::Choice, Wrong> {

@@ -43,7 +43,7 @@ pub(super) fn word(tried: &[(Way, Outcome)]) -> Option<&'static str> {
 }
 
 /// Both transports, to port 5060 and to the reflector's own.
-pub(super) async fn try_it(reflector: SocketAddr) -> Vec<(Way, Outcome)> {
+pub(crate) async fn try_it(reflector: SocketAddr) -> Vec<(Way, Outcome)> {
     let mut ports = vec![SIP_PORT];
     if reflector.port() != SIP_PORT {
         ports.push(reflector.port());

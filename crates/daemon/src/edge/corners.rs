@@ -3,13 +3,12 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::task::{Context, Poll};
 use std::time::Instant;
 
 use nat::reflector::{Reflection, Reflector};
 use nat::{Access, Advertise, Side};
-use net::UdpListener;
 use net::dscp::Dscp;
+use net::{Sleep, UdpListener};
 use proxy::config::{Config, Role};
 use wire::{Flow, ListenerId, Transmit, Transport};
 
@@ -18,6 +17,9 @@ use super::sockets::Sockets;
 /// The numbers that the sockets have in the [`Reflector`].
 const SIP: [usize; 2] = [0, 3];
 const OTHERS: [usize; 2] = [1, 2];
+
+/// The number that both sockets here have in [`Sleep`], beyond those of listeners.
+pub(super) const TOKEN: u32 = 1 << 16;
 
 /// The server, and those of its sockets that are not SIP sockets.
 #[derive(Debug)]
@@ -31,11 +33,14 @@ pub(super) struct Corners {
 impl Corners {
     /// With this configuration there is one; `None` where it has no two such
     /// addresses, or other programs have the ports.
-    pub(super) fn open(config: &Config, mark: Dscp) -> Option<Self> {
+    pub(super) fn open(config: &Config, mark: Dscp, sleep: &Sleep) -> Option<Self> {
         let (addresses, sip) = wanted(config)?;
         let reflector = Reflector::new(addresses[0], Some(addresses[1]), &[]);
         // They are no listeners of SIP: their number is nobody's.
-        let bind = |at: usize| UdpListener::bind(ListenerId(u16::MAX), reflector.sockets()[at], mark);
+        let bind = |at: usize| {
+            let socket = UdpListener::bind(ListenerId(u16::MAX), reflector.sockets()[at], mark)?;
+            sleep.watch(&socket, TOKEN).map(|()| socket)
+        };
         let opened: io::Result<_> = bind(OTHERS[0]).and_then(|one| Ok([one, bind(OTHERS[1])?]));
         match opened {
             Ok(others) => {
@@ -82,13 +87,6 @@ impl Corners {
             }
             None => sockets.queue(Transmit { flow, bytes }).is_ok(),
         }
-    }
-
-    /// Something waits at the sockets that are opened here.
-    pub(super) fn poll_ready(&self, cx: &mut Context<'_>) -> bool {
-        // Both are asked, so that both can wake the loop.
-        let ready = self.others.each_ref().map(|socket| matches!(socket.poll_ready(cx), Poll::Ready(Ok(_))));
-        ready.contains(&true)
     }
 
     /// Reads what came to them, of those who may speak to us.

@@ -2,6 +2,7 @@
 //! refusals with their reason. Every kind has its own limit, so that a flood
 //! of one neither fills the disk nor hides the others.
 
+use std::fmt;
 use std::net::IpAddr;
 use std::time::Instant;
 
@@ -11,9 +12,11 @@ use nat::discovery::Finding;
 use net::transport::Event;
 use net::turn::Failure;
 use proxy::{Observed, Oversize, UpstreamState};
+use registry::PassId;
+use registry::snapshot::json::hex;
 
 use super::streams::{Gravity, gravity};
-use crate::log::{Pass, Throttle};
+use crate::log::{Direct, Pass, Quoted, Throttle, is_direct};
 use crate::metrics::Metrics;
 use crate::metrics::label::Label as _;
 use crate::metrics::table::Name;
@@ -47,32 +50,70 @@ macro_rules! line {
     };
 }
 
+/// The same of level INFO, past the library where that changes nothing.
+macro_rules! direct {
+    ($journal:ident, $metrics:ident, $now:ident, $most:expr, $text:literal, |$line:ident| $fields:expr, $($what:tt)*) => {
+        match $journal.throttle.pass($now, $text, $most) {
+            Pass::Write(0) if is_direct() => {
+                if tracing::enabled!(tracing::Level::INFO) {
+                    Direct::write($text, |$line| _ = $fields);
+                }
+            }
+            Pass::Write(held) => {
+                tracing::info!($($what)*, $text);
+                if held > 0 {
+                    tracing::info!(held, "lines like this were held back before");
+                }
+            }
+            Pass::Hold => $metrics.tick(Name::LogSuppressed, ()),
+        }
+    };
+}
+
 impl Journal {
     /// An event of the signalling machine. Texts that came from outside are
     /// written quoted and escaped.
     pub(super) fn observe(&mut self, now: Instant, metrics: &Metrics, event: &Observed) {
         match event {
             Observed::CallStarted { call, from, to, session } => {
-                line!(self, metrics, now, "call started", CALLS, info, %call, ?from, ?to, session = session.as_deref(), "call started");
+                let session = session.as_deref();
+                direct!(
+                    self, metrics, now, CALLS, "call started",
+                    |line| line.hex("call", call.0).text("from", from).text("to", to).optional("session", session),
+                    call = ?Hex(*call), from = ?Quoted(from), to = ?Quoted(to), session
+                );
             }
             Observed::CallAnswered { call, session } => {
-                line!(self, metrics, now, "call answered", CALLS, info, %call, session = session.as_deref(), "call answered");
+                let session = session.as_deref();
+                direct!(
+                    self, metrics, now, CALLS, "call answered",
+                    |line| line.hex("call", call.0).optional("session", session),
+                    call = ?Hex(*call), session
+                );
             }
             Observed::CallEnded { call, cause, answered } => {
                 let cause = cause.label();
-                line!(self, metrics, now, "call ended", CALLS, info, %call, cause, answered, "call ended");
+                direct!(
+                    self, metrics, now, CALLS, "call ended",
+                    |line| line.hex("call", call.0).text("cause", cause).truth("answered", *answered),
+                    call = ?Hex(*call), cause, answered
+                );
             }
             Observed::Registered { aor, flow, moved: false } => {
-                line!(self, metrics, now, "registered", CALLS, info, ?aor, from = %flow.remote, "phone registered");
+                direct!(
+                    self, metrics, now, CALLS, "phone registered",
+                    |line| line.text("aor", aor).address("from", flow.remote),
+                    aor = ?Quoted(aor), from = %flow.remote
+                );
             }
             Observed::Registered { aor, flow, moved: true } => {
-                line!(self, metrics, now, "moved", CALLS, info, ?aor, from = %flow.remote, "phone has another address");
+                line!(self, metrics, now, "moved", CALLS, info, aor = ?Quoted(aor), from = %flow.remote, "phone has another address");
             }
             Observed::Unregistered { aor, expired } => {
-                line!(self, metrics, now, "unregistered", CALLS, info, ?aor, expired, "phone no longer registered");
+                line!(self, metrics, now, "unregistered", CALLS, info, aor = ?Quoted(aor), expired, "phone no longer registered");
             }
             Observed::PhoneGone { aor } => {
-                line!(self, metrics, now, "gone", CALLS, info, ?aor, "phone no longer answers");
+                line!(self, metrics, now, "gone", CALLS, info, aor = ?Quoted(aor), "phone no longer answers");
             }
             Observed::Refused { side, method, status, reason, source } => {
                 let (side, method, status) = (side.as_str(), method.label(), status.0);
@@ -310,13 +351,21 @@ impl Journal {
     }
 }
 
+/// The name of a call in a line, written as it is shown elsewhere.
+struct Hex(PassId);
+
+impl fmt::Debug for Hex {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(str::from_utf8(&hex(self.0.0)).unwrap_or_default())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::io::Read as _;
     use std::sync::Arc;
 
     use proxy::config::Role;
-    use registry::PassId;
 
     use super::*;
 

@@ -8,6 +8,7 @@ use std::task::{Context, Poll};
 use nat::Side;
 use net::dns::{Reply, Resolver};
 use proxy::question::{Address, Answer as DnsAnswer, Kind, Naptr, Question, Records, Srv};
+use tokio::runtime::Handle;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use crate::config::HostPort;
@@ -21,6 +22,8 @@ pub(super) struct Lookups {
     answering: UnboundedSender<Answer>,
     answers: UnboundedReceiver<Answer>,
     pending: usize,
+    /// Where they run.
+    beside: Handle,
     resolver: Arc<Resolver>,
 }
 
@@ -47,9 +50,9 @@ pub(super) enum Answer {
 
 impl Lookups {
     /// None under way.
-    pub(super) fn new() -> Self {
+    pub(super) fn new(beside: Handle) -> Self {
         let (answering, answers) = unbounded_channel();
-        Self { answering, answers, pending: 0, resolver: Arc::new(Resolver::system()) }
+        Self { answering, answers, pending: 0, beside, resolver: Arc::new(Resolver::system()) }
     }
 
     /// Asks a question of the signalling machine.
@@ -60,7 +63,7 @@ impl Lookups {
             return answer(&answering, Answer::Resolved { question, answer: DnsAnswer::Failed });
         }
         let resolver = Arc::clone(&self.resolver);
-        tokio::spawn(async move {
+        self.beside.spawn(async move {
             let found = ask(&resolver, &question).await;
             answer(&answering, Answer::Resolved { question, answer: found });
         });
@@ -70,7 +73,7 @@ impl Lookups {
     pub(super) fn servers(&mut self, side: Side, names: Vec<HostPort>) {
         let answering = self.answering.clone();
         self.pending += 1;
-        tokio::spawn(async move {
+        self.beside.spawn(async move {
             let (mut addresses, mut all) = (Vec::new(), true);
             for name in names {
                 match net::resolve(&name.host, name.port).await {

@@ -1,7 +1,6 @@
 //! Ports that run short, said before calls are refused; and ports that a fault
 //! of ours has lost.
 
-use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
@@ -18,26 +17,44 @@ const AUDIT: Duration = Duration::from_secs(5);
 /// What was said of each range on each local address.
 #[derive(Debug, Default)]
 pub(super) struct Pressure {
-    short: BTreeMap<(IpAddr, RangeId), bool>,
+    /// Few.
+    known: Vec<((IpAddr, RangeId), Option<Counts>, bool)>,
     audit: Option<Instant>,
 }
 
+/// What is new about a pool.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum News {
+    /// Its figures.
+    Figures,
+    /// They say that it runs short, and that was not said yet.
+    Short,
+}
+
 impl Pressure {
-    /// Figures of a pool; true when it is time to say that it runs short.
-    pub(super) fn note(&mut self, ip: IpAddr, range: RangeId, counts: Counts) -> bool {
+    /// Figures of a pool; `None` where they are as before.
+    pub(super) fn note(&mut self, ip: IpAddr, range: RangeId, counts: Counts) -> Option<News> {
+        let at = self.known.iter().position(|(pool, ..)| *pool == (ip, range));
+        let at = at.unwrap_or_else(|| {
+            self.known.push(((ip, range), None, false));
+            self.known.len() - 1
+        });
+        let (_, known, short) = &mut self.known[at];
+        if known.replace(counts) == Some(counts) {
+            return None;
+        }
         let used = 100 * (counts.live + counts.resting);
-        let short = self.short.entry((ip, range)).or_default();
         if !*short && used >= SHORT * counts.total && used > 0 {
             *short = true;
-            return true;
+            return Some(News::Short);
         }
         *short &= used >= EASED * counts.total;
-        false
+        Some(News::Figures)
     }
 
     /// Places in the list of ranges mean something else now.
     pub(super) fn forget(&mut self) {
-        self.short.clear();
+        self.known.clear();
     }
 
     /// When lent ports are to be compared with calls.
@@ -67,14 +84,16 @@ mod tests {
             pressure.note(ip.into(), RangeId(0), counts)
         };
         let (one, other) = ([192, 0, 2, 1], [192, 0, 2, 2]);
-        assert!(!note(one, 15, 0));
-        assert!(note(one, 12, 4), "80 %, those at rest included");
-        assert!(!note(one, 20, 0) && !note(one, 14, 0) && !note(one, 16, 0));
-        assert!(note(other, 16, 0), "each address for itself");
-        assert!(!note(one, 13, 0), "65 %");
-        assert!(note(one, 16, 0));
-        let empty = Counts::default();
-        assert!(!pressure.note(other.into(), RangeId(1), empty));
+        let (figures, short) = (Some(News::Figures), Some(News::Short));
+        assert_eq!(note(one, 15, 0), figures);
+        assert_eq!(note(one, 15, 0), None, "nothing is new");
+        assert_eq!(note(one, 12, 4), short, "80 %, those at rest included");
+        assert_eq!([note(one, 20, 0), note(one, 14, 0), note(one, 16, 0)], [figures; 3]);
+        assert_eq!(note(other, 16, 0), short, "each address for itself");
+        assert_eq!(note(one, 13, 0), figures, "65 %");
+        assert_eq!(note(one, 16, 0), short);
+        let none = Counts { free: 1, ..Counts::default() };
+        assert_eq!(pressure.note(other.into(), RangeId(1), none), figures);
     }
 
     #[test]

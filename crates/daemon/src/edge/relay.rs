@@ -73,12 +73,17 @@ impl Relay {
         let streams = left / 4 / u64::from(media.workers.max(1));
         let streams = u32::try_from(streams.max(1)).unwrap_or(u32::MAX);
         let (sender, reports) = unbounded_channel();
-        let config = Config { keepalive, keepalive_interval: KEEPALIVE, streams, marks: settings.marks };
+        let mut addresses: Vec<IpAddr> = settings.proxy.listeners.iter().map(|listener| listener.bind.ip()).collect();
+        addresses.sort_unstable();
+        addresses.dedup();
+        let (marks, datapath) = (settings.marks, settings.datapath);
+        let config = Config { keepalive, keepalive_interval: KEEPALIVE, streams, marks, datapath, addresses };
         let workers = spawn_workers(media.workers, &config, &sender)?;
         let splices =
             Splices::new(usize::try_from(splices).unwrap_or(usize::MAX), settings.marks.audio.first(), sender);
         for worker in &workers {
             view.worker(worker.worker(), true);
+            view.kernel(worker.in_kernel());
         }
         let ports = || {
             let discovery = Discovery::new(stun::config(settings, Side::Outer), entropy::seed()?);
@@ -135,7 +140,7 @@ impl Relay {
     fn permit(&mut self, legs: &[LegPlan; 2]) {
         for leg in legs {
             let targets = [leg.target, leg.sources.exact].into_iter().flatten();
-            let targets = targets.flat_map(|target| [target.rtp.ip(), target.rtcp.ip()]);
+            let targets = targets.flat_map(|target| [target.rtp().ip(), target.rtcp().ip()]);
             let mut peers: Vec<IpAddr> = targets.chain(leg.sources.ips.into_iter().flatten()).collect();
             peers.sort_unstable();
             peers.dedup();
@@ -277,13 +282,16 @@ impl Relay {
         }
     }
 
-    /// Does what is due.
-    pub(super) fn handle_timeout(&mut self, now: Instant) {
+    /// Does what is due; true when that was something, and pairs may be ready that were not asked meanwhile.
+    pub(super) fn handle_timeout(&mut self, now: Instant) -> bool {
+        let mut due = false;
         for ports in &mut self.ports {
             if ports.poll_timeout().is_some_and(|at| at <= now) {
                 ports.handle_timeout(now);
+                due = true;
             }
         }
+        due
     }
 
     /// When [`handle_timeout`](Self::handle_timeout) is due.

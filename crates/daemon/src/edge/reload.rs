@@ -38,7 +38,7 @@ impl<B: FnOnce()> Edge<B> {
         }
         let Plan { settings, added, removed, changes: _, names: _ } = plan;
         let listeners = &settings.proxy.listeners;
-        let opened = Opened::all(listeners, &added, &mut self.streams)?;
+        let opened = Opened::all(listeners, &added, (&mut self.streams, &self.sleep))?;
         // One for each side and family, should they all be new.
         let no_seed = |error| format!("refused: the system gives no random numbers: {error}\n");
         let seeds = [entropy::seed(), entropy::seed(), entropy::seed(), entropy::seed()];
@@ -74,7 +74,7 @@ impl<B: FnOnce()> Edge<B> {
         if !self.corners.as_ref().is_some_and(|corners| corners.fits(&settings.proxy)) {
             // The sockets of the former ones are closed before the new ones are opened.
             self.corners = None;
-            self.corners = Corners::open(&settings.proxy, settings.marks.signalling);
+            self.corners = Corners::open(&settings.proxy, settings.marks.signalling, &self.sleep);
         }
         self.inputs.push_back(Input::Reconfigure(Arc::clone(&settings.proxy)));
         self.shared.take(Arc::clone(&settings));
@@ -83,10 +83,12 @@ impl<B: FnOnce()> Edge<B> {
             .filter(|()| before.turn.is_some() || settings.turn.is_some());
         self.settings = settings;
         self.follow_servers();
+        self.rewriting.ask(super::rewriting::reflector(&self.settings), super::rewriting::watch);
         if turn.is_some() {
             self.renew_turn(now);
         }
         self.admit();
+        self.bells.ring_all();
         Ok(())
     }
 }

@@ -6,11 +6,9 @@ mod change;
 
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
-use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use net::transport::Readiness;
-use net::{Streams, UdpListener};
+use net::{Sleep, Streams, UdpListener};
 use proxy::config::Listener;
 use wire::{ListenerId, Transmit, Transport};
 
@@ -33,6 +31,10 @@ pub(super) struct Sockets {
 struct Socket {
     config: Listener,
     open: Open,
+    /// There is something to read, as the last sleep told.
+    readable: bool,
+    /// Its room is waited for.
+    narrow: bool,
     said: bool,
 }
 
@@ -47,11 +49,22 @@ enum Open {
     Stream,
 }
 
+impl Socket {
+    fn new(config: &Listener) -> Self {
+        Self { config: config.clone(), open: Open::Not, readable: false, narrow: false, said: false }
+    }
+}
+
 impl Open {
     /// Opens it.
-    fn new(id: ListenerId, transport: Transport, bind: SocketAddr, streams: &mut Streams) -> io::Result<Self> {
+    fn new(id: ListenerId, transport: Transport, bind: SocketAddr, on: (&mut Streams, &Sleep)) -> io::Result<Self> {
+        let (streams, sleep) = on;
         match transport {
-            Transport::Udp => UdpListener::bind(id, bind, streams.mark()).map(|listener| Self::Udp(Box::new(listener))),
+            Transport::Udp => {
+                let listener = UdpListener::bind(id, bind, streams.mark())?;
+                sleep.watch(&listener, id.0.into())?;
+                Ok(Self::Udp(Box::new(listener)))
+            }
             Transport::Tcp | Transport::Tls | Transport::Ws | Transport::Wss => {
                 streams.listen(id, transport, bind).map(|_bound| Self::Stream)
             }
@@ -69,12 +82,12 @@ impl Open {
 impl Sockets {
     /// None open yet; the first [`open`](Self::open) is due at once.
     pub(super) fn new(now: Instant, listeners: &[Listener]) -> Self {
-        let socket = |config: &Listener| Socket { config: config.clone(), open: Open::Not, said: false };
-        Self { all: listeners.iter().map(socket).collect(), retry: Some(now) }
+        Self { all: listeners.iter().map(Socket::new).collect(), retry: Some(now) }
     }
 
     /// Opens what is not open, if it is time; returns what was opened.
-    pub(super) fn open(&mut self, now: Instant, streams: &mut Streams, view: &View) -> Vec<ListenerId> {
+    pub(super) fn open(&mut self, now: Instant, on: (&mut Streams, &Sleep), view: &View) -> Vec<ListenerId> {
+        let (streams, sleep) = on;
         let mut opened = Vec::new();
         if self.retry.is_none_or(|at| at > now) {
             return opened;
@@ -88,7 +101,7 @@ impl Sockets {
                 break;
             };
             let id = ListenerId(index);
-            match Open::new(id, transport, bind, streams) {
+            match Open::new(id, transport, bind, (streams, sleep)) {
                 Ok(open) => {
                     tracing::info!(side = socket.config.side.as_str(), %bind, "listening on {}", transport.label());
                     socket.open = open;
@@ -114,15 +127,34 @@ impl Sockets {
         self.retry
     }
 
-    /// Adds the sockets that have something to do to `ready`.
-    pub(super) fn poll_ready(&self, cx: &mut Context<'_>, ready: &mut Vec<(usize, Readiness)>) {
-        for (index, socket) in self.all.iter().enumerate() {
+    /// The socket at an index has something to read, or room.
+    pub(super) fn tell(&mut self, index: usize) {
+        if let Some(socket) = self.all.get_mut(index) {
+            socket.readable = true;
+        }
+    }
+
+    /// How many there are, open or not.
+    pub(super) fn len(&self) -> usize {
+        self.all.len()
+    }
+
+    /// True when the socket at an index has something to read, and was not asked since.
+    pub(super) fn is_readable(&mut self, index: usize) -> bool {
+        self.all.get_mut(index).is_some_and(|socket| std::mem::take(&mut socket.readable))
+    }
+
+    /// Where the kernel has no room for what is to be sent, the next sleep ends when it has.
+    pub(super) fn wait_for_room(&mut self, sleep: &Sleep) -> io::Result<()> {
+        for (socket, token) in self.all.iter_mut().zip(0..) {
             if let Open::Udp(listener) = &socket.open
-                && let Poll::Ready(Ok(readiness)) = listener.poll_ready(cx)
+                && listener.waits() != socket.narrow
             {
-                ready.push((index, readiness));
+                sleep.watch_room(listener, token, listener.waits())?;
+                socket.narrow = listener.waits();
             }
         }
+        Ok(())
     }
 
     /// The open socket at an index.
@@ -143,6 +175,13 @@ impl Sockets {
                 Ok(())
             }
             None => Err(transmit),
+        }
+    }
+
+    /// Sends what is queued, as far as the kernel takes it, before anything else is done.
+    pub(super) fn flush(&mut self) {
+        for listener in self.all.iter_mut().filter_map(|socket| socket.open.udp()).filter(|listener| listener.waits()) {
+            listener.try_send_batch();
         }
     }
 

@@ -32,16 +32,17 @@ impl<B: FnOnce()> Edge<B> {
         let mut event = Some(first);
         for _ in 1..EVENTS {
             let Some(present) = event.take() else { break };
-            self.streamed(now, present);
+            self.take_stream(now, present);
             event = self.streams.next_event();
         }
         // One that was taken from the queue is never lost.
         if let Some(last) = event {
-            self.streamed(now, last);
+            self.take_stream(now, last);
         }
     }
 
-    fn streamed(&mut self, now: Instant, event: Event) {
+    fn take_stream(&mut self, now: Instant, event: Event) {
+        self.streamed = true;
         self.journal.stream(now, &self.shared.metrics, &event);
         match event {
             Event::Opened { flow, peer } => {
@@ -83,8 +84,8 @@ impl<B: FnOnce()> Edge<B> {
     }
 
     fn count_stream(&self, flow: Flow, input: StreamInput) {
-        let (side, transport) = self.labels(flow);
-        self.shared.metrics.count(Name::StreamInputs, &[side, transport, input.label()]);
+        let side = self.settings.proxy.side(flow.listener).label();
+        self.shared.metrics.count(Name::StreamInputs, &[side, flow.transport.label(), input.label()]);
     }
 
     fn labels(&self, flow: Flow) -> (&'static str, &'static str) {
@@ -110,8 +111,11 @@ impl<B: FnOnce()> Edge<B> {
             self.requests = requests;
             #[expect(clippy::cast_precision_loss, reason = "Prometheus counts in f64")]
             let [count, octets] = [requests.0, requests.1].map(|n| n as f64);
-            self.shared.metrics.set(Name::Transactions, &[], count);
-            self.shared.metrics.set(Name::TransactionOctets, &[], octets);
+            self.shared.metrics.gauge(Name::Transactions, count);
+            self.shared.metrics.gauge(Name::TransactionOctets, octets);
+        }
+        if !std::mem::take(&mut self.streamed) {
+            return;
         }
         for (listener, denied) in self.streams.take_denied() {
             let side = self.settings.proxy.side(listener).label();
@@ -122,7 +126,7 @@ impl<B: FnOnce()> Edge<B> {
         if self.census != census {
             self.census = census;
             #[expect(clippy::cast_precision_loss, reason = "Prometheus counts in f64")]
-            self.shared.metrics.set(Name::ConnectionsStrangers, &[], census.strangers as f64);
+            self.shared.metrics.gauge(Name::ConnectionsStrangers, census.strangers as f64);
         }
     }
 }

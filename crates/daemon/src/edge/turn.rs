@@ -50,6 +50,11 @@ impl Turn {
         Self { why: None, client: None, threads, reporting, reports, seen, trouble, allocated: 0 }
     }
 
+    /// There are allocations, or there may be soon.
+    pub(super) fn counts(&self) -> bool {
+        self.why.is_some() || self.allocated > 0
+    }
+
     /// Nothing more is to be waited for before the banner.
     pub(super) fn is_settled(&self) -> bool {
         self.why.is_some() && self.allocated > 0
@@ -77,6 +82,9 @@ impl Turn {
 impl<B: FnOnce()> Edge<B> {
     /// Does what discovery has found call for TURN, or for TURN no more?
     pub(super) fn reconsider_turn(&mut self, now: Instant) {
+        if self.settings.turn.is_none() && self.turn.why.is_none() {
+            return;
+        }
         let upstreams = &self.settings.proxy.upstreams;
         let situation = Situation {
             configured: self.settings.turn.is_some(),
@@ -92,6 +100,7 @@ impl<B: FnOnce()> Edge<B> {
             Some(why) => tracing::warn!(reason = why.label(), "media of new calls goes through the TURN server"),
             None => tracing::info!("media of new calls goes directly again"),
         }
+        self.stirred = true;
         let was = std::mem::replace(&mut self.turn.why, why);
         if was.is_none() != why.is_none() {
             self.switch_turn(now);

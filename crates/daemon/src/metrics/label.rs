@@ -22,6 +22,42 @@ pub(crate) trait Label: Copy + 'static {
 
     /// The value of this variant.
     fn label(self) -> &'static str;
+
+    /// Its place among all values.
+    fn place(self) -> usize {
+        let label = self.label();
+        Self::VALUES.iter().position(|value| *value == label).unwrap_or_default()
+    }
+}
+
+/// Values of all labels of a series, in their order.
+pub(crate) trait Labels {
+    /// The place of this combination among all: the last label changes fastest.
+    fn place(self) -> usize;
+}
+
+impl Labels for () {
+    fn place(self) -> usize {
+        0
+    }
+}
+
+impl<A: Label> Labels for (A,) {
+    fn place(self) -> usize {
+        self.0.place()
+    }
+}
+
+impl<A: Label, B: Label> Labels for (A, B) {
+    fn place(self) -> usize {
+        self.0.place() * B::VALUES.len() + self.1.place()
+    }
+}
+
+impl<A: Label, B: Label, C: Label> Labels for (A, B, C) {
+    fn place(self) -> usize {
+        (self.0, self.1).place() * C::VALUES.len() + self.2.place()
+    }
 }
 
 /// Writes the values and the exhaustive match from one list.
@@ -32,6 +68,11 @@ macro_rules! label {
 
             fn label(self) -> &'static str {
                 match self { $(Self::$variant => $value),* }
+            }
+
+            fn place(self) -> usize {
+                enum Place { $($variant),* }
+                match self { $(Self::$variant => Place::$variant as usize),* }
             }
         }
     };
@@ -293,18 +334,39 @@ impl Label for TurnFailure {
 pub(crate) const STREAMS: &[&str] = &["tcp", "tls", "ws", "wss"];
 
 /// The classes of responses (RFC 3261 §7.2).
-pub(crate) const CLASSES: &[&str] = &["1xx", "2xx", "3xx", "4xx", "5xx", "6xx", "other"];
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Class {
+    /// It goes on.
+    Provisional,
+    /// It is done.
+    Success,
+    /// Elsewhere.
+    Redirection,
+    /// The request is at fault.
+    Client,
+    /// The server is.
+    Server,
+    /// Nobody will do it.
+    Global,
+    /// No class at all.
+    Other,
+}
+label!(Class {
+    Provisional => "1xx", Success => "2xx", Redirection => "3xx", Client => "4xx", Server => "5xx", Global => "6xx",
+    Other => "other",
+});
 
-/// The class of a status code.
-pub(crate) fn class(status: Status) -> &'static str {
-    match status.0 {
-        100..200 => "1xx",
-        200..300 => "2xx",
-        300..400 => "3xx",
-        400..500 => "4xx",
-        500..600 => "5xx",
-        600..700 => "6xx",
-        _ => "other",
+impl From<Status> for Class {
+    fn from(status: Status) -> Self {
+        match status.0 {
+            100..200 => Self::Provisional,
+            200..300 => Self::Success,
+            300..400 => Self::Redirection,
+            400..500 => Self::Client,
+            500..600 => Self::Server,
+            600..700 => Self::Global,
+            _ => Self::Other,
+        }
     }
 }
 
@@ -402,6 +464,17 @@ impl From<nat::outside::Light> for Light {
         }
     }
 }
+
+/// What media goes through.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Backend {
+    /// The workers alone.
+    Userspace,
+    /// The kernel, and the workers for what it sends up.
+    Kernel,
+}
+
+label!(Backend { Userspace => "userspace", Kernel => "kernel" });
 
 /// What is amiss with the router.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -9,11 +9,11 @@ pub(crate) mod table;
 use media::stats::Totals;
 use media::{Fact, SpliceCounts};
 use nat::Side;
-use prometheus::{CounterVec, GaugeVec, HistogramOpts, HistogramVec, Opts, Registry, TextEncoder};
+use prometheus::{Counter, CounterVec, Gauge, GaugeVec, HistogramOpts, HistogramVec, Opts, Registry, TextEncoder};
 use proxy::{Observed, UpstreamState, config::Role};
 use wire::Transport;
 
-use label::{BindingEvent, Connected, Direction, FailoverTo, FoundBy, Label, Latch, Truth, class, refusal};
+use label::{BindingEvent, Class, Connected, Direction, FailoverTo, FoundBy, Label, Labels, Latch, Truth, refusal};
 use table::{Kind, Name, TABLE, Values};
 
 /// All series of the program.
@@ -23,10 +23,12 @@ pub(crate) struct Metrics {
     families: Vec<Family>,
 }
 
+/// A series, and beside it the counters and gauges of all combinations of its
+/// labels by their place; none where a label is given from outside.
 #[derive(Debug)]
 enum Family {
-    Counter(CounterVec),
-    Gauge(GaugeVec),
+    Counter(CounterVec, Vec<Counter>),
+    Gauge(GaugeVec, Vec<Gauge>),
     Histogram(HistogramVec),
 }
 
@@ -41,27 +43,30 @@ impl Metrics {
             }
             let names: Vec<&str> = series.labels.iter().map(|(name, _)| *name).collect();
             let opts = Opts::new(series.id, series.help);
-            let family = match series.kind {
+            let all = combinations(series.labels);
+            families.push(match series.kind {
                 Kind::Counter => {
                     let family = CounterVec::new(opts, &names)?;
                     registry.register(Box::new(family.clone()))?;
-                    Family::Counter(family)
+                    let cells = all.iter().map(|values| family.get_metric_with_label_values(values));
+                    Family::Counter(family.clone(), cells.collect::<Result<_, _>>()?)
                 }
                 Kind::Gauge => {
                     let family = GaugeVec::new(opts, &names)?;
                     registry.register(Box::new(family.clone()))?;
-                    Family::Gauge(family)
+                    let cells = all.iter().map(|values| family.get_metric_with_label_values(values));
+                    Family::Gauge(family.clone(), cells.collect::<Result<_, _>>()?)
                 }
                 Kind::Histogram(buckets) => {
                     let family = HistogramVec::new(HistogramOpts::from(opts).buckets(buckets.to_vec()), &names)?;
                     registry.register(Box::new(family.clone()))?;
+                    for values in all {
+                        // Asking for it makes it.
+                        family.get_metric_with_label_values(&values)?;
+                    }
                     Family::Histogram(family)
                 }
-            };
-            for values in combinations(series.labels) {
-                family.begin(&values);
-            }
-            families.push(family);
+            });
         }
         let metrics = Self { registry, families };
         metrics.set(Name::BuildInfo, &[env!("CARGO_PKG_VERSION"), role.label()], 1.0);
@@ -80,9 +85,27 @@ impl Metrics {
         self.add(name, labels, 1.0);
     }
 
+    /// Adds one where all labels are enums of ours: their places are the place of the counter.
+    pub(crate) fn tick(&self, name: Name, labels: impl Labels) {
+        if let Some(Family::Counter(_, cells)) = self.families.get(name as usize)
+            && let Some(cell) = cells.get(labels.place())
+        {
+            cell.inc();
+        }
+    }
+
+    /// Sets a gauge that has no labels.
+    pub(crate) fn gauge(&self, name: Name, value: f64) {
+        if let Some(Family::Gauge(_, cells)) = self.families.get(name as usize)
+            && let Some(cell) = cells.first()
+        {
+            cell.set(value);
+        }
+    }
+
     /// Sets a gauge.
     pub(crate) fn set(&self, name: Name, labels: &[&str], value: f64) {
-        if let Some(Family::Gauge(family)) = self.families.get(name as usize)
+        if let Some(Family::Gauge(family, _)) = self.families.get(name as usize)
             && let Ok(gauge) = family.get_metric_with_label_values(labels)
         {
             gauge.set(value);
@@ -100,7 +123,7 @@ impl Metrics {
 
     /// What the labels name is no more.
     pub(crate) fn end(&self, name: Name, labels: &[&str]) {
-        if let Some(Family::Gauge(family)) = self.families.get(name as usize) {
+        if let Some(Family::Gauge(family, _)) = self.families.get(name as usize) {
             // One that never was needs no end.
             let _ = family.remove_label_values(labels);
         }
@@ -108,7 +131,7 @@ impl Metrics {
 
     /// Brings a counter that somebody else keeps up to its present value.
     pub(crate) fn follow(&self, name: Name, labels: &[&str], value: f64) {
-        if let Some(Family::Counter(family)) = self.families.get(name as usize)
+        if let Some(Family::Counter(family, _)) = self.families.get(name as usize)
             && let Ok(counter) = family.get_metric_with_label_values(labels)
         {
             counter.inc_by((value - counter.get()).max(0.0));
@@ -124,51 +147,51 @@ impl Metrics {
     pub(crate) fn observe(&self, event: &Observed) {
         match event {
             Observed::RequestIn { side, method } => {
-                self.count(Name::Requests, &[Direction::In.label(), side.label(), method.label()]);
+                self.tick(Name::Requests, (Direction::In, *side, *method));
             }
             Observed::RequestOut { side, method } => {
-                self.count(Name::Requests, &[Direction::Out.label(), side.label(), method.label()]);
+                self.tick(Name::Requests, (Direction::Out, *side, *method));
             }
             Observed::ResponseIn { side, status } => {
-                self.count(Name::Responses, &[Direction::In.label(), side.label(), class(*status)]);
+                self.tick(Name::Responses, (Direction::In, *side, Class::from(*status)));
             }
             Observed::ResponseOut { side, status } => {
-                self.count(Name::Responses, &[Direction::Out.label(), side.label(), class(*status)]);
+                self.tick(Name::Responses, (Direction::Out, *side, Class::from(*status)));
             }
-            Observed::Dropped { side, reason } => self.count(Name::Dropped, &[side.label(), reason.label()]),
-            Observed::Forgotten { side } => self.count(Name::TransactionsForgotten, &[side.label()]),
+            Observed::Dropped { side, reason } => self.tick(Name::Dropped, (*side, *reason)),
+            Observed::Forgotten { side } => self.tick(Name::TransactionsForgotten, (*side,)),
             Observed::Refused { side, method: _, status, reason: _, source: _ } => {
                 self.count(Name::Refused, &[side.label(), refusal(*status)]);
             }
-            Observed::Overloaded { urgency } => self.count(Name::Overloaded, &[urgency.label()]),
-            Observed::Oversize { outcome } => self.count(Name::Oversize, &[outcome.label()]),
+            Observed::Overloaded { urgency } => self.tick(Name::Overloaded, (*urgency,)),
+            Observed::Oversize { outcome } => self.tick(Name::Oversize, (*outcome,)),
             Observed::AuthenticationFailed { side, method: _, source: _ } => {
-                self.count(Name::AuthenticationFailures, &[side.label()]);
+                self.tick(Name::AuthenticationFailures, (*side,));
             }
-            Observed::Retransmitted { side } => self.count(Name::Retransmissions, &[side.label()]),
-            Observed::TimedOut { side, method } => self.count(Name::Timeouts, &[side.label(), method.label()]),
+            Observed::Retransmitted { side } => self.tick(Name::Retransmissions, (*side,)),
+            Observed::TimedOut { side, method } => self.tick(Name::Timeouts, (*side, *method)),
             Observed::Registered { aor: _, flow: _, moved } => {
                 let event = if *moved { BindingEvent::Moved } else { BindingEvent::Bound };
-                self.count(Name::RegistrationsTotal, &[event.label()]);
+                self.tick(Name::RegistrationsTotal, (event,));
             }
             Observed::Unregistered { aor: _, expired } => {
                 let event = if *expired { BindingEvent::Expired } else { BindingEvent::Removed };
-                self.count(Name::RegistrationsTotal, &[event.label()]);
+                self.tick(Name::RegistrationsTotal, (event,));
             }
-            Observed::PhoneGone { aor: _ } => self.count(Name::RegistrationsTotal, &[BindingEvent::Gone.label()]),
-            Observed::Refresh { absorbed } => self.count(Name::Refreshes, &[Truth::from(*absorbed).label()]),
-            Observed::CallTold { call: _, outcome } => self.count(Name::CallsTold, &[outcome.label()]),
-            Observed::Renewed { outcome } => self.count(Name::Renewals, &[outcome.label()]),
+            Observed::PhoneGone { aor: _ } => self.tick(Name::RegistrationsTotal, (BindingEvent::Gone,)),
+            Observed::Refresh { absorbed } => self.tick(Name::Refreshes, (Truth::from(*absorbed),)),
+            Observed::CallTold { call: _, outcome } => self.tick(Name::CallsTold, (*outcome,)),
+            Observed::Renewed { outcome } => self.tick(Name::Renewals, (*outcome,)),
             Observed::ContactWithoutToken { found } => {
-                self.count(Name::ContactsWithoutToken, &[Truth::from(*found).label()]);
+                self.tick(Name::ContactsWithoutToken, (Truth::from(*found),));
             }
-            Observed::CallStarted { call: _, from: _, to: _, session: _ } => self.count(Name::CallsStarted, &[]),
-            Observed::CallAnswered { call: _, session: _ } => self.count(Name::CallsAnswered, &[]),
+            Observed::CallStarted { call: _, from: _, to: _, session: _ } => self.tick(Name::CallsStarted, ()),
+            Observed::CallAnswered { call: _, session: _ } => self.tick(Name::CallsAnswered, ()),
             Observed::CallEnded { call: _, cause, answered } => {
-                self.count(Name::CallsTotal, &[cause.label(), Truth::from(*answered).label()]);
+                self.tick(Name::CallsTotal, (*cause, Truth::from(*answered)));
             }
             Observed::CallEnding { call: _, status: _, reason: _, own: _ } => {}
-            Observed::PortsExhausted { side } => self.count(Name::PortsExhausted, &[side.label()]),
+            Observed::PortsExhausted { side } => self.tick(Name::PortsExhausted, (*side,)),
             Observed::Upstream { upstream, state } => {
                 let up = matches!(state, UpstreamState::Up | UpstreamState::Returning);
                 self.set(Name::UpstreamUp, &[&upstream.to_string()], f64::from(u8::from(up)));
@@ -181,7 +204,7 @@ impl Metrics {
             }
             Observed::Failover { upstream: _, other, cause } => {
                 let to = if *other { FailoverTo::Upstream } else { FailoverTo::Address };
-                self.count(Name::Failovers, &[to.label(), cause.label()]);
+                self.tick(Name::Failovers, (to, *cause));
             }
             Observed::AdvertisedChanged { listener: _, address, by } => {
                 let by = match (address, *by) {
@@ -189,7 +212,7 @@ impl Metrics {
                     (Some(_), "upstream") => FoundBy::Upstream,
                     (Some(_), _) => FoundBy::Stun,
                 };
-                self.count(Name::MappingChanges, &[by.label()]);
+                self.tick(Name::MappingChanges, (by,));
             }
         }
     }
@@ -236,7 +259,7 @@ impl Metrics {
 
     #[expect(clippy::cast_precision_loss, reason = "Prometheus counts in f64")]
     fn totals(&self, totals: &Totals) {
-        let Totals { packets_in, bytes_in, packets_out, bytes_out, drops, neighbours } = totals;
+        let Totals { packets_in, bytes_in, packets_out, bytes_out, drops, neighbours, passed } = totals;
         for (index, side) in [Side::Inner, Side::Outer].into_iter().enumerate() {
             let (side, came, went) = (side.label(), Direction::In.label(), Direction::Out.label());
             self.add(Name::MediaPackets, &[came, side], packets_in[index] as f64);
@@ -248,29 +271,21 @@ impl Metrics {
             self.add(Name::MediaDrops, &[reason.label()], drops[reason.index()] as f64);
         }
         self.add(Name::MediaNeighbours, &[], *neighbours as f64);
+        self.add(Name::MediaKernel, &[], *passed as f64);
     }
 }
 
 impl Family {
-    /// A series that is there before anything happened.
-    fn begin(&self, labels: &[&str]) {
-        match self {
-            Self::Counter(_) | Self::Gauge(_) => self.add(labels, 0.0),
-            // Asking for it makes it.
-            Self::Histogram(family) => drop(family.get_metric_with_label_values(labels)),
-        }
-    }
-
     fn add(&self, labels: &[&str], by: f64) {
         // The labels of every call stand beside their series in one page; a
         // wrong number of them counts nothing and fails the test below.
         match self {
-            Self::Counter(family) => {
+            Self::Counter(family, _) => {
                 if let Ok(counter) = family.get_metric_with_label_values(labels) {
                     counter.inc_by(by);
                 }
             }
-            Self::Gauge(family) => {
+            Self::Gauge(family, _) => {
                 if let Ok(gauge) = family.get_metric_with_label_values(labels) {
                     gauge.add(by);
                 }
@@ -339,6 +354,23 @@ mod tests {
     }
 
     #[test]
+    fn places_are_those_of_the_combinations() {
+        let metrics = Metrics::new(Role::Border).unwrap();
+        for side in [Side::Inner, Side::Outer] {
+            for direction in [Direction::In, Direction::Out] {
+                for class in ["1xx", "6xx", "other"] {
+                    let status = Status(class.as_bytes()[0].saturating_sub(b'0').into());
+                    metrics.tick(Name::Responses, (direction, side, Class::from(Status(status.0 * 100))));
+                    let labels =
+                        format!(r#"class="{class}",direction="{}",side="{}""#, direction.label(), side.label());
+                    let expected = format!("siplatch_responses_total{{{labels}}} 1");
+                    assert_eq!(line(&metrics, &expected), expected);
+                }
+            }
+        }
+    }
+
+    #[test]
     fn values_fall_into_their_buckets() {
         let metrics = Metrics::new(Role::Border).unwrap();
         for value in [0.0, 0.004, 0.9] {
@@ -357,13 +389,14 @@ mod tests {
     #[test]
     fn totals_are_added_up() {
         let metrics = Metrics::new(Role::Office).unwrap();
-        let totals = Totals { packets_in: [2, 3], bytes_out: [0, 7], neighbours: 4, ..Totals::default() };
+        let totals = Totals { packets_in: [2, 3], bytes_out: [0, 7], neighbours: 4, passed: 2, ..Totals::default() };
         metrics.fact(&Fact::Totals(Box::new(totals.clone())));
         metrics.fact(&Fact::Totals(Box::new(totals)));
         for expected in [
             r#"siplatch_media_packets_total{direction="in",side="outer"} 6"#,
             r#"siplatch_media_bytes_total{direction="out",side="outer"} 14"#,
             "siplatch_media_neighbours_refused_total 8",
+            "siplatch_media_kernel_packets_total 4",
         ] {
             assert_eq!(line(&metrics, expected), expected);
         }

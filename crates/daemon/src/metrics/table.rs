@@ -14,8 +14,8 @@ use net::transport::Why;
 use net::turn::Failure as TurnFailure;
 
 use super::label::{
-    BindingEvent, CLASSES, Collision, Connected, Datagram, Direction, FailoverTo, Finding, FoundBy, Kept, Label, Latch,
-    Light, Lookup, Mapping, REFUSALS, Recorded, Reloaded, RouterFinding, STREAMS, StreamInput, Truth,
+    Backend, BindingEvent, Class, Collision, Connected, Datagram, Direction, FailoverTo, Finding, FoundBy, Kept, Label,
+    Latch, Light, Lookup, Mapping, REFUSALS, Recorded, Reloaded, RouterFinding, STREAMS, StreamInput, Truth,
 };
 
 /// Names a series in code; its place in [`TABLE`].
@@ -78,6 +78,8 @@ pub(crate) enum Name {
     MediaBytes,
     MediaDrops,
     MediaNeighbours,
+    MediaDatapath,
+    MediaKernel,
     MediaTcpBytes,
     MediaTcpConnections,
     Latches,
@@ -250,7 +252,7 @@ pub(crate) const TABLE: &[Series] = &[
         "siplatch_responses_total",
         Kind::Counter,
         "messages",
-        &[DIRECTION, SIDE, ("class", Values::Of(CLASSES))],
+        &[DIRECTION, SIDE, ("class", Values::Of(<Class as Label>::VALUES))],
         "Responses by class.",
     ),
     series(
@@ -316,7 +318,7 @@ pub(crate) const TABLE: &[Series] = &[
         Kind::Counter,
         "requests",
         &[SIDE],
-        "Answers that were not kept for copies of their request, because its sender had spent its budget. Many: a flood.",
+        "Answers that were not kept for copies of their request, because its sender had spent its budget, or all room was short. Many: a flood.",
     ),
     series(
         Name::Oversize,
@@ -636,6 +638,23 @@ pub(crate) const TABLE: &[Series] = &[
         "packets",
         &[],
         "Of the refused sources, those next door to an allowed address: almost certainly such a carrier.",
+    ),
+    series(
+        Name::MediaDatapath,
+        "siplatch_media_datapath",
+        Kind::Gauge,
+        "",
+        &[("backend", Values::Of(Backend::VALUES))],
+        "1 for what media goes through. `kernel`: streams that go on as they did are forwarded by a program in the \
+         kernel, the rest by the workers; `userspace`: all by the workers. The log of the start says why not in the kernel.",
+    ),
+    series(
+        Name::MediaKernel,
+        "siplatch_media_kernel_packets_total",
+        Kind::Counter,
+        "packets",
+        &[],
+        "Of `siplatch_media_packets_total` in, those that the kernel forwarded by itself; counted every five seconds.",
     ),
     series(
         Name::MediaTcpBytes,

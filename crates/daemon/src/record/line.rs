@@ -1,6 +1,7 @@
 //! How a record looks: one JSON object on one line, its length bounded by what
 //! a call keeps.
 
+use std::cell::RefCell;
 use std::time::{Duration, Instant};
 
 use media::End;
@@ -9,89 +10,38 @@ use nat::Side;
 use net::clock;
 use proxy::Cause;
 use registry::PassId;
-use serde::Serialize;
+use registry::snapshot::json::Json;
 
 use super::{Leg, Row, Stream};
+use crate::date::Dates;
 use crate::metrics::label::Label as _;
 
-/// One call.
-#[derive(Debug, Serialize)]
-struct Line<'a> {
-    pass: String,
-    call_id: &'a str,
-    from: &'a str,
-    to: &'a str,
-    start: String,
-    answered: Option<String>,
-    end: String,
-    /// From the answer on.
-    duration_s: f64,
-    /// `inner`, `outer`, `siplatch`.
-    ended_by: &'static str,
-    cause: &'static str,
-    /// The final response, where that ended the call.
-    status: Option<u16>,
-    /// What a Reason (RFC 3326) said, or what siplatch said.
-    reason: Option<&'a str>,
-    streams: Vec<StreamLine>,
-}
-
-#[derive(Debug, Serialize)]
-struct StreamLine {
-    caller: LegLine,
-    callee: LegLine,
-}
-
-/// What is heard from one leg, and what goes to it.
-#[derive(Debug, Serialize)]
-struct LegLine {
-    side: &'static str,
-    packets_in: u64,
-    bytes_in: u64,
-    packets_out: u64,
-    bytes_out: u64,
-    refused: u64,
-    expected: u64,
-    lost: u64,
-    reordered: u64,
-    duplicates: u64,
-    jitter_ms: f64,
-    jitter_max_ms: f64,
-    rtt_ms: Option<f64>,
-    mos: Option<f64>,
-    codec: Option<&'static str>,
-    first_media: Option<String>,
-    last_media: Option<String>,
-    source: Option<String>,
-    latch_moves: u32,
-    /// Times that no audio came for two seconds, and why the last time.
-    silences: u32,
-    silence: Option<&'static str>,
-    rtcp_bye: bool,
-}
-
-/// The line of a call, with its line end.
-pub(super) fn text(call: PassId, row: &Row, now: Instant) -> String {
+/// Writes the line of a call, with its line end.
+///
+/// `duration_s` counts from the answer on; `ended_by` is `inner`, `outer` or
+/// `siplatch`; `status` is the final response, where that ended the call;
+/// `reason` is what a Reason (RFC 3326) said, or what siplatch said.
+pub(super) fn write(call: PassId, row: &Row, now: Instant, lines: &mut Vec<u8>) {
     let (end, cause) = row.ended.unwrap_or((now, Cause::Lost));
-    let wall = Wall { now, unix: clock::unix_time() };
-    let line = Line {
-        pass: call.to_string(),
-        call_id: &row.call_id,
-        from: &row.from,
-        to: &row.to,
-        start: wall.date(row.since),
-        answered: row.answered.map(|at| wall.date(at)),
-        end: wall.date(end),
-        duration_s: row.answered.map_or(0.0, |at| milli(end.saturating_duration_since(at).as_secs_f64())),
-        ended_by: by(cause, row),
-        cause: cause.label(),
-        status: row.status.filter(|_| row.answered.is_none()).map(|status| status.0),
-        reason: row.reason.as_deref(),
-        streams: row.streams.values().map(|stream| stream_line(stream, row.sides, &wall)).collect(),
-    };
-    let mut text = serde_json::to_string(&line).unwrap_or_default();
-    text.push('\n');
-    text
+    let wall = Wall { now, unix: clock::unix_time(), dates: RefCell::new(Dates::new()) };
+    lines.reserve(512 + 1024 * row.streams.len());
+    let mut json = Json(lines);
+    json.raw("{\"pass\":\"").hex(call.0).raw("\",\"call_id\":").string(&row.call_id);
+    json.raw(",\"from\":").string(&row.from).raw(",\"to\":").string(&row.to);
+    json.raw(",\"start\":");
+    wall.date(&mut json, row.since).raw(",\"answered\":");
+    json.optional(row.answered, |json, at| wall.date(json, at)).raw(",\"end\":");
+    let duration = row.answered.map_or(0.0, |at| end.saturating_duration_since(at).as_secs_f64());
+    decimal(wall.date(&mut json, end).raw(",\"duration_s\":"), duration, 3);
+    json.raw(",\"ended_by\":\"").raw(by(cause, row)).raw("\",\"cause\":\"").raw(cause.label());
+    let status = row.status.filter(|_| row.answered.is_none());
+    json.raw("\",\"status\":").optional(status, |json, status| json.number(status.0));
+    json.raw(",\"reason\":").optional(row.reason.as_deref(), |json, reason| json.string(reason));
+    json.raw(",\"streams\":").all(&row.streams, |json, (_, stream)| {
+        leg(json.raw("{\"caller\":"), stream, row.sides, End::A, &wall);
+        leg(json.raw(",\"callee\":"), stream, row.sides, End::B, &wall).raw("}")
+    });
+    json.raw("}\n");
 }
 
 /// Who ended it.
@@ -104,37 +54,43 @@ fn by(cause: Cause, row: &Row) -> &'static str {
     }
 }
 
-fn stream_line(stream: &Stream, sides: [Side; 2], wall: &Wall) -> StreamLine {
-    let qualities = [&stream.legs[0].counts.quality, &stream.legs[1].counts.quality];
-    let leg = |end: End| {
-        let Leg { counts, jitter, source, moves, silences, reason } = stream.legs[end.index()];
-        let figures = counts.quality;
-        LegLine {
-            side: sides[end.index()].label(),
-            packets_in: counts.packets_in,
-            bytes_in: counts.bytes_in,
-            packets_out: counts.packets_out,
-            bytes_out: counts.bytes_out,
-            refused: counts.refused,
-            expected: figures.expected,
-            lost: figures.lost,
-            reordered: figures.reordered,
-            duplicates: figures.duplicates,
-            jitter_ms: millis(figures.jitter),
-            jitter_max_ms: millis(jitter),
-            rtt_ms: figures.round_trip.map(millis),
-            mos: quality::score(qualities, end).map(|score| (score * 100.0).round() / 100.0),
-            codec: figures.codec.map(quality::Codec::as_str),
-            first_media: figures.first.map(|at| wall.date(at)),
-            last_media: figures.last.map(|at| wall.date(at)),
-            source: source.map(|source| source.to_string()),
-            latch_moves: moves,
-            silences,
-            silence: reason.map(|reason| reason.label()),
-            rtcp_bye: figures.bye,
-        }
+/// What is heard from one leg, and what goes to it. `silences` is how often no
+/// audio came for two seconds, `silence` why the last time.
+fn leg<'a, 'b>(json: &'a mut Json<'b>, stream: &Stream, sides: [Side; 2], end: End, wall: &Wall) -> &'a mut Json<'b> {
+    let both = stream.counts.as_deref().copied().unwrap_or_default();
+    let qualities = [&both[0].quality, &both[1].quality];
+    let Leg { jitter, source, moves, silences, reason } = stream.legs[end.index()];
+    let counts = both[end.index()];
+    let figures = counts.quality;
+    json.raw("{\"side\":\"").raw(sides[end.index()].label()).raw("\"");
+    for (name, number) in [
+        (",\"packets_in\":", counts.packets_in),
+        (",\"bytes_in\":", counts.bytes_in),
+        (",\"packets_out\":", counts.packets_out),
+        (",\"bytes_out\":", counts.bytes_out),
+        (",\"refused\":", counts.refused),
+        (",\"expected\":", figures.expected),
+        (",\"lost\":", figures.lost),
+        (",\"reordered\":", figures.reordered),
+        (",\"duplicates\":", figures.duplicates),
+    ] {
+        json.raw(name).number(number);
+    }
+    millis(json.raw(",\"jitter_ms\":"), figures.jitter);
+    millis(json.raw(",\"jitter_max_ms\":"), jitter);
+    json.raw(",\"rtt_ms\":").optional(figures.round_trip, millis);
+    json.raw(",\"mos\":").optional(quality::score(qualities, end), |json, score| decimal(json, score, 2));
+    let word = |json: &mut Json<'_>, word: Option<&str>| match word {
+        Some(word) => _ = json.raw("\"").raw(word).raw("\""),
+        None => _ = json.raw("null"),
     };
-    StreamLine { caller: leg(End::A), callee: leg(End::B) }
+    word(json.raw(",\"codec\":"), figures.codec.map(quality::Codec::as_str));
+    json.raw(",\"first_media\":").optional(figures.first, |json, at| wall.date(json, at));
+    json.raw(",\"last_media\":").optional(figures.last, |json, at| wall.date(json, at));
+    json.raw(",\"source\":").optional(source, |json, source| json.address(source.0));
+    json.raw(",\"latch_moves\":").number(moves).raw(",\"silences\":").number(silences);
+    word(json.raw(",\"silence\":"), reason.map(|reason| reason.label()));
+    json.raw(",\"rtcp_bye\":").truth(figures.bye).raw("}")
 }
 
 /// Times of the loop as dates.
@@ -142,56 +98,58 @@ fn stream_line(stream: &Stream, sides: [Side; 2], wall: &Wall) -> StreamLine {
 struct Wall {
     now: Instant,
     unix: Duration,
+    dates: RefCell<Dates>,
 }
 
 impl Wall {
-    fn date(&self, at: Instant) -> String {
-        date(self.unix.saturating_sub(self.now.saturating_duration_since(at)))
+    fn date<'a, 'b>(&self, json: &'a mut Json<'b>, at: Instant) -> &'a mut Json<'b> {
+        let since = self.unix.saturating_sub(self.now.saturating_duration_since(at));
+        json.raw("\"").raw(self.dates.borrow_mut().date(since)).raw("\"")
     }
 }
 
-fn millis(time: Duration) -> f64 {
-    milli(time.as_secs_f64() * 1000.0)
+fn millis<'a, 'b>(json: &'a mut Json<'b>, time: Duration) -> &'a mut Json<'b> {
+    decimal(json, time.as_secs_f64() * 1000.0, 3)
 }
 
-/// No more digits than there is truth in them.
-fn milli(value: f64) -> f64 {
-    (value * 1000.0).round() / 1000.0
-}
-
-/// RFC 3339, in UTC, with milliseconds; `since`: after 1970.
-fn date(since: Duration) -> String {
-    let (days, second) = (since.as_secs() / 86_400, since.as_secs() % 86_400);
-    // Years that begin in March end with the leap day; they repeat every 400 years of 146,097 days.
-    let shifted = days + 719_468;
-    let (era, of_era) = (shifted / 146_097, shifted % 146_097);
-    let year = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;
-    let of_year = of_era - (365 * year + year / 4 - year / 100);
-    let march = (5 * of_year + 2) / 153;
-    let day = of_year - (153 * march + 2) / 5 + 1;
-    let month = if march < 10 { march + 3 } else { march - 9 };
-    let year = year + 400 * era + u64::from(month <= 2);
-    let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{:03}Z", since.subsec_millis())
+/// No more digits behind the point than there is truth in them, and one at least.
+fn decimal<'a, 'b>(json: &'a mut Json<'b>, value: f64, digits: u32) -> &'a mut Json<'b> {
+    let most = 10_u64.pow(digits);
+    #[expect(clippy::cast_precision_loss, reason = "a power of ten below a million")]
+    let scaled = (value * most as f64).round() as u64;
+    json.number(scaled / most).raw(".");
+    let (mut rest, mut place) = (scaled % most, most / 10);
+    loop {
+        json.0.push(b'0' + (rest / place) as u8);
+        rest %= place;
+        if rest == 0 {
+            return json;
+        }
+        place /= 10;
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// Checked with `date --utc --date @SECONDS --iso-8601=seconds`.
     #[test]
-    fn dates_of_rfc_3339() {
-        for (seconds, expected) in [
-            (0, "1970-01-01T00:00:00.250Z"),
-            (951_782_399, "2000-02-28T23:59:59.250Z"),
-            (951_782_400, "2000-02-29T00:00:00.250Z"),
-            (1_709_251_199, "2024-02-29T23:59:59.250Z"),
-            (1_709_251_200, "2024-03-01T00:00:00.250Z"),
-            (1_735_689_599, "2024-12-31T23:59:59.250Z"),
-            (4_107_542_400, "2100-03-01T00:00:00.250Z"),
+    fn figures_have_as_many_digits_as_they_need() {
+        for (value, digits, expected) in [
+            (0.0, 3, "0.0"),
+            (12.0, 3, "12.0"),
+            (0.0004, 3, "0.0"),
+            (0.0005, 3, "0.001"),
+            (3.14449, 3, "3.144"),
+            (59.5, 3, "59.5"),
+            (7.05, 3, "7.05"),
+            (0.999_96, 3, "1.0"),
+            (4.409_286, 2, "4.41"),
+            (4.398, 2, "4.4"),
         ] {
-            assert_eq!(date(Duration::from_millis(seconds * 1000 + 250)), expected);
+            let mut text = Vec::new();
+            decimal(&mut Json(&mut text), value, digits);
+            assert_eq!(String::from_utf8(text).unwrap(), expected);
         }
     }
 }

@@ -44,12 +44,12 @@ impl Desk {
     fn start(&mut self, to: &str) {
         let started = Observed::CallStarted { call: CALL, from: String::new(), to: to.to_owned(), session: None };
         self.records.observe(self.now, &started);
-        self.records.change(&Change::Put(Record::Call(Box::new(call(self.now)))));
+        self.records.change(&Change::Put(Record::Call(Arc::new(call(self.now)))));
     }
 
     fn answer(&mut self) {
         let known = Call { answered: Some(self.now), streams: vec![STREAM], ..call(self.now) };
-        self.records.change(&Change::Put(Record::Call(Box::new(known))));
+        self.records.change(&Change::Put(Record::Call(Arc::new(known))));
     }
 
     fn fact(&mut self, fact: Fact) {
@@ -62,8 +62,10 @@ impl Desk {
     }
 
     fn end(&mut self, cause: Cause) {
-        self.records.change(&Change::Delete(registry::Key::Call(CALL)));
         self.records.observe(self.now, &Observed::CallEnded { call: CALL, cause, answered: true });
+        // What has changed in the registry is told behind what was observed.
+        self.records.change(&Change::Put(Record::Call(Arc::new(call(self.now)))));
+        self.records.change(&Change::Delete(Key::Call(CALL)));
     }
 
     /// What stands in the file at the end.
@@ -115,7 +117,7 @@ fn call(since: Instant) -> Call {
     }
 }
 
-fn legs(now: Instant) -> Box<[LegCounts; 2]> {
+fn legs(now: Instant) -> Arc<[LegCounts; 2]> {
     let ms = Duration::from_millis;
     let quality = Figures {
         received: 95,
@@ -132,7 +134,7 @@ fn legs(now: Instant) -> Box<[LegCounts; 2]> {
         bye: true,
     };
     let counts = LegCounts { packets_in: 96, bytes_in: 16_512, packets_out: 50, bytes_out: 8600, refused: 4, quality };
-    Box::new([counts, LegCounts::default()])
+    Arc::new([counts, LegCounts::default()])
 }
 
 #[test]
@@ -152,7 +154,7 @@ fn a_call_leaves_one_line_with_all_that_is_known_of_it() {
     desk.fact(unheard);
     desk.pass(60_000);
     let mut worst = legs(desk.now);
-    worst[0].quality.jitter = Duration::from_millis(40);
+    Arc::make_mut(&mut worst)[0].quality.jitter = Duration::from_millis(40);
     desk.fact(Fact::Counted { stream: STREAM, legs: worst });
     desk.ending(None, Some("Q.850;cause=16"), false);
     desk.end(Cause::CalleeBye);
@@ -237,6 +239,8 @@ fn streams_that_never_come_back_hold_a_record_for_two_seconds() {
     assert_eq!(desk.records.calls.len(), 1);
     desk.pass(1);
     assert_eq!((desk.records.calls.len(), desk.records.by_stream.len()), (0, 0));
+    assert_eq!(desk.records.poll_timeout(), Some(desk.now + DELAY), "its line is on the way");
+    desk.pass(50);
     assert_eq!(desk.records.poll_timeout(), None);
     assert_eq!(desk.lines()[0]["ended_by"], "siplatch");
 }
@@ -251,7 +255,7 @@ fn lines_are_bounded_whatever_is_written_in_messages() {
     for slot in 0..100 {
         let stream = StreamId { worker: 0, slot, generation: 1 };
         let known = Call { streams: vec![stream], ..call(desk.now) };
-        desk.records.change(&Change::Put(Record::Call(Box::new(known))));
+        desk.records.change(&Change::Put(Record::Call(Arc::new(known))));
     }
     desk.end(Cause::Failed);
     let lines = desk.lines();
@@ -266,4 +270,50 @@ fn nothing_is_written_where_it_is_switched_off() {
     desk.start("sip:bob@example.com");
     desk.end(Cause::Failed);
     assert!(desk.lines().is_empty());
+}
+
+#[test]
+fn a_plain_address_is_read_as_any_other() {
+    let plain = ["<sip:alice@example.com>", "<sip:+49.30_1-2@10.0.0.1>;tag=x", "sip:bob@a-b.c", "<sip:a@b>"];
+    let other = [
+        "<sip:alice:secret@example.com>",
+        "\"A\" <sip:alice@example.com>",
+        "<sip:alice@example.com:5060>",
+        "<sip:alice@example.com;transport=tcp>",
+        "<sip:example.com>",
+        "<sip:@example.com>",
+        "<sip:alice@>",
+        "<sip:alice@a..b>",
+        "<sip:alice@-b>",
+        "<sip:alice@b->",
+        "<sip:alice@b> x",
+        "<sip:alice@b",
+        "sip:alice@b>",
+        "sip:alice@b;tag=1",
+        "<sips:alice@b>",
+        "<tel:+4930>",
+        "sip:alice",
+        "sip:",
+        "<",
+        "",
+    ];
+    for (text, is_plain) in plain.into_iter().map(|text| (text, true)).chain(other.map(|text| (text, false))) {
+        let found = plain_user(text.as_bytes());
+        assert_eq!(found.is_some(), is_plain, "{text}");
+        let read = NameAddr::parse(text.as_bytes()).ok().and_then(|address| Uri::parse(address.uri).ok()?.user);
+        assert!(found.is_none() || found == read, "{text}");
+    }
+}
+
+#[test]
+fn lines_are_gathered_until_there_are_many() {
+    let mut desk = Desk::new("gathered", "");
+    for at in 0..1000 {
+        desk.start("sip:bob@example.com");
+        desk.end(Cause::Failed);
+        assert!(desk.records.lines.text.len() < MOST, "{at}");
+    }
+    let metrics = Arc::clone(&desk.shared);
+    assert_eq!(desk.lines().len(), 1000);
+    assert!(metrics.metrics.page().unwrap().contains("siplatch_call_records_total{result=\"written\"} 1000"));
 }

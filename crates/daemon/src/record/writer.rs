@@ -17,33 +17,41 @@ use crate::metrics::Metrics;
 use crate::metrics::label::{Label as _, Recorded};
 use crate::metrics::table::Name;
 
-/// Lines that may wait for the disk.
-const QUEUE: usize = 4096;
+/// Portions of lines that may wait for the disk.
+const QUEUE: usize = 256;
 /// A file of so many octets is full.
 const FULL: u64 = 64 << 20;
 /// How long the last lines may take at stop.
 const LAST: Duration = Duration::from_secs(1);
 
+/// Whole lines.
+#[derive(Debug, Default)]
+pub(super) struct Lines {
+    pub(super) text: Vec<u8>,
+    pub(super) count: u32,
+}
+
 /// Hands lines to the thread.
 #[derive(Debug)]
 pub(super) struct Writer {
-    lines: mpsc::Sender<String>,
+    lines: mpsc::Sender<Lines>,
     ended: oneshot::Receiver<()>,
 }
 
 impl Writer {
     /// Starts the thread. The file is made with the first line.
     pub(super) fn start(dir: &Path, shared: &Arc<Shared>) -> io::Result<Self> {
-        let (lines, mut waiting) = mpsc::channel::<String>(QUEUE);
+        let (lines, mut waiting) = mpsc::channel::<Lines>(QUEUE);
         let (end, ended) = oneshot::channel::<()>();
         let (mut journal, shared) = (Journal::new(dir, FULL), Arc::clone(shared));
         thread::Builder::new().name("records".to_owned()).spawn(move || {
+            net::background::wait_for_others();
             let _end = end;
             let mut failing = false;
-            while let Some(line) = waiting.blocking_recv() {
-                let result = journal.append(&line);
+            while let Some(lines) = waiting.blocking_recv() {
+                let result = journal.append(&lines.text);
                 let recorded = if result.is_ok() { Recorded::Written } else { Recorded::Failed };
-                shared.metrics.count(Name::CallRecords, &[recorded.label()]);
+                shared.metrics.add(Name::CallRecords, &[recorded.label()], lines.count.into());
                 if let Err(error) = &result
                     && !failing
                 {
@@ -55,10 +63,11 @@ impl Writer {
         Ok(Self { lines, ended })
     }
 
-    /// Takes a line, or counts it as lost.
-    pub(super) fn write(&self, line: String, metrics: &Metrics) {
-        if self.lines.try_send(line).is_err() {
-            metrics.count(Name::CallRecords, &[Recorded::Dropped.label()]);
+    /// Takes lines, or counts them as lost.
+    pub(super) fn write(&self, lines: Lines, metrics: &Metrics) {
+        let count = lines.count;
+        if self.lines.try_send(lines).is_err() {
+            metrics.add(Name::CallRecords, &[Recorded::Dropped.label()], count.into());
         }
     }
 
@@ -88,10 +97,11 @@ impl Journal {
         Self { path: dir.join("calls.jsonl"), full, open: None, torn: false }
     }
 
-    fn append(&mut self, line: &str) -> io::Result<()> {
+    /// Whole lines.
+    fn append(&mut self, lines: &[u8]) -> io::Result<()> {
         // Moved away or removed: what is open has another number, or none.
         let there = fs::metadata(&self.path).ok();
-        let whole = there.as_ref().is_some_and(|there| there.len() + line.len() as u64 > self.full);
+        let whole = there.as_ref().is_some_and(|there| there.len() + lines.len() as u64 > self.full);
         if whole {
             fs::rename(&self.path, self.path.with_extension("1.jsonl"))?;
         }
@@ -103,8 +113,8 @@ impl Journal {
         }
         match &mut self.open {
             Some((file, _)) => {
-                let end = if self.torn { "\n" } else { "" };
-                let written = file.write_all(format!("{end}{line}").as_bytes());
+                let written = if self.torn { file.write_all(b"\n") } else { Ok(()) };
+                let written = written.and_then(|()| file.write_all(lines));
                 self.torn = written.is_err();
                 written
             }
@@ -128,12 +138,12 @@ mod tests {
     fn a_file_that_is_moved_away_or_removed_is_begun_anew() {
         let dir = dir("moved");
         let mut journal = Journal::new(&dir, 1000);
-        journal.append("one\n").unwrap();
+        journal.append(b"one\n").unwrap();
         fs::rename(dir.join("calls.jsonl"), dir.join("kept")).unwrap();
-        journal.append("two\n").unwrap();
+        journal.append(b"two\n").unwrap();
         fs::remove_file(dir.join("calls.jsonl")).unwrap();
-        journal.append("three\n").unwrap();
-        journal.append("four\n").unwrap();
+        journal.append(b"three\n").unwrap();
+        journal.append(b"four\n").unwrap();
         assert_eq!(fs::read_to_string(dir.join("kept")).unwrap(), "one\n");
         assert_eq!(fs::read_to_string(dir.join("calls.jsonl")).unwrap(), "three\nfour\n");
         fs::remove_dir_all(dir).unwrap();
@@ -143,13 +153,13 @@ mod tests {
     fn a_full_file_takes_the_place_of_the_one_before() {
         let dir = dir("full");
         let mut journal = Journal::new(&dir, 10);
-        for line in ["1234\n", "5678\n", "90ab\n", "cdef\n", "ghij\n"] {
+        for line in [b"1234\n", b"5678\n", b"90ab\n", b"cdef\n", b"ghij\n"] {
             journal.append(line).unwrap();
         }
         assert_eq!(fs::read_to_string(dir.join("calls.1.jsonl")).unwrap(), "90ab\ncdef\n");
         assert_eq!(fs::read_to_string(dir.join("calls.jsonl")).unwrap(), "ghij\n");
         // Another process goes on where this one stopped.
-        Journal::new(&dir, 10).append("klmn\n").unwrap();
+        Journal::new(&dir, 10).append(b"klmn\n").unwrap();
         assert_eq!(fs::read_to_string(dir.join("calls.jsonl")).unwrap(), "ghij\nklmn\n");
         fs::remove_dir_all(dir).unwrap();
     }

@@ -1,24 +1,26 @@
 //! What should stand in the file: the fold of all changes, and which of its
 //! records the file does not have yet.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::btree_map::{BTreeMap, Entry};
 use std::io;
 use std::time::Instant;
 
-use registry::snapshot::{Place, Portable};
+use registry::snapshot::{self, Place};
 use registry::{Key, Record};
 
 use super::file::Log;
-use super::line::{self, Entry, Kept, Stamp};
+use super::line::{self, Opening, Stamp};
 
 /// A file below this size is not written anew to save space.
 const SMALL: u64 = 1 << 20;
 /// Records that are gone while the file says otherwise; beyond so many it is written anew.
 pub(super) const FORGOTTEN: usize = 65_536;
+/// Octets of room that are kept from one batch of lines to the next.
+const KEPT: usize = 1 << 16;
 /// A file may grow to so many times what it must hold.
 const GROWTH: u64 = 4;
 
-/// Records, each its own [`registry::snapshot::essence`].
+/// Records that [outlive](snapshot::outlives) us, as the registry has them: each is there once.
 #[derive(Debug)]
 pub(super) struct Fold {
     first: String,
@@ -26,12 +28,23 @@ pub(super) struct Fold {
     live: BTreeMap<Key, Live>,
     /// Octets that they would take in a new file, about.
     needed: u64,
-    /// Keys whose line is not written yet.
-    pub(super) dirty: BTreeSet<Key>,
+    /// Keys of which a line is not written yet, and which line.
+    pub(super) dirty: BTreeMap<Key, Due>,
     /// What the file has is another's.
     anew: bool,
     /// It is not written anew for its size before it has so many octets.
     most: u64,
+    /// Where lines are written before they go to the file.
+    lines: Vec<u8>,
+}
+
+/// What is to be written of a record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Due {
+    /// That it is there, with all that it is, or that it is gone.
+    Whole,
+    /// That it was refreshed.
+    Refresh,
 }
 
 #[derive(Debug)]
@@ -43,8 +56,8 @@ struct Live {
 impl Fold {
     /// Empty, and nothing is written.
     pub(super) fn new(boot: &str, places: Vec<Place>) -> Self {
-        let (live, dirty) = (BTreeMap::new(), BTreeSet::new());
-        Self { first: line::first(boot), places, live, needed: 0, dirty, anew: true, most: SMALL }
+        let (live, dirty) = (BTreeMap::new(), BTreeMap::new());
+        Self { first: line::first(boot), places, live, needed: 0, dirty, anew: true, most: SMALL, lines: Vec::new() }
     }
 
     /// All records, whatever was before.
@@ -60,27 +73,36 @@ impl Fold {
 
     /// A record is this now, or gone.
     pub(super) fn change(&mut self, key: Key, record: Option<Record>) {
-        let before = self.live.get(&key);
-        let octets = before.map_or(0, |live| live.octets);
-        match record {
-            Some(record) if before.is_some_and(|live| live.record == record) => {}
-            Some(record) => {
-                self.live.insert(key, Live { record, octets });
-                self.mark(key);
+        let due = match (self.live.entry(key), record) {
+            (Entry::Occupied(mut live), Some(record)) => {
+                let Live { record: known, octets } = live.get_mut();
+                let before = std::mem::replace(known, record);
+                if snapshot::same(&before, known) {
+                    return;
+                }
+                // One that had no place when it was written is not in the file.
+                if *octets > 0 && snapshot::is_refresh(&before, known) { Due::Refresh } else { Due::Whole }
             }
-            None if before.is_some() => {
-                self.live.remove(&key);
-                self.needed = self.needed.saturating_sub(octets);
-                self.mark(key);
+            (Entry::Vacant(place), Some(record)) => {
+                place.insert(Live { record, octets: 0 });
+                Due::Whole
             }
-            None => {}
-        }
+            (Entry::Occupied(live), None) => {
+                self.needed = self.needed.saturating_sub(live.remove().octets);
+                Due::Whole
+            }
+            (Entry::Vacant(_), None) => return,
+        };
+        self.mark(key, due);
     }
 
     /// While nothing can be written, calls come and go; beyond what is live
     /// their names are not remembered for ever.
-    fn mark(&mut self, key: Key) {
-        self.dirty.insert(key);
+    fn mark(&mut self, key: Key, due: Due) {
+        let marked = self.dirty.entry(key).or_insert(due);
+        if due == Due::Whole {
+            *marked = due;
+        }
         if self.anew || self.dirty.len() > self.live.len() + FORGOTTEN {
             self.anew = true;
             self.dirty.clear();
@@ -114,8 +136,9 @@ impl Fold {
     fn write_all(&mut self, now: Instant, at: Stamp, log: &mut Log) -> io::Result<u64> {
         let mut octets = self.first.clone().into_bytes();
         self.needed = 0;
+        let at = &Opening::of(at);
         for Live { record, octets: length } in self.live.values_mut() {
-            *length = put(record, now, at, &self.places, &mut octets)?;
+            *length = line::put(record, now, at, &self.places, &mut octets);
             self.needed += *length;
         }
         log.rewrite(&octets)?;
@@ -126,31 +149,32 @@ impl Fold {
     }
 
     fn append(&mut self, now: Instant, at: Stamp, log: &mut Log) -> io::Result<u64> {
-        let mut octets = Vec::new();
-        for key in &self.dirty {
+        let octets = &mut self.lines;
+        octets.clear();
+        if self.dirty.is_empty() {
+            return Ok(0);
+        }
+        let at = &Opening::of(at);
+        for (key, due) in &self.dirty {
             match self.live.get_mut(key) {
+                Some(Live { record: Record::Binding(binding), .. }) if *due == Due::Refresh => {
+                    line::refresh(binding, now, at, octets);
+                }
                 Some(Live { record, octets: length }) => {
                     self.needed = self.needed.saturating_sub(*length);
-                    *length = put(record, now, at, &self.places, &mut octets)?;
+                    *length = line::put(record, now, at, &self.places, octets);
                     self.needed += *length;
                 }
-                None => {
-                    line::write(&Entry { at, change: Kept::Delete(*key) }, &mut octets)?;
-                }
+                None => line::delete(*key, at, octets),
             }
         }
         if !octets.is_empty() {
-            log.append(&octets)?;
+            log.append(octets)?;
         }
         self.dirty.clear();
-        Ok(octets.len() as u64)
-    }
-}
-
-/// A record of which a listener has no place is left out: it could not be restored.
-fn put(record: &Record, now: Instant, at: Stamp, places: &[Place], octets: &mut Vec<u8>) -> io::Result<u64> {
-    match Portable::of(record, now, places) {
-        Some(portable) => Ok(line::write(&Entry { at, change: Kept::Put(portable) }, octets)? as u64),
-        None => Ok(0),
+        let written = octets.len() as u64;
+        octets.clear();
+        octets.shrink_to(KEPT);
+        Ok(written)
     }
 }

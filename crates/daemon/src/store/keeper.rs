@@ -25,7 +25,7 @@ pub(super) struct Batch {
     pub(super) places: Vec<Place>,
     /// These are all records there are.
     pub(super) whole: bool,
-    /// What each is now: its essence, or `None` if nothing of it outlives us.
+    /// What each is now, or `None` if nothing of it outlives us.
     pub(super) changes: Vec<(Key, Option<Record>)>,
 }
 
@@ -91,7 +91,7 @@ impl Keeper {
         match self.fold.write(now, Stamp::now(), &mut self.log) {
             Ok(octets) => {
                 if octets > 0 {
-                    metrics.count(Name::SnapshotWrites, &[]);
+                    metrics.tick(Name::SnapshotWrites, ());
                     metrics.add(Name::SnapshotWritten, &[], octets as f64);
                 }
                 if self.retry.take().is_some() {
@@ -112,7 +112,7 @@ impl Keeper {
                 self.retry = Some(Retry { at: now + pause, pause });
             }
         }
-        metrics.set(Name::SnapshotEntries, &[], self.fold.len() as f64);
-        metrics.set(Name::SnapshotBytes, &[], self.log.length() as f64);
+        metrics.gauge(Name::SnapshotEntries, self.fold.len() as f64);
+        metrics.gauge(Name::SnapshotBytes, self.log.length() as f64);
     }
 }

@@ -7,8 +7,8 @@ use std::io::{self, Read as _};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use registry::Record;
 use registry::snapshot::{Lost, Place};
+use registry::{Key, Record};
 
 use super::line::{self, Entry, Kept, Stamp};
 
@@ -70,9 +70,16 @@ fn fold(octets: &[u8], boot: &str, now: Instant, at: Stamp, places: &[Place]) ->
             Some(Entry { at, change }) => {
                 last = Some(at);
                 match change {
-                    Kept::Put(portable) => kept.insert(portable.key(), (at, portable)),
-                    Kept::Delete(key) => kept.remove(&key),
-                };
+                    Kept::Put(portable) => _ = kept.insert(portable.key(), (at, portable)),
+                    // Of one whose line was damaged nothing is known.
+                    Kept::Refresh(refresh) => {
+                        if let Some((then, portable)) = kept.get_mut(&Key::Binding(refresh.id)) {
+                            *then = at;
+                            portable.refresh(refresh);
+                        }
+                    }
+                    Kept::Delete(key) => _ = kept.remove(&key),
+                }
             }
             None => restored.lost.push(Lost::Damaged),
         }

@@ -24,21 +24,21 @@ fn flow(listener: u16) -> Flow {
 }
 
 fn binding(id: u64, expires: Instant) -> Record {
-    Record::Binding(Box::new(Binding {
+    Record::Binding(Arc::new(Binding {
         id: BindingId(id),
-        aor: format!("user{id}@example.com").into_bytes(),
-        contact: format!("sip:user{id}@192.168.1.10:5060;ob").into_bytes(),
-        instance: Some(b"\"<urn:uuid:00000000-0000-1000-8000-000a95a0e128>\"".to_vec()),
+        aor: format!("user{id}@example.com").into_bytes().into(),
+        contact: format!("sip:user{id}@192.168.1.10:5060;ob").into_bytes().into(),
+        instance: Some(b"\"<urn:uuid:00000000-0000-1000-8000-000a95a0e128>\""[..].into()),
         reg_id: None,
-        call_id: vec![0xff, 0, b'\n', b'"', b'\\', 0x80],
+        call_id: [0xff, 0, b'\n', b'"', b'\\', 0x80].into(),
         cseq: 1,
         flow: flow(1),
         flow_id: registry::FlowId(1),
-        upstream: Some(flow(0)),
+        upstream: Some(Arc::new(flow(0))),
         natted: true,
         phone: None,
         q: 1000,
-        user_agent: b"A phone/1.0".to_vec(),
+        user_agent: b"A phone/1.0"[..].into(),
         expires,
         until: expires,
         confirmed: registry::Confirmed::default(),
@@ -78,7 +78,7 @@ fn call(id: u64, state: CallState, now: Instant) -> Call {
 }
 
 fn call_record(id: u64, state: CallState, now: Instant) -> Record {
-    Record::Call(Box::new(call(id, state, now)))
+    Record::Call(Arc::new(call(id, state, now)))
 }
 
 struct Bench {
@@ -95,7 +95,7 @@ impl Bench {
     }
 
     fn put(&mut self, record: Record) -> u64 {
-        self.fold.change(record.key(), snapshot::essence(record));
+        self.fold.change(record.key(), Some(record).filter(snapshot::outlives));
         self.write()
     }
 
@@ -169,8 +169,38 @@ fn what_is_written_is_read_again() {
     };
     let off = expected.expires.saturating_duration_since(found.expires);
     assert!(off < Duration::from_secs(10), "{off:?}");
-    (expected.expires, expected.until) = (found.expires, found.until);
+    let own = Arc::make_mut(&mut expected);
+    (own.expires, own.until) = (found.expires, found.until);
     assert_eq!(found, expected);
+}
+
+#[test]
+fn a_refresh_is_a_short_line() {
+    let mut bench = Bench::new("refresh");
+    let expires = later(&bench);
+    let whole = bench.put(binding(1, expires));
+    let refreshed = |cseq, seconds| {
+        let Record::Binding(mut binding) = binding(1, expires + Duration::from_secs(seconds)) else { panic!() };
+        Arc::make_mut(&mut binding).cseq = cseq;
+        Record::Binding(binding)
+    };
+    for cseq in 2..5 {
+        let refresh = bench.put(refreshed(cseq, 300));
+        assert!(refresh < 240 && refresh < whole / 2, "{refresh} of {whole} octets");
+    }
+    let Record::Binding(found) = bench.load().records.remove(0) else { panic!() };
+    assert_eq!(found.cseq, 4);
+    assert!(found.expires > expires + Duration::from_secs(290));
+    // What a refresh is to is not in the file: what is new, what had no place, what is gone.
+    bench.fold.change(key(2), Some(binding(2, expires)));
+    bench.fold.change(key(2), Some(binding(2, expires + Duration::from_secs(1))));
+    bench.delete(key(1));
+    assert_eq!(bench.keys(), [key(2)]);
+    let places = std::mem::take(&mut bench.fold.places);
+    assert_eq!(bench.put(binding(3, expires)), 0);
+    bench.fold.places = places;
+    bench.put(binding(3, expires + Duration::from_secs(1)));
+    assert_eq!(bench.keys(), [key(2), key(3)]);
 }
 
 #[test]
@@ -213,7 +243,7 @@ fn a_damaged_line_costs_that_line_only() {
 fn another_format_is_an_error_and_not_a_guess() {
     let mut bench = Bench::new("format");
     bench.put(binding(1, later(&bench)));
-    for text in [&b"siplatch snapshot 2 x\n"[..], b"", b"\n\n", &[0xff; 64]] {
+    for text in [&b"siplatch snapshot 3 x\n"[..], b"", b"\n\n", &[0xff; 64]] {
         bench.damage(|octets| *octets = text.to_vec());
         let read = super::load::load(bench.log.path(), BOOT, bench.now, &places());
         assert_eq!(read.unwrap_err().kind(), io::ErrorKind::InvalidData);
@@ -229,19 +259,19 @@ fn what_does_not_matter_is_not_written() {
     bench.put(binding(1, expires));
     let written = |bench: &mut Bench, record| bench.put(record);
     let Record::Binding(mut pinged) = binding(1, expires) else { panic!() };
-    pinged.missed = 2;
+    Arc::make_mut(&mut pinged).missed = 2;
     assert_eq!(written(&mut bench, Record::Binding(pinged)), 0, "a ping without an answer");
     for step in 0..20 {
         let mut early = call(7, CallState::Early, now);
         early.caller.cseq = step;
-        assert_eq!(written(&mut bench, Record::Call(Box::new(early))), 0, "a call that is not answered");
+        assert_eq!(written(&mut bench, Record::Call(Arc::new(early))), 0, "a call that is not answered");
     }
     let answered = call(7, CallState::Confirmed, now);
-    let first = written(&mut bench, Record::Call(Box::new(answered.clone())));
+    let first = written(&mut bench, Record::Call(Arc::new(answered.clone())));
     let media = Call { streams: vec![media::StreamId { worker: 0, slot: 0, generation: 1 }], ..answered.clone() };
-    assert_eq!(written(&mut bench, Record::Call(Box::new(media))), 0, "media");
+    assert_eq!(written(&mut bench, Record::Call(Arc::new(media))), 0, "media");
     let ending = Call { state: CallState::Ending, ..answered };
-    assert_eq!(written(&mut bench, Record::Call(Box::new(ending))), 0, "its end has begun");
+    assert_eq!(written(&mut bench, Record::Call(Arc::new(ending))), 0, "its end has begun");
     let last = bench.delete(Key::Call(PassId(7)));
     println!("a registration takes {} octets, a call {first} and {last}", bench.put(binding(9, expires)));
     assert!(first < 2048 && last < 128, "{first} and {last} octets for a call");
@@ -257,8 +287,9 @@ fn a_file_that_has_grown_is_written_anew() {
     let mut most = 0;
     let mut writes = 0;
     for refresh in 0..4000 {
-        let expires = later(&bench) + Duration::from_secs(refresh);
-        bench.put(binding(refresh % 50, expires));
+        let Record::Binding(mut other) = binding(refresh % 50, later(&bench)) else { panic!() };
+        Arc::make_mut(&mut other).user_agent = format!("A phone/{refresh}").into_bytes().into();
+        bench.put(Record::Binding(other));
         most = most.max(bench.log.length());
         writes += u64::from(bench.log.length() < 2 * live);
     }
@@ -278,7 +309,7 @@ fn what_could_not_be_written_is_written_later() {
     fs::create_dir(dir.join("snapshot.new")).unwrap();
     for id in 2..=3 {
         let record = binding(id, later(&bench));
-        bench.fold.change(record.key(), snapshot::essence(record));
+        bench.fold.change(record.key(), Some(record).filter(snapshot::outlives));
         assert!(bench.fold.write(bench.now, Stamp::now(), &mut bench.log).is_err());
     }
     bench.fold.change(key(1), None);
@@ -296,7 +327,7 @@ fn names_of_what_is_gone_are_not_remembered_for_ever() {
     let now = bench.now;
     for id in 0..70_000 {
         let record = call_record(id, CallState::Confirmed, now);
-        bench.fold.change(record.key(), snapshot::essence(record));
+        bench.fold.change(record.key(), Some(record).filter(snapshot::outlives));
         bench.fold.change(Key::Call(PassId(id)), None);
         assert!(bench.fold.dirty.len() <= fold::FORGOTTEN + 1);
     }
@@ -317,7 +348,7 @@ fn shared() -> Arc<Shared> {
 /// A binding on the one listener of [`shared`].
 fn inner(id: u64, expires: Instant) -> Binding {
     let Record::Binding(binding) = binding(id, expires) else { panic!() };
-    Binding { flow: flow(0), upstream: None, ..*binding }
+    Binding { flow: flow(0), upstream: None, ..Arc::unwrap_or_clone(binding) }
 }
 
 fn drain(registry: &mut Registry, store: &mut Store, now: Instant) {
@@ -362,12 +393,59 @@ fn a_second_process_finds_what_the_first_one_left() {
     fs::remove_dir_all(dir).unwrap();
 }
 
+/// A store of which the test is the thread.
+fn handed() -> (Store, mpsc::Receiver<Batch>, oneshot::Sender<()>) {
+    let (batches, receiver) = mpsc::channel(1);
+    let (ended, end) = oneshot::channel();
+    (Store { gathered: Gathered::default(), whole: false, due: None, keeper: Some((batches, end)) }, receiver, ended)
+}
+
+#[test]
+fn a_call_is_handed_over_as_it_is_then() {
+    let now = net::clock::now();
+    let (mut store, mut receiver, _ended) = handed();
+    let mut registry = Registry::new();
+    for id in 1..=3 {
+        registry.put_call(call(id, CallState::Early, now));
+    }
+    drain(&mut registry, &mut store, now);
+    assert_eq!(store.poll_timeout(), None, "nothing of an early call is kept");
+    for id in 1..=2 {
+        registry.put_call(call(id, CallState::Confirmed, now));
+        registry.put_call(call(id, CallState::Ending, now));
+    }
+    registry.remove_call(PassId(2));
+    registry.remove_call(PassId(3));
+    drain(&mut registry, &mut store, now);
+    store.handle_timeout(now + DELAY, &registry, &[]);
+    let record = |id| Some(call_record(id, CallState::Ending, now));
+    let keys = [1, 2, 3].map(|id| Key::Call(PassId(id)));
+    assert_eq!(receiver.try_recv().unwrap().changes, [(keys[0], record(1)), (keys[1], None), (keys[2], None)]);
+}
+
+#[test]
+fn very_many_changes_of_one_call_are_one() {
+    let now = net::clock::now();
+    let (mut store, mut receiver, _ended) = handed();
+    let registry = Registry::new();
+    for change in 0..3 * MOST as u64 {
+        store.change(now, Change::Delete(Key::Call(PassId(change % 7))));
+        assert!(store.gathered.calls.len() <= MOST);
+    }
+    assert!(!store.whole);
+    for id in 0..=MOST as u64 {
+        store.change(now, Change::Delete(Key::Call(PassId(id))));
+        assert!(store.gathered.calls.len() <= MOST);
+    }
+    assert!(store.whole);
+    store.handle_timeout(now + DELAY, &registry, &[]);
+    assert!(receiver.try_recv().unwrap().whole);
+}
+
 #[test]
 fn a_held_up_thread_costs_bounded_memory_and_no_record() {
     let now = net::clock::now();
-    let (batches, mut receiver) = mpsc::channel(1);
-    let (_ended, end) = oneshot::channel();
-    let mut store = Store { gathered: BTreeMap::new(), whole: false, due: None, keeper: Some((batches, end)) };
+    let (mut store, mut receiver, _ended) = handed();
     let mut registry = Registry::new();
     registry.bind(inner(1, now));
     drain(&mut registry, &mut store, now);
@@ -376,7 +454,7 @@ fn a_held_up_thread_costs_bounded_memory_and_no_record() {
         registry.bind(inner(id, now));
         registry.unbind(BindingId(id));
         drain(&mut registry, &mut store, now);
-        assert!(store.gathered.len() <= MOST);
+        assert!(store.gathered.bindings.len() <= MOST);
     }
     registry.bind(inner(5, now));
     drain(&mut registry, &mut store, now);

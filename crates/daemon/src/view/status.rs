@@ -191,7 +191,7 @@ impl View {
         let mut flows: BTreeMap<(Side, Flow), usize> = BTreeMap::new();
         for binding in &self.bindings {
             *flows.entry((config.side(binding.flow.listener), binding.flow)).or_default() += 1;
-            if let Some(upstream) = binding.upstream {
+            if let Some(upstream) = binding.upstream.as_deref().copied() {
                 *flows.entry((config.side(upstream.listener), upstream)).or_default() += 1;
             }
             phones.push(Phone {
@@ -280,12 +280,13 @@ impl View {
     }
 
     fn stream_now(&self, stream: media::StreamId) -> Stream {
-        let row = self.streams.get(&stream).map(|row| *row).unwrap_or_default();
+        let row = self.streams.get(&stream).map(|row| row.clone()).unwrap_or_default();
+        let counts = row.legs.as_deref().copied().unwrap_or_default();
         let leg = |end: usize| Leg {
             source: row.sources[end].map(|source| source.to_string()),
-            packets_in: row.legs[end].packets_in,
-            packets_out: row.legs[end].packets_out,
-            refused: row.legs[end].refused,
+            packets_in: counts[end].packets_in,
+            packets_out: counts[end].packets_out,
+            refused: counts[end].refused,
         };
         Stream { worker: stream.worker, caller: leg(0), callee: leg(1) }
     }

@@ -42,8 +42,8 @@ impl Rules<'_> {
 
     fn exact(&self) -> Option<SocketAddr> {
         self.sources.exact.map(|exact| match self.component {
-            Component::Rtp => exact.rtp,
-            Component::Rtcp => exact.rtcp,
+            Component::Rtp => exact.rtp(),
+            Component::Rtcp => exact.rtcp(),
         })
     }
 

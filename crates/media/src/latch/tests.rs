@@ -102,10 +102,8 @@ fn every_20_ms(from: &'static str, ssrc: u32, sequences: std::ops::Range<u16>, s
 
 #[test]
 fn what_may_latch() {
-    let exact = Sources {
-        exact: Some(Target { rtp: at("203.0.113.5:6000"), rtcp: at("203.0.113.5:7000") }),
-        ..Sources::default()
-    };
+    let exact =
+        Sources { exact: Some(Target::new(at("203.0.113.5:6000"), at("203.0.113.5:7000"))), ..Sources::default() };
     let prefix = Sources { prefixes: ["100.64.0.0/10".parse().unwrap()].into(), ..Sources::default() };
     let v6 = from_ip("2001:db8::7");
     let mapped = from_ip("::ffff:198.51.100.7");

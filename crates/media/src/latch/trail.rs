@@ -21,6 +21,10 @@ impl Trail {
         Self { at, ssrc: header.ssrc, timestamp: header.timestamp, sequence: header.sequence }
     }
 
+    pub(super) fn at(at: Instant, ssrc: u32, sequence: u16, timestamp: u32) -> Self {
+        Self { at, ssrc, timestamp, sequence }
+    }
+
     /// Could `next` be the same sender, now? A blind guess must hit the SSRC
     /// (32 bits) and both windows, which grow with the time that has passed:
     /// the sequence number at most 64 + 500 packets/s ahead, never over 3000;

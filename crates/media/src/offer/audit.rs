@@ -13,7 +13,8 @@ impl Offers {
     pub fn audit(&mut self, alive: impl Fn(u64) -> bool) -> usize {
         let streams = self.sessions.iter().filter(|(key, _)| alive(key.pass));
         let streams = streams.flat_map(|(_, session)| session.streams.iter().flatten());
-        let mut known: BTreeSet<PortPair> = streams.flat_map(|stream| stream.legs.map(|leg| leg.pair)).collect();
+        let mut known: BTreeSet<PortPair> =
+            streams.flat_map(|stream| stream.legs.each_ref().map(|leg| leg.pair)).collect();
         let fresh = self.closing.iter().filter(|(stream, _)| !self.closed_late.contains(stream));
         known.extend(fresh.flat_map(|(_, pairs)| pairs.map(|(pair, _)| pair)));
         self.closed_late = self.closing.keys().copied().collect();

@@ -33,7 +33,7 @@ pub(super) fn signalled(sdp: &Body<'_>, media: &sdp::Media<'_>, end: &EndPlan) -
         Some(rtcp) => SocketAddr::new(rtcp.ip.filter(|ip| !forbidden(*ip)).unwrap_or(ip), rtcp.port),
         None => SocketAddr::new(ip, media.port.checked_add(1).unwrap_or(media.port)),
     };
-    Some(Target { rtp: SocketAddr::new(ip, media.port), rtcp })
+    Some(Target::new(SocketAddr::new(ip, media.port), rtcp))
 }
 
 /// What a body is to the end that gets it.
@@ -50,7 +50,7 @@ pub(super) fn write(session: &Session, to: End, what: As, whole: &[u8], body: &B
     let end = &session.ends[to.index()];
     let stream = |line: usize| session.streams.get(line).and_then(Option::as_ref);
     let leg = |line: usize| stream(line).map(|stream| stream.advertised[to.index()]);
-    let at_session = (0..body.media.len()).find_map(leg).map_or(end.own, |t| t.rtp.ip());
+    let at_session = (0..body.media.len()).find_map(leg).map_or(end.own, |t| t.rtp().ip());
     // An ICE peer that knows no address yet writes 0.0.0.0, too (RFC 8840 §4.1.1).
     let held = |connection: &sdp::Connection<'_>, ice: bool| !ice && held_by_address(connection.ip());
     let by_ice = |line: usize| stream(line).is_some_and(|s| s.said[to.other().index()].ice != Said::Nothing);
@@ -68,7 +68,7 @@ pub(super) fn write(session: &Session, to: End, what: As, whole: &[u8], body: &B
     let mut lite = false;
     for (line, media) in body.media.iter().enumerate() {
         let relayed = stream(line).filter(|_| media.port != 0 && relayed(media.protocol));
-        let ip = relayed.map_or(at_session, |stream| stream.advertised[to.index()].rtp.ip());
+        let ip = relayed.map_or(at_session, |stream| stream.advertised[to.index()].rtp().ip());
         match &media.connection {
             Some(connection) if !held(connection, by_ice(line)) => sdp::edit::connection(whole, edit, connection, ip),
             None if ip != at_session && body.connection.is_some() => {
@@ -103,16 +103,16 @@ pub(super) fn write(session: &Session, to: End, what: As, whole: &[u8], body: &B
 /// The port, and where RTCP goes. `muxed`: this answers an offer of rtcp-mux,
 /// which we accept on that leg whatever the other end says (RFC 5761 §5.1.1).
 fn write_ports(whole: &[u8], edit: &mut Edit, media: &sdp::Media<'_>, target: Target, muxed: bool, discovered: bool) {
-    sdp::edit::port(whole, edit, media, target.rtp.port());
-    let next = SocketAddr::new(target.rtp.ip(), target.rtp.port().wrapping_add(1));
+    sdp::edit::port(whole, edit, media, target.rtp().port());
+    let next = SocketAddr::new(target.rtp().ip(), target.rtp().port().wrapping_add(1));
     let written = media.attribute("rtcp").is_some();
     if muxed && !media.rtcp_mux {
         sdp::edit::add_attribute(whole, edit, media, &[b"rtcp-mux"]);
     }
     if muxed || !is_rtp(media) {
         sdp::edit::remove_media_attributes(whole, edit, media, &["rtcp"]);
-    } else if written || target.rtcp != next || discovered {
-        sdp::edit::rtcp(whole, edit, media, target.rtcp);
+    } else if written || target.rtcp() != next || discovered {
+        sdp::edit::rtcp(whole, edit, media, target.rtcp());
     }
 }
 
@@ -129,7 +129,7 @@ fn write_ice(
     edit: &mut Edit,
     media: &sdp::Media<'_>,
 ) -> bool {
-    let said = stream.said.map(|line| line.ice);
+    let said = stream.said.each_ref().map(|line| line.ice);
     let wanted = match what {
         As::Offer => {
             offered_on(said[to.other().index()], &session.ends[to.index()], line) || stream.ice[to.index()].is_some()

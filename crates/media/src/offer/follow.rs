@@ -24,8 +24,8 @@ impl Offers {
         }
         session.held = offered.held || answered.held;
         for line in 0..session.streams.len() {
-            let offer = offered.media.get(line).copied().unwrap_or_default();
-            let answer = answered.media.get(line).copied().unwrap_or_default();
+            let offer = offered.media.get(line).cloned().unwrap_or_default();
+            let answer = answered.media.get(line).cloned().unwrap_or_default();
             if session.streams[line].is_none() {
                 continue;
             }

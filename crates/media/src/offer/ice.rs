@@ -102,9 +102,9 @@ fn mismatched(sdp: &Body<'_>, media: &sdp::Media<'_>) -> bool {
 /// Our agent toward one end.
 #[derive(Debug, Default)]
 pub(super) struct Ours {
-    agent: Option<Agent>,
+    agent: Option<Box<Agent>>,
     /// Credentials that an offer under way has restarted us with.
-    next: Option<(Credentials, u64)>,
+    next: Option<Box<(Credentials, u64)>>,
     /// What the peer's credentials were marked by.
     mark: Option<u64>,
 }
@@ -112,7 +112,7 @@ pub(super) struct Ours {
 impl Ours {
     /// The peer is to be told of us: there is an agent from here on.
     pub(super) fn ready(&mut self, rng: &mut ChaCha20Rng) {
-        self.agent.get_or_insert_with(|| Agent::new(Credentials::draw(rng)));
+        self.agent.get_or_insert_with(|| Box::new(Agent::new(Credentials::draw(rng))));
     }
 
     /// The peer offers, by credentials of this mark: others than before are a restart (RFC 8839 §5.4).
@@ -120,8 +120,8 @@ impl Ours {
         self.ready(rng);
         match self.mark {
             Some(before) if before == mark => self.next = None,
-            Some(_) if self.next.is_none_or(|(_, next)| next != mark) => {
-                self.next = Some((Credentials::draw(rng), mark));
+            Some(_) if self.next.as_deref().is_none_or(|(_, next)| *next != mark) => {
+                self.next = Some(Box::new((Credentials::draw(rng), mark)));
             }
             Some(_) => {}
             None => self.mark = Some(mark),
@@ -131,14 +131,14 @@ impl Ours {
     /// We offer from another address: a restart of our own (RFC 8839 §4.4.1.1.1).
     pub(super) fn restart(&mut self, rng: &mut ChaCha20Rng) {
         if let Some(mark) = self.mark.filter(|_| self.agent.is_some()) {
-            self.next = Some((Credentials::draw(rng), mark));
+            self.next = Some(Box::new((Credentials::draw(rng), mark)));
         }
     }
 
     /// The offer or answer stands: what it restarted is settled.
     pub(super) fn settle(&mut self, mark: u64) {
-        if let Some((credentials, _)) = self.next.take() {
-            self.agent = self.agent.take().map(|agent| agent.restarted(credentials));
+        if let Some((credentials, _)) = self.next.take().as_deref().copied() {
+            self.agent = self.agent.take().map(|agent| Box::new(agent.restarted(credentials)));
             self.mark = Some(mark);
         }
         self.mark.get_or_insert(mark);
@@ -152,11 +152,15 @@ impl Ours {
     /// For the worker: credentials of now and, while an offer restarts us, of before.
     pub(super) fn agent(&self) -> Option<Box<Agent>> {
         let agent = self.agent.as_ref()?;
-        Some(Box::new(self.next.map_or_else(|| agent.clone(), |(credentials, _)| agent.restarted(credentials))))
+        let next = self.next.as_deref();
+        Some(next.map_or_else(|| agent.clone(), |(credentials, _)| Box::new(agent.restarted(*credentials))))
     }
 
     fn credentials(&self) -> Option<Credentials> {
-        self.next.map(|(credentials, _)| credentials).or_else(|| self.agent.as_ref().map(Agent::credentials))
+        self.next
+            .as_deref()
+            .map(|(credentials, _)| *credentials)
+            .or_else(|| self.agent.as_deref().map(Agent::credentials))
     }
 
     /// Writes us into a section: credentials, and a host candidate for each component (§5.1, §5.4).
@@ -172,7 +176,7 @@ impl Ours {
         sdp::edit::add_attribute(whole, edit, media, &[b"ice-ufrag:", credentials.ufrag().as_bytes()]);
         sdp::edit::add_attribute(whole, edit, media, &[b"ice-pwd:", credentials.password().as_bytes()]);
         // Type preference 126, one address: local preference 65535 (RFC 8445 §5.1.2.1).
-        for (component, address) in [(1, at.rtp), (2, at.rtcp)].into_iter().take(components) {
+        for (component, address) in [(1, at.rtp()), (2, at.rtcp())].into_iter().take(components) {
             sdp::edit::host_candidate(
                 whole,
                 edit,

@@ -191,7 +191,7 @@ fn rtcp_is_muxed_where_it_was_offered_and_nowhere_else() {
     assert_eq!((lines(&answer, "a=rtcp-mux").len(), lines(&answer, "a=rtcp:").len()), (1, 0));
     let plans = call.plans();
     assert_eq!(plans.each_ref().map(|plan| plan.muxed), [true, false]);
-    assert_eq!(plans.map(|plan| plan.target.map(|target| target.rtcp.port())), [Some(4000), Some(4711)]);
+    assert_eq!(plans.map(|plan| plan.target.map(|target| target.rtcp().port())), [Some(4000), Some(4711)]);
     // From the other end, without: both legs have two ports.
     let back = call.offer(End::B, &body("192.0.2.77", ""));
     assert!(!back.contains("rtcp-mux"));

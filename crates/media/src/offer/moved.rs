@@ -43,16 +43,16 @@ impl Offers {
     pub fn seek(&mut self, key: Key, end: End, former: &[Option<IpAddr>], ip: IpAddr) {
         let Some(mut session) = self.sessions.remove(&key) else { return };
         let advertise = session.ends[end.index()].advertise;
-        let there = |stream: &&mut Stream| former.contains(&Some(stream.advertised[end.index()].rtp.ip()));
+        let there = |stream: &&mut Stream| former.contains(&Some(stream.advertised[end.index()].rtp().ip()));
         for stream in session.streams.iter_mut().flatten().filter(there) {
             match advertise {
                 // Its ports are forwarded as they are.
                 Advertise::StunAddress => {
                     let pair = stream.legs[end.index()].pair;
                     let at = |local: SocketAddr| SocketAddr::new(ip, local.port());
-                    self.readdress(stream, end, Target { rtp: at(pair.rtp()), rtcp: at(pair.rtcp()) });
+                    self.readdress(stream, end, Target::new(at(pair.rtp()), at(pair.rtcp())));
                 }
-                Advertise::Stun => stream.sought[end.index()] = Some(Sought { ip, seen: [None; 2] }),
+                Advertise::Stun => stream.sought[end.index()] = Some(Box::new(Sought { ip, seen: [None; 2] })),
                 Advertise::Listen | Advertise::Ip(_) => {}
             }
         }
@@ -80,10 +80,10 @@ impl Offers {
     pub fn guess(&mut self, key: Key, end: End) {
         let Some(mut session) = self.sessions.remove(&key) else { return };
         for stream in session.streams.iter_mut().flatten() {
-            if let Some(Sought { ip, seen: [rtp, rtcp] }) = stream.sought[end.index()].take() {
+            if let Some(Sought { ip, seen: [rtp, rtcp] }) = stream.sought[end.index()].take().map(|sought| *sought) {
                 let told = stream.advertised[end.index()];
                 let at = |seen: Option<SocketAddr>, told: SocketAddr| seen.unwrap_or(SocketAddr::new(ip, told.port()));
-                self.readdress(stream, end, Target { rtp: at(rtp, told.rtp), rtcp: at(rtcp, told.rtcp) });
+                self.readdress(stream, end, Target::new(at(rtp, told.rtp()), at(rtcp, told.rtcp())));
             }
         }
         self.sessions.insert(key, session);
@@ -102,11 +102,11 @@ impl Offers {
             sought.seen[usize::from(component == Component::Rtcp)] = Some(mapped.0);
             let muxed = stream.muxed[end.index()];
             if let [Some(rtp), rtcp] = sought.seen
-                && let Some(rtcp) = rtcp.or(muxed.then_some(stream.advertised[end.index()].rtcp))
+                && let Some(rtcp) = rtcp.or(muxed.then_some(stream.advertised[end.index()].rtcp()))
             {
                 stream.sought[end.index()] = None;
-                stream.legs[end.index()].mapped = Some([Mapped(rtp), Mapped(rtcp)]);
-                self.readdress(stream, end, Target { rtp, rtcp });
+                stream.legs[end.index()].mapped = Some(Arc::new([Mapped(rtp), Mapped(rtcp)]));
+                self.readdress(stream, end, Target::new(rtp, rtcp));
                 whole = session.streams.iter().flatten().all(|stream| stream.sought[end.index()].is_none());
             }
         }
@@ -117,8 +117,8 @@ impl Offers {
     /// A leg is written as this from here on.
     fn readdress(&mut self, stream: &mut Stream, end: End, target: Target) {
         let former = std::mem::replace(&mut stream.advertised[end.index()], target);
-        self.live.remove(&former.rtp);
-        self.live.insert(target.rtp, (stream.id, end));
+        self.live.remove(&former.rtp());
+        self.live.insert(target.rtp(), (stream.id, end));
     }
 
     /// The offer that tells the other end of `by` where its legs are now: what

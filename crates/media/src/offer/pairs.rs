@@ -55,8 +55,9 @@ impl Offers {
     pub(super) fn take_pairs(&mut self, ends: &[EndPlan; 2], taken: &mut Vec<Ready>) -> Result<Pairs, Refusal> {
         let mut one = |end: &EndPlan| {
             let ready = self.take(end)?;
-            taken.push(ready);
-            Ok((ready, advertised(end, &ready).ok_or(Refusal::NotReady)?))
+            taken.push(ready.clone());
+            let advertised = advertised(end, &ready).ok_or(Refusal::NotReady)?;
+            Ok((ready, advertised))
         };
         let (a, b) = (one(&ends[0])?, one(&ends[1])?);
         Ok(Pairs { legs: [a.0, b.0], advertised: [a.1, b.1] })
@@ -104,9 +105,9 @@ pub(super) fn discovered(advertise: Advertise) -> bool {
 }
 
 fn advertised(end: &EndPlan, leg: &Ready) -> Option<Target> {
-    let [rtp, rtcp] = leg.mapped.map_or([None; 2], |[rtp, rtcp]| [Some(rtp), Some(rtcp)]);
-    Some(Target {
-        rtp: Advertised::choose(end.advertise, leg.pair.rtp(), rtp)?.get(),
-        rtcp: Advertised::choose(end.advertise, leg.pair.rtcp(), rtcp)?.get(),
-    })
+    let [rtp, rtcp] = leg.mapped.as_deref().map_or([None; 2], |[rtp, rtcp]| [Some(*rtp), Some(*rtcp)]);
+    Some(Target::new(
+        Advertised::choose(end.advertise, leg.pair.rtp(), rtp)?.get(),
+        Advertised::choose(end.advertise, leg.pair.rtcp(), rtcp)?.get(),
+    ))
 }

@@ -75,6 +75,8 @@ impl Session {
             {
                 self.forks.remove(oldest);
             }
+            // Nearly always the first and only one.
+            self.forks.reserve_exact(1);
             self.forks.push(Fork { leg, ..Fork::default() });
             self.forks.len() - 1
         });
@@ -91,8 +93,9 @@ impl Session {
         let number = self.asked;
         let pending = &mut self.fork_mut(leg).pending[by.index()];
         // What an earlier one opened is this one's, too.
-        let before = pending.take().map(|before| before.opened).unwrap_or_default();
-        *pending = Some(Pending { opened: [before, opened].concat(), number, ..read });
+        let before = pending.take();
+        let before = before.as_ref().map(|before| before.opened.as_slice()).unwrap_or_default();
+        *pending = Some(Arc::new(Pending { opened: [before, &opened].concat(), number, ..read }));
     }
 
     /// How many streams the offer of `by` that waits in this dialog has opened.
@@ -101,7 +104,7 @@ impl Session {
     }
 
     /// The offer of `by` that this callee has not answered: its dialog's own, or else that of the INVITE, which each fork answers for itself.
-    pub(super) fn asked(&self, leg: u8, by: End) -> Option<&Pending> {
+    pub(super) fn asked(&self, leg: u8, by: End) -> Option<&Arc<Pending>> {
         let fork = self.fork(leg);
         fork.and_then(|fork| fork.pending[by.index()].as_ref()).or_else(|| {
             let all = self.fork(INVITE).filter(|_| fork.is_none_or(|fork| !fork.settled))?;
@@ -110,7 +113,7 @@ impl Session {
     }
 
     /// The same, which is answered now.
-    pub(super) fn take_asked(&mut self, leg: u8, by: End) -> Option<Pending> {
+    pub(super) fn take_asked(&mut self, leg: u8, by: End) -> Option<Arc<Pending>> {
         let asked = self.asked(leg, by).cloned();
         let fork = self.fork_mut(leg);
         fork.settled = true;
@@ -119,7 +122,7 @@ impl Session {
     }
 
     /// The offer of `by` in this dialog was refused.
-    pub(super) fn take_refused(&mut self, leg: u8, by: End) -> Option<Pending> {
+    pub(super) fn take_refused(&mut self, leg: u8, by: End) -> Option<Arc<Pending>> {
         self.fork_mut(leg).pending[by.index()].take()
     }
 
@@ -133,8 +136,8 @@ impl Session {
     }
 
     /// What this end said of a line in the exchange that the streams follow.
-    pub(super) fn agreed_line(&self, end: End, line: usize) -> Option<Line> {
-        self.agreed(self.shown?)?.media(end).media.get(line).copied()
+    pub(super) fn agreed_line(&self, end: End, line: usize) -> Option<&Line> {
+        self.agreed(self.shown?)?.media(end).media.get(line)
     }
 
     /// Other callees than this one have said where their media is.
@@ -146,7 +149,7 @@ impl Session {
     fn rivals(&self, line: usize) -> bool {
         let at = |fork: &Fork| {
             let agreed = fork.agreed.as_ref()?;
-            agreed.media(End::B).media.get(line)?.target.map(|target| target.rtp)
+            agreed.media(End::B).media.get(line)?.target.map(|target| target.rtp())
         };
         let shown = self.shown.and_then(|leg| self.fork(leg)).and_then(at);
         let rival = |fork: &Fork| at(fork).zip(shown).is_some_and(|(a, b)| a != b && a.ip() == b.ip());
@@ -167,6 +170,7 @@ impl Session {
     /// Makes room for an m-line.
     pub(super) fn reach(&mut self, line: usize) {
         if self.streams.len() <= line {
+            self.streams.reserve_exact(line + 1 - self.streams.len());
             self.streams.resize_with(line + 1, || None);
         }
     }
@@ -175,7 +179,7 @@ impl Session {
     pub(super) fn said(&mut self, by: End, lines: &[Line]) {
         for (stream, line) in self.streams.iter_mut().zip(lines) {
             if let Some(stream) = stream {
-                stream.said[by.index()] = *line;
+                stream.said[by.index()].clone_from(line);
             }
         }
     }
@@ -201,7 +205,7 @@ struct Fork {
     /// The callee's, or [`INVITE`].
     leg: u8,
     /// Unanswered offers by end A and B (both at once is glare, which the ends settle by 491).
-    pending: [Option<Pending>; 2],
+    pending: [Option<Arc<Pending>>; 2],
     /// It has answered the INVITE's offer for good.
     settled: bool,
     /// The last exchange, a preview included.
@@ -213,8 +217,8 @@ struct Fork {
 pub(super) struct Agreed {
     /// Who answered.
     pub(super) by: End,
-    pub(super) offer: Pending,
-    pub(super) answer: Pending,
+    pub(super) offer: Arc<Pending>,
+    pub(super) answer: Arc<Pending>,
 }
 
 impl Agreed {
@@ -225,7 +229,7 @@ impl Agreed {
 
     /// This line is refused by either end.
     pub(super) fn refuses(&self, line: usize) -> bool {
-        [&self.offer, &self.answer].iter().any(|said| said.media.get(line).is_some_and(|line| line.refused))
+        [&self.offer, &self.answer].into_iter().any(|said| said.media.get(line).is_some_and(|line| line.refused))
     }
 }
 
@@ -246,7 +250,7 @@ pub(super) struct Stream {
     /// What end A and B said in SDP.
     pub(super) targets: [Option<Target>; 2],
     /// What is known so far of where each leg's sockets are seen now, while that is asked.
-    pub(super) sought: [Option<Sought>; 2],
+    pub(super) sought: [Option<Box<Sought>>; 2],
     /// Which end has been told the address of its pair.
     pub(super) told: [bool; 2],
     /// The stream of ours that a leg faces, in a spiral.
@@ -262,7 +266,7 @@ pub(super) struct Stream {
     /// What the worker takes it for.
     pub(super) proto: Proto,
     /// The splice, where TCP is spoken or at least asked for.
-    pub(super) tcp: Option<tcp::State>,
+    pub(super) tcp: Option<Box<tcp::State>>,
     /// What the worker knows of its payload types.
     pub(super) formats: Option<Arc<Formats>>,
     /// The worker reported silence, and nothing since.
@@ -278,10 +282,10 @@ impl Stream {
             legs,
             advertised,
             targets: [None; 2],
-            sought: [None; 2],
+            sought: Default::default(),
             told: [false; 2],
             joined: [None; 2],
-            said: [Line::default(); 2],
+            said: Default::default(),
             muxed: [false; 2],
             ice: [None, None],
             srtp: Default::default(),
@@ -306,13 +310,13 @@ impl Stream {
 
     fn plan(&self, which: End, end: &EndPlan) -> LegPlan {
         let target = self.targets[which.index()];
-        let private = target.is_some_and(|t| nat::address::is_private(t.rtp.ip()));
-        let proven = |ip| target.is_some_and(|t| t.rtp.ip() == ip && t.rtcp.ip() == ip);
+        let private = target.is_some_and(|t| nat::address::is_private(t.rtp().ip()));
+        let proven = |ip| target.is_some_and(|t| t.rtp().ip() == ip && t.rtcp().ip() == ip);
         let (sources, early) = match end.signalled_from {
             None => (
                 Sources {
                     exact: target,
-                    ips: [target.map(|t| t.rtp.ip()), target.map(|t| t.rtcp.ip())],
+                    ips: [target.map(|t| t.rtp().ip()), target.map(|t| t.rtcp().ip())],
                     prefixes: end.prefixes.clone(),
                 },
                 Early::Uncapped,
@@ -367,7 +371,7 @@ pub(super) struct Pending {
 }
 
 /// What it said of one m-line.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Line {
     /// Port 0.
     pub(super) refused: bool,
@@ -378,14 +382,14 @@ pub(super) struct Line {
     /// What the section carries; `None` if it was not there.
     pub(super) proto: Option<Proto>,
     /// Of TCP, if it is that.
-    pub(super) tcp: Option<tcp::Said>,
+    pub(super) tcp: Option<Box<tcp::Said>>,
     target: Option<Target>,
 }
 
 impl Line {
     /// With mux agreed on both sides RTCP goes where RTP goes (RFC 5761 §5.1.1).
     pub(super) fn target(&self, muxed: bool) -> Option<Target> {
-        self.target.map(|t| if muxed { Target { rtp: t.rtp, rtcp: t.rtp } } else { t })
+        self.target.map(|t| if muxed { Target::new(t.rtp(), t.rtp()) } else { t })
     }
 }
 
@@ -397,7 +401,7 @@ impl Pending {
             muxed: m.rtcp_mux,
             ice: if tcp::is(m.protocol) { Said::Nothing } else { Said::of(sdp, m, line) },
             proto: Some(if m.protocol.eq_ignore_ascii_case(b"udptl") { Proto::Udptl } else { Proto::Rtp }),
-            tcp: tcp::Said::read(sdp, m, end),
+            tcp: tcp::Said::read(sdp, m, end).map(Box::new),
             target: signalled(sdp, m, end).filter(|_| !tcp::is(m.protocol)),
         };
         self.media = sdp.media.iter().enumerate().map(line).collect();

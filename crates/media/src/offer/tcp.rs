@@ -89,7 +89,7 @@ impl Said {
         is_spliced(media.protocol).then(|| Self {
             setup: value("setup").and_then(Setup::read),
             existing: value("connection").is_some_and(|v| v.trim_ascii().eq_ignore_ascii_case(b"existing")),
-            at: signalled(sdp, media, end).map(|target| target.rtp),
+            at: signalled(sdp, media, end).map(|target| target.rtp()),
             mirrored: is_mirrored(media.protocol),
         })
     }
@@ -203,7 +203,7 @@ pub(super) fn write(
 ) {
     let from = &session.ends[to.other().index()];
     let Some(said) = Said::read(body, media, from) else { return };
-    let (end, before) = (&session.ends[to.index()], stream.said[to.index()].tcp);
+    let (end, before) = (&session.ends[to.index()], stream.said[to.index()].tcp.as_deref().copied());
     let (ours, existing) = match what {
         As::Offer => (offered(said, end), said.existing && stream.tcp.as_ref().is_some_and(|tcp| tcp.round != 0)),
         As::Answer => match before {
@@ -211,7 +211,7 @@ pub(super) fn write(
             None => (said.answered(), said.existing),
         },
     };
-    let port = if ours == Setup::Active { DISCARD } else { stream.advertised[to.index()].rtp.port() };
+    let port = if ours == Setup::Active { DISCARD } else { stream.advertised[to.index()].rtp().port() };
     sdp::edit::port(whole, edit, media, port);
     sdp::edit::set_attribute(whole, edit, media, "setup", &[b"setup:", ours.name().as_bytes()]);
     if existing != said.existing {
@@ -265,8 +265,8 @@ impl Offers {
     pub(super) fn ask_tcp(&mut self, session: &mut Session, by: End) {
         for line in 0..session.streams.len() {
             let Some(stream) = &mut session.streams[line] else { continue };
-            let Some(said) = stream.said[by.index()].tcp else { continue };
-            stream.tcp.get_or_insert_with(|| State::new(false)).ask(by, said, &session.ends);
+            let Some(said) = stream.said[by.index()].tcp.as_deref().copied() else { continue };
+            stream.tcp.get_or_insert_with(|| Box::new(State::new(false))).ask(by, said, &session.ends);
             self.splice(session, line);
         }
     }
@@ -287,11 +287,12 @@ impl Offers {
 
     /// A line was offered and answered; it may be one of TCP now, or no longer.
     pub(super) fn settle_tcp(&mut self, session: &mut Session, line: usize, by: End, asked: u32, commit: bool) {
-        let [offer, answer] = [by.other(), by].map(|end| session.agreed_line(end, line).and_then(|line| line.tcp));
+        let said = |end| session.agreed_line(end, line)?.tcp.as_deref().copied();
+        let [offer, answer] = [by.other(), by].map(said);
         let Some(stream) = &mut session.streams[line] else { return };
         match (offer, answer) {
             (Some(offer), Some(answer)) => {
-                let tcp = stream.tcp.get_or_insert_with(|| State::new(true));
+                let tcp = stream.tcp.get_or_insert_with(|| Box::new(State::new(true)));
                 tcp.settle(by, asked, offer, answer, &session.ends, commit);
             }
             (_, _) if stream.tcp.take().is_some() => {
@@ -331,7 +332,7 @@ impl Offers {
             return if *id == stream.id { Part::Rest } else { Part::Face(*id, *other) };
         }
         let own = session.ends.iter().flat_map(|end| [end.local, end.own]);
-        let own = own.chain(stream.advertised.iter().map(|target| target.rtp.ip()));
+        let own = own.chain(stream.advertised.iter().map(|target| target.rtp().ip()));
         let ours = own.map(|ip| ip.to_canonical()).any(|ip| ip == at.ip().to_canonical()) || self.pools.owns(at);
         if ours || !reach(end, at) {
             tracing::debug!(%at, "no connection is opened to where TCP media should go");

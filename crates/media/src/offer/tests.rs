@@ -83,7 +83,7 @@ fn ports_that_belong_to_no_call_are_found() {
     assert_eq!((offers.audit(|_| false), offers.audit(|_| false)), (0, 2));
     let close = std::iter::from_fn(|| offers.poll_command()).last();
     let Some(Command::Close { stream, .. }) = close else { panic!("the stream is closed last") };
-    offers.handle_fact(&Fact::Closed { stream, legs: Box::default() });
+    offers.handle_fact(&Fact::Closed { stream, legs: std::sync::Arc::default() });
     assert_eq!(offers.audit(|_| false), 0);
 }
 
@@ -109,7 +109,7 @@ fn a_pair_that_stood_in_sdp_rests_although_nothing_came() {
         let close = std::iter::from_fn(|| offers.poll_command()).last();
         let Some(Command::Close { stream, told: said }) = close else { panic!("the stream is closed last") };
         assert_eq!(said, told);
-        assert_eq!(offers.handle_fact(&Fact::Closed { stream, legs: Box::default() }), None);
+        assert_eq!(offers.handle_fact(&Fact::Closed { stream, legs: std::sync::Arc::default() }), None);
         assert_eq!(resting(&offers), at_rest);
     }
 }
@@ -215,7 +215,7 @@ fn the_fork_that_answers_first_owns_the_stream_and_no_other_takes_it() {
             match command {
                 Command::Update { legs, .. } => {
                     let plan = &legs[End::B.index()];
-                    last.0 = plan.target.map_or(0, |target| target.rtp.port());
+                    last.0 = plan.target.map_or(0, |target| target.rtp().port());
                     last.1 = plan.sources.ips != [None; 2];
                 }
                 Command::Replace { end: End::B, .. } => last.2 = true,

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
 use nat::Mapped;
 
@@ -27,7 +28,7 @@ impl Pools {
                 let next = self.pool(ip, id);
                 [false, true].into_iter().filter(|class| pool.wants(*class)).for_each(|class| next.want(class));
             }
-            held.extend(pool.held().map(|(rtp, class, state)| (PortPair { ip, rtp }, class, state)));
+            held.extend(pool.held().map(|(rtp, class, state)| (PortPair { ip, rtp }, class, state.clone())));
         }
         let leftovers = std::mem::take(&mut self.leftovers);
         held.extend(leftovers.into_iter().map(|(pair, state)| (pair, false, state)));
@@ -84,7 +85,7 @@ impl Pools {
             (Event::Refused { .. }, State::Binding | State::Resting) => {
                 self.leftovers.remove(&pair);
             }
-            (Event::Mapped { rtp, rtcp, .. }, State::Live(_)) => *state = State::Live(Some([rtp, rtcp])),
+            (Event::Mapped { rtp, rtcp, .. }, State::Live(_)) => *state = State::Live(Some(Arc::new([rtp, rtcp]))),
             (Event::Unmapped { .. }, State::Live(_)) => *state = State::Live(None),
             (
                 Event::Bound { .. }

@@ -3,8 +3,9 @@
 //! Decides how many are kept bound, and which is taken. Every pair is in exactly
 //! one place: a number in `fresh` or `refused`, or a state in `pairs`.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
 use nat::Mapped;
 use rand_chacha::ChaCha20Rng;
@@ -18,12 +19,24 @@ const MOST_MAPPED: usize = 16;
 const SLACK: usize = 4;
 
 /// A bound pair, or one that is being bound. Others are numbers in `fresh` or `refused`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum State {
     Binding,
-    Idle(Option<[Mapped; 2]>),
-    Live(Option<[Mapped; 2]>),
+    Idle(Option<Arc<[Mapped; 2]>>),
+    Live(Option<Arc<[Mapped; 2]>>),
     Resting,
+}
+
+impl State {
+    fn mapped(&self) -> impl Iterator<Item = SocketAddr> {
+        match self {
+            Self::Idle(mapped) | Self::Live(mapped) => mapped.as_deref(),
+            Self::Binding | Self::Resting => None,
+        }
+        .into_iter()
+        .flatten()
+        .map(|mapped| mapped.0)
+    }
 }
 
 /// Whether a pair's sockets are discovered. Where both sides of siplatch share
@@ -48,6 +61,8 @@ struct Stock {
 pub(super) struct Pool {
     ip: IpAddr,
     pairs: BTreeMap<u16, (Class, State)>,
+    /// Mapped addresses of those that are idle or live, and whose.
+    mapped: BTreeSet<(SocketAddr, u16)>,
     stock: [Stock; 2],
     /// Not bound, never refused since the last round.
     pub(super) fresh: Vec<u16>,
@@ -59,8 +74,16 @@ pub(super) struct Pool {
 
 impl Pool {
     pub(super) fn new(ip: IpAddr, fresh: Vec<u16>) -> Self {
-        let (pairs, stock, unheard) = (BTreeMap::new(), Default::default(), VecDeque::new());
-        Self { ip, pairs, stock, fresh, refused: Vec::new(), resting: 0, unheard }
+        Self {
+            ip,
+            pairs: BTreeMap::new(),
+            mapped: BTreeSet::new(),
+            stock: Default::default(),
+            fresh,
+            refused: Vec::new(),
+            resting: 0,
+            unheard: VecDeque::new(),
+        }
     }
 
     /// From now on a reserve of this class is kept.
@@ -73,8 +96,8 @@ impl Pool {
     }
 
     /// Its pairs that are bound or being bound.
-    pub(super) fn held(&self) -> impl Iterator<Item = (u16, Class, State)> {
-        self.pairs.iter().map(|(&rtp, &(class, state))| (rtp, class, state))
+    pub(super) fn held(&self) -> impl Iterator<Item = (u16, Class, &State)> {
+        self.pairs.iter().map(|(&rtp, (class, state))| (rtp, *class, state))
     }
 
     /// Takes over a pair that another pool has held.
@@ -89,15 +112,15 @@ impl Pool {
         stock.expected = stock.expected.max(pairs);
     }
 
-    pub(super) fn state(&self, rtp: u16) -> Option<State> {
-        self.pairs.get(&rtp).map(|(_, state)| *state)
+    pub(super) fn state(&self, rtp: u16) -> Option<&State> {
+        self.pairs.get(&rtp).map(|(_, state)| state)
     }
 
     pub(super) fn take(&mut self, class: Class, rng: &mut ChaCha20Rng) -> Result<Ready, Shortage> {
         if let Some(rtp) = pick(&mut self.stock[usize::from(class)].ready, rng)
-            && let Some(State::Idle(mapped)) = self.state(rtp)
+            && let Some(State::Idle(mapped)) = self.state(rtp).cloned()
         {
-            self.put(rtp, class, State::Live(mapped));
+            self.put(rtp, class, State::Live(mapped.clone()));
             let stock = &mut self.stock[usize::from(class)];
             stock.expected = stock.expected.saturating_sub(1);
             return Ok(Ready { pair: self.pair(rtp), mapped: mapped.filter(|_| class) });
@@ -190,9 +213,9 @@ impl Pool {
     /// The one place where a pair's state is written.
     fn put(&mut self, rtp: u16, class: Class, state: State) {
         self.remove(rtp);
-        self.pairs.insert(rtp, (class, state));
+        self.mapped.extend(state.mapped().map(|address| (address, rtp)));
         let stock = &mut self.stock[usize::from(class)];
-        match state {
+        match &state {
             State::Binding => stock.warm += 1,
             State::Idle(mapped) => {
                 stock.warm += 1;
@@ -203,10 +226,14 @@ impl Pool {
             State::Live(_) => stock.live += 1,
             State::Resting => self.resting += 1,
         }
+        self.pairs.insert(rtp, (class, state));
     }
 
     pub(super) fn remove(&mut self, rtp: u16) {
         let Some((class, state)) = self.pairs.remove(&rtp) else { return };
+        for address in state.mapped() {
+            self.mapped.remove(&(address, rtp));
+        }
         let stock = &mut self.stock[usize::from(class)];
         match state {
             State::Binding => stock.warm -= 1,
@@ -217,7 +244,10 @@ impl Pool {
             State::Live(_) => stock.live -= 1,
             State::Resting => {
                 self.resting -= 1;
-                self.unheard.retain(|&other| other != rtp);
+                // It is nearly always the one that has rested longest.
+                if self.unheard.pop_front_if(|other| *other == rtp).is_none() {
+                    self.unheard.retain(|&other| other != rtp);
+                }
             }
         }
     }
@@ -227,10 +257,7 @@ impl Pool {
     }
 
     pub(super) fn mapped_to(&self, address: SocketAddr) -> bool {
-        self.pairs.values().any(|(_, state)| match state {
-            State::Idle(Some(mapped)) | State::Live(Some(mapped)) => mapped.contains(&Mapped(address)),
-            State::Idle(None) | State::Live(None) | State::Binding | State::Resting => false,
-        })
+        self.mapped.range((address, 0)..=(address, u16::MAX)).next().is_some()
     }
 
     fn pair(&self, rtp: u16) -> PortPair {

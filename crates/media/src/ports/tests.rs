@@ -220,7 +220,10 @@ fn a_discovered_pair_is_ready_only_with_both_mappings() {
     assert_eq!(pools.take(IP, RangeId(0), true), Err(Shortage::NotReady));
     pools.handle_event(Event::Mapped { pair: pairs[0], rtp: rtcp, rtcp: rtp });
     pools.handle_event(Event::Mapped { pair: pairs[0], rtp, rtcp });
-    assert_eq!(pools.take(IP, RangeId(0), true), Ok(Ready { pair: pairs[0], mapped: Some([rtp, rtcp]) }));
+    assert_eq!(
+        pools.take(IP, RangeId(0), true),
+        Ok(Ready { pair: pairs[0], mapped: Some(std::sync::Arc::new([rtp, rtcp])) })
+    );
     assert!(pools.owns(rtp.0));
     // Rested, it must be discovered again; unused, it still is.
     pools.give_back(pairs[0], Past::Used);

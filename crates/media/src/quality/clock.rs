@@ -22,6 +22,15 @@ impl Clock {
         }
     }
 
+    /// A time as a number, even one before the last batch; 0 where there was none.
+    pub(crate) fn number(&self, at: Instant) -> u64 {
+        let nanos = |passed: Duration| passed.as_secs() * 1_000_000_000 + u64::from(passed.subsec_nanos());
+        self.at.map_or(0, |known| {
+            let later = self.nanos.saturating_add(nanos(at.saturating_duration_since(known)));
+            later.saturating_sub(nanos(known.saturating_duration_since(at)))
+        })
+    }
+
     /// The time that a number was made of.
     pub(crate) fn instant(&self, nanos: u64) -> Option<Instant> {
         self.at?.checked_sub(Duration::from_nanos(self.nanos.saturating_sub(nanos)))

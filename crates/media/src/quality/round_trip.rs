@@ -60,8 +60,8 @@ impl Relay {
     #[inline(never)]
     pub(crate) fn overhear(&mut self, now: Instant, on: Slot, packet: &[u8]) {
         let meter = Slot::of(on.stream(), on.end(), Component::Rtp);
-        let Some(lane) = self.lane_mut(meter) else { return };
-        if lane.quality.formats.as_ref().is_some_and(|formats| formats.secure) {
+        let Some(quality) = self.meter_mut(meter) else { return };
+        if quality.formats.as_ref().is_some_and(|formats| formats.secure) {
             return;
         }
         let onward = self.lane(on).map(|lane| lane.peer);
@@ -69,22 +69,22 @@ impl Relay {
             let reports = match packet {
                 Packet::SenderReport { middle, reports } => {
                     let peer = onward.map(|peer| Slot::of(peer.stream(), peer.end(), Component::Rtp));
-                    if let Some(peer) = peer.and_then(|peer| self.lane_mut(peer)) {
-                        peer.quality.trips.passed(now, middle);
+                    if let Some(peer) = peer.and_then(|peer| self.meter_mut(peer)) {
+                        peer.trips.get_or_insert_default().passed(now, middle);
                     }
                     reports
                 }
                 Packet::ReceiverReport { reports } => reports,
                 Packet::Bye => {
-                    if let Some(lane) = self.lane_mut(meter) {
-                        lane.quality.trips.bye = true;
+                    if let Some(quality) = self.meter_mut(meter) {
+                        quality.trips.get_or_insert_default().bye = true;
                     }
                     continue;
                 }
                 Packet::Other => continue,
             };
-            if let Some(lane) = self.lane_mut(meter) {
-                reports.for_each(|report| lane.quality.trips.heard(now, report));
+            if let Some(trips) = self.meter_mut(meter).and_then(|quality| quality.trips.as_mut()) {
+                reports.for_each(|report| trips.heard(now, report));
             }
         }
     }

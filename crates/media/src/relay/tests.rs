@@ -243,7 +243,7 @@ fn no_packet_goes_to_an_absurd_address_or_to_ourselves() {
         ["0.0.0.0:4000", "239.1.1.1:4000", "255.255.255.255:9", "203.0.113.5:0", "192.0.2.1:30000", "10.0.0.1:30003"]
     {
         let mut world = World::new(Config::default());
-        let target = Some(Target { rtp: at(bad), rtcp: at(bad) });
+        let target = Some(Target::new(at(bad), at(bad)));
         world.open(0, phone(0), LegPlan { target, open: true, ..server(0) }, None);
         world.pass(20_000);
         assert_eq!(world.packet(A_RTP, PHONE, &rtp(1, 1)), Verdict::Drop(Drop::NoTarget), "{bad}");
@@ -339,14 +339,17 @@ fn figures_come_every_five_seconds_and_at_close() {
     let packet = Duration::from_millis(20);
     let quality = Figures { received: 1, expected: 1, codec, packet, first: heard, last: heard, ..Figures::default() };
     let leg = LegCounts { packets_in: 1, bytes_in: 172, packets_out: 1, bytes_out: 172, refused: 0, quality };
-    let legs = Box::new([LegCounts { refused: 1, ..leg }, leg]);
+    let legs = std::sync::Arc::new([LegCounts { refused: 1, ..leg }, leg]);
     let counted = Fact::Counted { stream: stream(0), legs: legs.clone() };
     assert_eq!(world.facts.iter().filter(|fact| **fact == counted).count(), 2);
     // Totals only where something changed.
     assert_eq!(world.facts.iter().filter(|fact| matches!(fact, Fact::Totals(_))).count(), 1);
     world.outputs.clear();
     world.command(closed(stream(0)));
-    assert_eq!(world.outputs, [Output::Release { slot: 0 }, Output::Fact(Fact::Closed { stream: stream(0), legs })]);
+    let closed = Output::Fact(Fact::Closed { stream: stream(0), legs });
+    let freed = [A_RTP, B_RTP].map(|on| Output::Free { on });
+    assert_eq!(world.outputs[..2], freed);
+    assert_eq!(world.outputs[2..], [Output::Release { slot: 0 }, closed]);
     assert_eq!(world.packet(A_RTP, PHONE, &rtp(1, 2)), Verdict::Drop(Drop::NoStream));
     world.pass(100_000);
     assert_eq!(world.relay.poll_timeout(), None);
@@ -501,4 +504,17 @@ fn strangers_stay_out_of_any_history() {
         world.pass(100_000);
         assert_eq!(world.relay.poll_timeout(), None);
     }
+}
+
+/// What the state of a stream takes, in octets, beside its sockets. A call has
+/// one for audio; of the 8 kB that a call may take, signalling wants its share.
+#[test]
+fn a_stream_takes_less_than_four_kilobytes() {
+    use std::mem::size_of;
+    let own = 4 * 2 * size_of::<SocketAddr>();
+    let stream = size_of::<Option<Box<Stream>>>() + size_of::<Stream>() + size_of::<[LegPlan; 2]>();
+    let timer = size_of::<Reverse<(Instant, StreamId)>>();
+    let all = 4 * size_of::<Option<Lane>>() + stream + own + timer;
+    println!("{all} octets, {} of them for each socket", size_of::<Option<Lane>>());
+    assert!(all <= 4096, "{all}");
 }

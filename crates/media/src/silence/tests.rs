@@ -89,7 +89,7 @@ fn what_is_known_of_the_reason_is_said() {
         (phone(0), Some("203.0.113.77:9"), Reason::Refused),
         (LegPlan { srtp: [srtp_key(1)].into(), ..phone(0) }, Some(PHONE), Reason::Unauthenticated),
     ] {
-        let target = plan.target.map(|target| target.rtp);
+        let target = plan.target.map(|target| target.rtp());
         let mut world = answered(plan, server(0));
         world.packet(B_RTP, SERVER, &rtp(2, 1));
         world.pass(1_000);

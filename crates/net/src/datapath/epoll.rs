@@ -1,9 +1,12 @@
-//! The portable backend: epoll, recvmmsg, sendmmsg.
+//! The portable backend: epoll, recvfrom and sendto for a packet that comes
+//! alone, recvmmsg and sendmmsg for a train of them.
 //!
 //! Receives from all ready sockets into one batch, hands each packet to a
 //! judge, and sends what is forwarded, grouped by the socket that it leaves
 //! from, in the order of arrival. No packet is copied and nothing is allocated
-//! between a receive and its send. Must not judge.
+//! between a receive and its send. Under more than can be carried every socket
+//! has its turn: the kernel's list of ready ones is a ring, and none gives more
+//! than [`TRAIN`] packets a turn. Must not judge.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
@@ -16,8 +19,9 @@ use media::{Slot, StreamId, Verdict};
 
 use super::handle::Shared;
 use super::{MediaSocket, StreamSockets};
+use crate::clock;
 use crate::dscp::{Dscp, Mark, Marks};
-use crate::mmsg::{self, Batch, CALL, Outgoing};
+use crate::mmsg::{self, Batch, Outgoing};
 use crate::poll::{Epoll, Ready};
 use crate::sockopt;
 
@@ -31,14 +35,24 @@ const BATCH: usize = 256;
 /// the packets of a batch do not compete for the same cache lines.
 const ROOM: usize = 9216 + 64;
 
-/// Packets asked for at first: at 20 ms each, a socket seldom has more.
-const FIRST: usize = 8;
+/// Packets taken at once from a socket that had one in the last round, too; from others one.
+/// At 20 ms each, a socket that is read in time never has a second.
+const TRAIN: usize = 8;
+
+/// So long packets gather that come thick, so that one waking up serves several:
+/// it costs more than two of them. The kernel may add its timer slack, 50 µs.
+const GATHER: Duration = Duration::from_micros(40);
+
+/// A batch of so many has paid for its waking up; no more are waited for.
+const ENOUGH: usize = 16;
 
 /// The waker's token; no socket has it, for slots end at `MOST_STREAMS × 4`.
 const WAKE: u64 = u64::MAX;
 
 /// Ends a chain of packets.
 const NONE: u16 = u16::MAX;
+/// Streams that there is room for beyond those that were needed, when that grows.
+const SPARE: usize = 64;
 
 /// The sockets of one worker.
 #[derive(Debug)]
@@ -57,6 +71,10 @@ pub(super) struct Backend {
     onward: Box<[Onward; BATCH]>,
     /// Sockets that this batch leaves by, in order of their first packet.
     exits: Vec<Slot>,
+    /// Counts waits.
+    round: u32,
+    /// The last wait was shorter than [`GATHER`].
+    thick: bool,
 }
 
 /// One stream's sockets.
@@ -76,6 +94,8 @@ struct Port {
     used: bool,
     /// What it marks packets with now, where each keeps its own.
     kept: Option<Dscp>,
+    /// When something last arrived.
+    round: u32,
     /// First and last packet of the chain that leaves by this socket.
     head: u16,
     tail: u16,
@@ -101,7 +121,7 @@ pub(super) struct Detached {
 impl Port {
     fn new(socket: MediaSocket, mark: Mark) -> Self {
         let kept = (mark == Mark::Keep && matches!(socket, MediaSocket::Udp(_))).then_some(Dscp::DEFAULT);
-        Self { socket, used: false, kept, head: NONE, tail: NONE }
+        Self { socket, used: false, kept, round: 0, head: NONE, tail: NONE }
     }
 
     /// What goes through a TURN server is marked on the way there.
@@ -130,13 +150,15 @@ impl Port {
     }
 
     /// Appends what waits to the batch.
-    fn receive(&self, batch: &mut Batch) -> io::Result<usize> {
+    fn receive(&mut self, batch: &mut Batch, round: u32) -> io::Result<usize> {
+        let again = round.wrapping_sub(self.round) <= 1;
+        self.round = round;
         let fd = self.socket.as_fd();
-        if matches!(self.socket, MediaSocket::Turn(_)) {
-            return batch.receive_tunnel(fd, CALL);
+        match self.socket {
+            MediaSocket::Turn(_) => batch.receive_tunnel(fd, TRAIN),
+            MediaSocket::Udp(_) if again || self.kept.is_some() => batch.receive(fd, TRAIN),
+            MediaSocket::Udp(_) => batch.receive_one(fd),
         }
-        let count = batch.receive(fd, FIRST)?;
-        if count < FIRST { Ok(count) } else { batch.receive(fd, CALL - FIRST) }
     }
 }
 
@@ -161,6 +183,8 @@ impl Backend {
             tokens: Vec::with_capacity(BATCH),
             onward: Box::new([nowhere; BATCH]),
             exits: Vec::with_capacity(BATCH),
+            round: 1,
+            thick: false,
         })
     }
 
@@ -184,6 +208,9 @@ impl Backend {
             }
         }
         if self.streams.len() <= slot {
+            if self.streams.capacity() <= slot {
+                self.streams.reserve_exact(slot + 1 - self.streams.len() + SPARE);
+            }
             self.streams.resize_with(slot + 1, || None);
         }
         let ports = sockets.map(|socket| Port::new(socket, self.marks.audio));
@@ -228,7 +255,17 @@ impl Backend {
     pub(super) fn wait(&mut self, left: Option<Duration>) -> io::Result<()> {
         // Sockets that the last batch had no room for come first, or one flooded
         // socket at the head of the kernel's list would starve those behind it.
-        if self.ready.is_empty() { self.epoll.wait(&mut self.ready, left) } else { Ok(()) }
+        if !self.ready.is_empty() {
+            return Ok(());
+        }
+        if self.thick && self.batch.len() < ENOUGH {
+            gather();
+        }
+        self.round = self.round.wrapping_add(1);
+        let before = clock::now();
+        self.epoll.wait(&mut self.ready, left)?;
+        self.thick = self.ready.found() > 0 && clock::now().saturating_duration_since(before) < GATHER;
+        Ok(())
     }
 
     /// Receives a batch from the ready sockets.
@@ -242,7 +279,7 @@ impl Backend {
                 continue;
             }
             let Some(port) = find(&mut self.streams, token) else { continue };
-            match port.receive(&mut self.batch) {
+            match port.receive(&mut self.batch, self.round) {
                 Ok(_) => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(_icmp) => count(&self.shared.counts.receive_errors, 1),
@@ -276,6 +313,16 @@ impl Backend {
         self.exits.clear();
     }
 
+    /// A socket of our own whose packets all get the same mark.
+    pub(super) fn plain(&self, on: Slot) -> Option<&UdpSocket> {
+        let stream = self.streams.get(on.stream() as usize)?.as_ref()?;
+        let port = stream.ports.get((on.0 % 4) as usize).filter(|port| port.kept.is_none())?;
+        match &port.socket {
+            MediaSocket::Udp(socket) => Some(socket),
+            MediaSocket::Turn(_) => None,
+        }
+    }
+
     /// Sends one packet now.
     pub(super) fn send(&mut self, via: Slot, to: SocketAddr, bytes: &[u8]) {
         let Some(port) = port(&mut self.streams, via) else { return };
@@ -305,6 +352,23 @@ impl Backend {
         let mut at = std::mem::replace(&mut port.head, NONE);
         port.tail = NONE;
         port.used = true;
+        // The usual case: one packet, and the socket's own mark.
+        let Onward { to, next } = self.onward[usize::from(at)];
+        if next == NONE
+            && port.kept.is_none()
+            && let MediaSocket::Udp(socket) = &port.socket
+            && let Some(packet) = self.batch.packet(usize::from(at))
+        {
+            let sent = match socket.send_to(packet.bytes, to) {
+                // Kept from an earlier packet (ICMP): no reason to drop this one.
+                Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => socket.send_to(packet.bytes, to),
+                sent => sent,
+            };
+            if sent.is_err() {
+                count(&self.shared.counts.unsent, 1);
+            }
+            return;
+        }
         // An error kept from an earlier packet (ICMP) is no reason to drop this one.
         let mut retry = true;
         if let MediaSocket::Turn(tunnel) = &port.socket {
@@ -359,6 +423,11 @@ impl Backend {
     }
 }
 
+#[expect(clippy::disallowed_methods, reason = "the next input is there already, or nearly; others are to join it")]
+fn gather() {
+    std::thread::sleep(GATHER);
+}
+
 fn token(serial: u32, slot: Slot) -> u64 {
     u64::from(serial) << 32 | u64::from(slot.0)
 }
@@ -383,173 +452,4 @@ fn count(counter: &AtomicU64, by: u64) {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::sockopt::{Class, bind_udp};
-
-    fn socket() -> UdpSocket {
-        bind_udp("127.0.0.1:0".parse().unwrap(), Class::Media(Mark::Set(Dscp::EF))).unwrap()
-    }
-
-    fn stream(slot: u32) -> StreamId {
-        StreamId { worker: 0, slot, generation: 1 }
-    }
-
-    /// Three flooded sockets fill more than one batch; the fourth gets its turn
-    /// all the same, and what leaves by one socket keeps its order.
-    #[test]
-    fn more_than_a_batch_is_judged_once_each_and_leaves_in_order() {
-        let mut backend = Backend::new(Arc::new(Shared::new().unwrap()), Marks::default()).unwrap();
-        let sockets = [(); 4].map(|()| socket());
-        let addresses = sockets.each_ref().map(|socket| socket.local_addr().unwrap());
-        backend.attach(stream(2), sockets.map(MediaSocket::Udp)).unwrap();
-        let (far, sink) = (socket(), socket());
-        for number in 0..200_u8 {
-            for address in &addresses[..3] {
-                far.send_to(&[number], address).unwrap();
-            }
-        }
-        far.send_to(&[200], addresses[3]).unwrap();
-        let mut judged = [const { Vec::new() }; 4];
-        let mut batches = 0;
-        while judged.iter().map(Vec::len).sum::<usize>() < 601 {
-            backend.wait(Some(Duration::from_secs(5))).unwrap();
-            backend.receive();
-            assert!(backend.batch.len() <= BATCH);
-            batches += 1;
-            assert!(batches < 100);
-            backend.judge(|on, from, packet| {
-                assert_eq!(from, far.local_addr().unwrap());
-                let at = (on.0 - 8) as usize;
-                judged[at].push(packet[0]);
-                let forward = at == 0 && packet[0] < 150;
-                let to = sink.local_addr().unwrap();
-                if forward { Verdict::Forward { via: Slot(9), to } } else { Verdict::Consumed }
-            });
-        }
-        for judged in &judged[..3] {
-            assert!(judged.iter().copied().eq(0..200));
-        }
-        assert_eq!(judged[3], [200]);
-        let mut room = [0; 8];
-        for number in 0..150 {
-            assert_eq!(sink.recv_from(&mut room).unwrap(), (1, addresses[1]));
-            assert_eq!(room[0], number);
-        }
-        let detached = backend.detach(2, |_| true).unwrap();
-        assert_eq!((detached.stream, detached.used), (stream(2), [true, true]));
-    }
-
-    /// Sends packets with these marks through a stream's first socket to its second; how they come out.
-    fn marked(local: &str, marks: Marks, video: bool, points: &[Dscp]) -> Vec<Dscp> {
-        let mut backend = Backend::new(Arc::new(Shared::new().unwrap()), marks).unwrap();
-        let bind = |mark| bind_udp(local.parse().unwrap(), Class::Media(mark)).unwrap();
-        let sockets = [(); 4].map(|()| bind(marks.audio));
-        let (first, far, sink) = (sockets[0].local_addr().unwrap(), bind(Mark::Keep), bind(Mark::Keep));
-        backend.attach(stream(0), sockets.map(MediaSocket::Udp)).unwrap();
-        backend.mark(stream(0), video);
-        for (number, point) in (0..).zip(points) {
-            sockopt::set_dscp(&far, first.is_ipv4(), *point);
-            far.send_to(&[number], first).unwrap();
-        }
-        let mut judged = 0;
-        while judged < points.len() {
-            backend.wait(Some(Duration::from_secs(5))).unwrap();
-            backend.receive();
-            backend.judge(|_, _, _| {
-                judged += 1;
-                Verdict::Forward { via: Slot(1), to: sink.local_addr().unwrap() }
-            });
-        }
-        let mut batch = Batch::new(CALL, ROOM);
-        assert_eq!(batch.receive(sink.as_fd(), CALL).unwrap(), points.len());
-        let out = (0..points.len()).map(|at| batch.packet(at).unwrap());
-        assert!(out.clone().map(|packet| packet.bytes[0]).eq(0..points.len() as u8), "in order");
-        // Its sockets come back as they were bound.
-        let detached = backend.detach(0, |_| true).unwrap();
-        let back = |socket| socket2::SockRef::from(socket).tos_v4().unwrap();
-        if first.is_ipv4() {
-            assert!(detached.sockets.iter().all(|socket| back(socket) == u32::from(marks.audio.first().octet())));
-        }
-        out.map(|packet| packet.mark).collect()
-    }
-
-    #[test]
-    fn packets_are_marked_by_class_or_keep_their_mark() {
-        let points = [Dscp::EF, Dscp::EF, Dscp::DEFAULT, Dscp::CS3, Dscp::EF];
-        let set = Marks::default();
-        let keep = Marks { audio: Mark::Keep, ..set };
-        let keep_video = Marks { video: Mark::Keep, ..set };
-        for local in ["127.0.0.1:0", "[::1]:0"] {
-            if bind_udp(local.parse().unwrap(), Class::Signalling(Dscp::CS3)).is_err() {
-                continue;
-            }
-            assert_eq!(marked(local, set, false, &points), [Dscp::EF; 5]);
-            assert_eq!(marked(local, set, true, &points), [Dscp::AF41; 5]);
-            assert_eq!(marked(local, keep, false, &points), points);
-            assert_eq!(marked(local, keep, true, &points), [Dscp::AF41; 5]);
-            assert_eq!(marked(local, keep_video, false, &points), [Dscp::EF; 5]);
-            assert_eq!(marked(local, keep_video, true, &points), points);
-        }
-    }
-
-    /// A leg behind a TURN server: packets come with the peer's own address, and go where they are sent.
-    #[test]
-    fn a_tunnel_takes_the_place_of_a_socket() {
-        let mut backend = Backend::new(Arc::new(Shared::new().unwrap()), Marks::default()).unwrap();
-        let ((tunnel, near), far) = (crate::turn::tunnel::pair().unwrap(), socket());
-        let plain = [(); 3].map(|()| socket());
-        let [first, second, third] = plain;
-        let at_first = first.local_addr().unwrap();
-        let sockets = [first.into(), second.into(), MediaSocket::Turn(tunnel), third.into()];
-        backend.attach(stream(0), sockets).unwrap();
-        let (peer, other) = ("198.51.100.7:4000".parse().unwrap(), "198.51.100.8:5000".parse().unwrap());
-        let mut seen = Vec::new();
-        for number in 0..3 {
-            crate::mmsg::tunnel::send(near.as_fd(), peer, &[number]).unwrap();
-            far.send_to(&[number + 10], at_first).unwrap();
-        }
-        while seen.len() < 6 {
-            backend.wait(Some(Duration::from_secs(5))).unwrap();
-            backend.receive();
-            backend.judge(|on, from, packet| {
-                seen.push((on.0, from, packet[0]));
-                let (via, to) = if on.0 == 2 { (Slot(0), far.local_addr().unwrap()) } else { (Slot(2), other) };
-                Verdict::Forward { via, to }
-            });
-        }
-        backend.send(Slot(2), peer, b"own");
-        let from_peer: Vec<_> = seen.iter().filter(|(on, ..)| *on == 2).copied().collect();
-        assert_eq!(from_peer, [(2, peer, 0), (2, peer, 1), (2, peer, 2)]);
-        let mut batch = Batch::new(CALL, ROOM);
-        batch.receive_tunnel(near.as_fd(), CALL).unwrap();
-        let out: Vec<_> = (0..batch.len()).map(|at| batch.packet(at).unwrap()).map(|p| (p.from, p.bytes)).collect();
-        assert_eq!(out, [(other, &[10][..]), (other, &[11]), (other, &[12]), (peer, b"own")]);
-        let mut room = [0; 8];
-        for number in 0..3 {
-            assert_eq!((far.recv(&mut room).unwrap(), room[0]), (1, number));
-        }
-        let detached = backend.detach(0, |_| true).unwrap();
-        assert_eq!(detached.used, [true, true]);
-        assert!(matches!(detached.sockets[2], MediaSocket::Turn(_)));
-    }
-
-    /// An order that closes a stream, and opens another in its slot, comes
-    /// between the receive and the judgement.
-    #[test]
-    fn packets_of_a_former_use_of_the_slot_are_dropped() {
-        let mut backend = Backend::new(Arc::new(Shared::new().unwrap()), Marks::default()).unwrap();
-        let sockets = [(); 4].map(|()| socket());
-        let first = sockets[0].local_addr().unwrap();
-        backend.attach(stream(0), sockets.map(MediaSocket::Udp)).unwrap();
-        socket().send_to(b"old", first).unwrap();
-        backend.wait(Some(Duration::from_secs(5))).unwrap();
-        backend.receive();
-        assert!(backend.detach(0, |id| id == stream(1)).is_none(), "not the stream that is meant");
-        assert!(backend.detach(0, |id| id == stream(0)).is_some());
-        backend.attach(stream(0), [(); 4].map(|()| socket().into())).unwrap();
-        backend.judge(|_, _, _| panic!("judged for the wrong stream"));
-        assert!(backend.attach(stream(0), [(); 4].map(|()| socket().into())).is_err(), "held");
-        assert!(backend.attach(stream(MOST_STREAMS), [(); 4].map(|()| socket().into())).is_err(), "out of bounds");
-    }
-}
+mod tests;

@@ -16,6 +16,7 @@ use media::{Command, Relay};
 use tokio::sync::mpsc::error::TryRecvError;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
+use super::ebpf::{Kernel, Offload};
 use super::epoll::{Backend, MOST_STREAMS};
 use super::worker::Worker;
 use super::{Order, Report, StreamSockets};
@@ -34,6 +35,7 @@ pub struct WorkerHandle {
     streams: u32,
     orders: UnboundedSender<Order>,
     shared: Arc<Shared>,
+    kernel: Option<Arc<Kernel>>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -55,6 +57,8 @@ pub struct Counts {
     pub unsent: u64,
     /// Failed receive calls: ICMP errors for something sent earlier.
     pub receive_errors: u64,
+    /// Packets that the kernel forwarded by itself, as far as is known.
+    pub kernel: u64,
 }
 
 impl WorkerHandle {
@@ -63,21 +67,28 @@ impl WorkerHandle {
         relay: Relay,
         streams: u32,
         marks: Marks,
+        kernel: Option<Arc<Kernel>>,
         reports: UnboundedSender<Report>,
     ) -> io::Result<Self> {
         let (orders, queue) = unbounded_channel();
         let shared = Arc::new(Shared::new()?);
         let backend = Backend::new(Arc::clone(&shared), marks)?;
+        let offload = kernel.clone().map(|kernel| Offload::new(kernel, worker, Arc::clone(&shared))).transpose()?;
         let inbox = Inbox { queue, shared: Arc::clone(&shared) };
         let thread = Builder::new()
             .name(format!("media-{worker}"))
-            .spawn(move || Worker::new(worker, relay, backend, inbox, reports).run())?;
-        Ok(Self { worker, streams: streams.min(MOST_STREAMS), orders, shared, thread: Some(thread) })
+            .spawn(move || Worker::new(worker, relay, backend, offload, inbox, reports).run())?;
+        Ok(Self { worker, streams: streams.min(MOST_STREAMS), orders, shared, kernel, thread: Some(thread) })
     }
 
     /// Its number, as in `StreamId`.
     pub fn worker(&self) -> u8 {
         self.worker
+    }
+
+    /// Does it have the kernel forward what can be forwarded there?
+    pub fn in_kernel(&self) -> bool {
+        self.kernel.is_some()
     }
 
     /// May a call be let in whose streams would go here?
@@ -120,6 +131,10 @@ impl WorkerHandle {
     }
 
     fn put(&self, order: Order) -> Result<(), Order> {
+        // What is sent after an order must not meet the kernel's rules of before, though a worker has yet to obey.
+        if let Some(kernel) = &self.kernel {
+            order.streams().for_each(|stream| kernel.give(self.worker, stream.slot));
+        }
         self.shared.behind.fetch_add(1, Ordering::Relaxed);
         let put = self.orders.send(order).map_err(|unsent| unsent.0);
         match put {
@@ -214,6 +229,7 @@ pub(super) struct AtomicCounts {
     pub(super) truncated: AtomicU64,
     pub(super) unsent: AtomicU64,
     pub(super) receive_errors: AtomicU64,
+    pub(super) kernel: AtomicU64,
 }
 
 impl AtomicCounts {
@@ -222,6 +238,7 @@ impl AtomicCounts {
             truncated: self.truncated.load(Ordering::Relaxed),
             unsent: self.unsent.load(Ordering::Relaxed),
             receive_errors: self.receive_errors.load(Ordering::Relaxed),
+            kernel: self.kernel.load(Ordering::Relaxed),
         }
     }
 }

@@ -9,13 +9,15 @@
 //! of `epoll`, the portable one. A backend never judges; `Relay::forward`
 //! does, whichever backend it is called from.
 
+mod ebpf;
 mod epoll;
 mod handle;
 mod worker;
 
 use std::io;
-use std::net::{SocketAddr, UdpSocket};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
 use std::time::Duration;
 
 use media::relay::KeepAlive;
@@ -27,6 +29,7 @@ pub use handle::{Counts, Undelivered, WorkerHandle};
 use crate::dscp::Marks;
 use crate::entropy;
 use crate::turn::Tunnel;
+use ebpf::Kernel;
 
 /// The sockets of a stream, in the order of their `media::Slot`s: RTP and RTCP
 /// of end A, RTP and RTCP of end B.
@@ -78,6 +81,21 @@ pub struct Config {
     pub streams: u32,
     /// How packets are marked; sockets come with the mark of audio.
     pub marks: Marks,
+    /// Where packets of a stream that goes on as it did are forwarded.
+    pub datapath: Datapath,
+    /// Our addresses that have media ports, for the kernel's part.
+    pub addresses: Vec<IpAddr>,
+}
+
+/// Where packets are forwarded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Datapath {
+    /// In the kernel where it can be done, else by the workers.
+    Auto,
+    /// By the workers.
+    Userspace,
+    /// In the kernel, or the workers do not start.
+    Kernel,
 }
 
 /// What a worker is told, by way of its handle.
@@ -94,6 +112,17 @@ enum Order {
     Relay(Command),
     /// Stop the thread and close its sockets; calls should have been closed before.
     Stop,
+}
+
+impl Order {
+    /// The streams that it concerns.
+    fn streams(&self) -> impl Iterator<Item = StreamId> {
+        let command = match self {
+            Self::Open { command, .. } | Self::Relay(command) => Some(command),
+            Self::Stop => None,
+        };
+        command.into_iter().flat_map(Command::streams)
+    }
 }
 
 /// What a worker tells.
@@ -129,20 +158,41 @@ pub enum Report {
 /// relay of its own seed. Reports of all go to `reports`. Fails when threads,
 /// descriptors or entropy cannot be had; workers already started then stop.
 pub fn spawn_workers(count: u8, config: &Config, reports: &UnboundedSender<Report>) -> io::Result<Vec<WorkerHandle>> {
+    let kernel = kernel(count, config)?;
     (0..count)
         .map(|worker| {
             let relay = media::relay::Config {
                 worker,
                 keepalive: config.keepalive,
                 keepalive_interval: config.keepalive_interval,
+                holds: kernel.is_some(),
             };
             WorkerHandle::spawn(
                 worker,
                 Relay::new(relay, entropy::seed()?),
                 config.streams,
                 config.marks,
+                kernel.clone(),
                 reports.clone(),
             )
         })
         .collect()
+}
+
+/// The kernel's part, if it is wanted and can be had; the reason is said once.
+fn kernel(workers: u8, config: &Config) -> io::Result<Option<Arc<Kernel>>> {
+    if config.datapath == Datapath::Userspace {
+        return Ok(None);
+    }
+    let streams = config.streams.min(epoll::MOST_STREAMS);
+    match Kernel::start(&config.addresses, workers, streams, config.datapath == Datapath::Kernel) {
+        Ok(kernel) => Ok(Some(Arc::new(kernel))),
+        Err(error) if config.datapath == Datapath::Kernel => {
+            Err(io::Error::new(error.kind(), format!("media.datapath = \"kernel\": {error}")))
+        }
+        Err(error) => {
+            tracing::info!(%error, "media is relayed in user space");
+            Ok(None)
+        }
+    }
 }

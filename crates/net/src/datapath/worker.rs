@@ -12,6 +12,7 @@ use media::relay::Output;
 use media::{Command, Fact, Relay, StreamId};
 use tokio::sync::mpsc::UnboundedSender;
 
+use super::ebpf::Offload;
 use super::epoll::Backend;
 use super::handle::Inbox;
 use super::{Order, Report, StreamSockets};
@@ -23,6 +24,8 @@ pub(super) struct Worker {
     worker: u8,
     relay: Relay,
     backend: Backend,
+    /// What is in the kernel.
+    offload: Option<Offload>,
     inbox: Inbox,
     reports: UnboundedSender<Report>,
 }
@@ -33,10 +36,11 @@ impl Worker {
         worker: u8,
         relay: Relay,
         backend: Backend,
+        offload: Option<Offload>,
         inbox: Inbox,
         reports: UnboundedSender<Report>,
     ) -> Self {
-        Self { worker, relay, backend, inbox, reports }
+        Self { worker, relay, backend, offload, inbox, reports }
     }
 
     /// Runs until told to stop.
@@ -54,11 +58,30 @@ impl Worker {
             }
             let relay = &mut self.relay;
             relay.arrive(now);
-            self.backend.judge(|on, from, packet| relay.forward(now, on, from, packet));
+            match &mut self.offload {
+                None => self.backend.judge(|on, from, packet| relay.forward(now, on, from, packet)),
+                Some(offload) => self.backend.judge(|on, from, packet| {
+                    offload.before(relay, on, from, packet);
+                    let verdict = relay.forward(now, on, from, packet);
+                    // Nothing may pass the old way once somebody has an answer to this packet.
+                    if relay.unsettled() {
+                        offload.recall(relay, on.stream());
+                    }
+                    verdict
+                }),
+            }
             self.carry_out();
             if self.relay.poll_timeout().is_some_and(|at| at <= now) {
-                self.relay.handle_timeout(now);
+                let offload = &mut self.offload;
+                self.relay.handle_timeout_after(now, |relay, stream| {
+                    if let Some(offload) = offload {
+                        offload.look_at(relay, stream.slot);
+                    }
+                });
                 self.carry_out();
+            }
+            if let Some(offload) = &mut self.offload {
+                offload.after(&self.relay, &self.backend);
             }
         }
     }
@@ -72,6 +95,7 @@ impl Worker {
                     if let Command::Formats { stream, formats } = &command {
                         self.backend.mark(*stream, formats.video);
                     }
+                    self.recall(&command);
                     self.relay.handle_input(now, command);
                     self.carry_out();
                 }
@@ -82,6 +106,7 @@ impl Worker {
     }
 
     fn open(&mut self, now: Instant, command: Command, sockets: StreamSockets) {
+        self.recall(&command);
         let Command::Open { stream, .. } = &command else {
             // Sockets without a stream have nowhere to go; the order itself may still mean something.
             tracing::error!(worker = self.worker, "sockets came with a command that opens nothing");
@@ -104,12 +129,31 @@ impl Worker {
         }
     }
 
+    /// Before a command is obeyed, the relay knows all that passed, and nothing passes any more.
+    fn recall(&mut self, command: &Command) {
+        let Some(offload) = &mut self.offload else { return };
+        for stream in command.streams() {
+            offload.obey(stream.slot);
+            offload.recall(&mut self.relay, stream.slot);
+        }
+    }
+
     /// Does what the relay wants done, until it wants nothing more.
     fn carry_out(&mut self) {
         while let Some(output) = self.relay.poll_output() {
             match output {
                 Output::Transmit { via, to, packet: (bytes, len) } => {
                     self.backend.send(via, to, bytes.get(..usize::from(len)).unwrap_or(&bytes));
+                }
+                Output::Hold(hold) => {
+                    if let Some(offload) = &mut self.offload {
+                        offload.hold(hold);
+                    }
+                }
+                Output::Free { on } => {
+                    if let Some(offload) = &mut self.offload {
+                        offload.free(&mut self.relay, on);
+                    }
                 }
                 Output::Release { slot } => self.release(|_| true, slot, false),
                 Output::Fact(fact) => {

@@ -9,7 +9,7 @@ use std::mem::zeroed;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::os::fd::{AsRawFd, BorrowedFd};
 
-use super::{Batch, Meta};
+use super::{Batch, LINE, Meta};
 use crate::dscp::Dscp;
 
 /// Octets before the payload: port and address; IPv4 as mapped into IPv6.
@@ -60,8 +60,8 @@ impl Batch {
     pub(crate) fn receive_tunnel(&mut self, fd: BorrowedFd<'_>, limit: usize) -> io::Result<usize> {
         let mut got = 0;
         while got < limit.min(super::CALL) && self.free() > 0 {
-            let place = self.taken;
-            let room = &mut self.block[place * self.room..(place + 1) * self.room];
+            let start = self.filled;
+            let room = &mut self.block[start..start + self.room];
             let mut header = [0; HEADER];
             let mut pieces = [
                 libc::iovec { iov_base: header.as_mut_ptr().cast(), iov_len: HEADER },
@@ -91,10 +91,11 @@ impl Batch {
                 from: decode(header),
                 to: None,
                 mark: Dscp::DEFAULT,
-                place: place as u32,
+                start: start as u32,
                 len: length as u32,
                 truncated: message.msg_flags & libc::MSG_TRUNC != 0,
             });
+            self.filled += length.next_multiple_of(LINE);
         }
         Ok(got)
     }

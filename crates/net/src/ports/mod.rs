@@ -70,11 +70,14 @@ pub struct Ports {
     findings: VecDeque<Finding>,
 }
 
+/// Pairs that there is room for beyond those that were needed, when that grows.
+const SPARE: usize = 64;
+
 impl Ports {
     /// No pairs yet. `discovery` finds the mapped addresses of idle pairs,
     /// `quiet` is the resting time (normally [`QUIET`]), `mark` what sockets are
     /// bound with. Must be called inside
-    /// the runtime that will poll it; fails when descriptors have run out.
+    /// the runtime whose thread waits for them, whoever polls it; fails when descriptors have run out.
     pub fn new(discovery: Discovery, quiet: Duration, mark: Mark) -> io::Result<Self> {
         Ok(Self {
             set: Epoll::new()?.on_runtime()?,
@@ -319,6 +322,10 @@ impl Ports {
                 self.vacant.pop();
                 self.births = self.births.wrapping_add(1);
                 if self.pairs.len() <= slot as usize {
+                    // Room for twice as many, as a list grows by itself, would mostly be used by nobody.
+                    if self.pairs.capacity() <= slot as usize {
+                        self.pairs.reserve_exact(SPARE);
+                    }
                     self.pairs.resize_with(slot as usize + 1, || None);
                 }
                 self.pairs[slot as usize] = Some(Pair::idle(pair, discover, handles, sockets));

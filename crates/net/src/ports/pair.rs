@@ -87,8 +87,8 @@ pub(super) enum State {
     Idle {
         /// RTP, RTCP.
         sockets: [UdpSocket; 2],
-        /// What the world sees for each.
-        mapped: [Option<Mapped>; 2],
+        /// What the world sees for each. Not all pairs are here, and most of those have none.
+        mapped: Box<[Option<Mapped>; 2]>,
         /// The port plan has been told of both.
         told: bool,
     },
@@ -116,7 +116,7 @@ const TAKEN: State = State::Taken { unwanted: false, kept: None };
 impl Pair {
     /// Freshly bound.
     pub(super) fn idle(pair: PortPair, discover: bool, handles: [Handle; 2], sockets: [UdpSocket; 2]) -> Self {
-        let state = State::Idle { sockets, mapped: [None; 2], told: false };
+        let state = State::Idle { sockets, mapped: Box::default(), told: false };
         Self { pair, discover, handles, state, allocation: None }
     }
 
@@ -184,7 +184,7 @@ impl Pair {
     pub(super) fn relayed(&mut self, found: Option<[Mapped; 2]>) -> Option<Event> {
         let pair = self.pair;
         let State::Idle { mapped, told, .. } = &mut self.state else { return None };
-        *mapped = found.map_or([None; 2], |found| found.map(Some));
+        **mapped = found.map_or([None; 2], |found| found.map(Some));
         let before = std::mem::replace(told, found.is_some());
         match found {
             Some([rtp, rtcp]) => Some(Event::Mapped { pair, rtp, rtcp }),
@@ -196,7 +196,7 @@ impl Pair {
     pub(super) fn awake(&mut self) {
         let state = std::mem::replace(&mut self.state, TAKEN);
         self.state = match state {
-            State::Resting { sockets, .. } => State::Idle { sockets, mapped: [None; 2], told: false },
+            State::Resting { sockets, .. } => State::Idle { sockets, mapped: Box::default(), told: false },
             State::Idle { .. } | State::Taken { .. } => state,
         };
     }
@@ -221,7 +221,7 @@ impl Pair {
         let known = mapped.get_mut(handle.component())?;
         let changed = *known != found;
         *known = found;
-        match *mapped {
+        match **mapped {
             [Some(rtp), Some(rtcp)] if changed || !*told => {
                 *told = true;
                 Some(Event::Mapped { pair, rtp, rtcp })

@@ -19,4 +19,4 @@ pub use connection::{Event, Patience};
 pub use line::Why;
 pub use roll::{Caps, Census};
 pub use streams::Streams;
-pub use udp::{Datagram, Readiness, SendFailure, UdpListener};
+pub use udp::{Datagram, SendFailure, UdpListener};

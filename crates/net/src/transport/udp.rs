@@ -10,30 +10,32 @@
 use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::AsFd;
-use std::task::{Context, Poll};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Instant;
 
-use tokio::io::Interest;
-use tokio::net::UdpSocket;
 use wire::{Flow, ListenerId, Transmit, Transport};
 
+use crate::clock;
 use crate::dscp::Dscp;
 use crate::mmsg::{self, Batch, CALL, Outgoing};
-use crate::sockopt::{Class, bind_udp};
+use crate::sockopt::{self, Class, bind_udp};
 
 /// Octets of room per received datagram: more than UDP can carry.
 const ROOM: usize = 65_536 + 64;
+
+/// Datagrams that are asked for at first, where no more came the last time.
+const FEW: usize = 4;
 
 /// Most messages that wait for the kernel to take them. Beyond that it has not
 /// taken any for long, and new ones fail.
 const QUEUE: usize = 4096;
 
-/// One UDP socket for SIP. Lives on a tokio runtime with its I/O driver on.
+/// One UDP socket for SIP. [`Sleep`](crate::Sleep) tells when there is something to read in it.
 #[derive(Debug)]
 pub struct UdpListener {
     id: ListenerId,
     local: SocketAddr,
-    socket: UdpSocket,
+    socket: OwnedFd,
     received: Batch,
     queue: VecDeque<Transmit>,
     failures: VecDeque<SendFailure>,
@@ -62,25 +64,15 @@ pub struct SendFailure {
     pub kind: io::ErrorKind,
 }
 
-/// What [`UdpListener::poll_ready`] woke for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Readiness {
-    /// Call [`UdpListener::try_recv_batch`].
-    pub readable: bool,
-    /// Call [`UdpListener::try_send_batch`].
-    pub writable: bool,
-}
-
 impl UdpListener {
-    /// Binds `local`; a wildcard IP and port 0 are allowed. Errors as of
-    /// [`bind_udp`]. Must be called inside the runtime that will poll it.
+    /// Binds `local`; a wildcard IP and port 0 are allowed. Errors as of [`bind_udp`].
     pub fn bind(id: ListenerId, local: SocketAddr, mark: Dscp) -> io::Result<Self> {
         let socket = bind_udp(local, Class::Signalling(mark))?;
         let local = socket.local_addr()?;
         Ok(Self {
             id,
             local,
-            socket: UdpSocket::from_std(socket)?,
+            socket: socket.into(),
             received: Batch::new(CALL, ROOM),
             queue: VecDeque::new(),
             failures: VecDeque::new(),
@@ -100,17 +92,41 @@ impl UdpListener {
     /// Receives what waits, at most 32 datagrams, over those of the last call.
     /// Returns how many [`datagram`](Self::datagram) now has; 0 when none waits.
     pub fn try_recv_batch(&mut self) -> usize {
+        // Where messages come one by one, room for many of them is in vain.
+        let first = if self.received.len() > FEW { CALL } else { FEW };
         self.received.clear();
-        let (socket, received) = (&self.socket, &mut self.received);
-        let result = socket.try_io(Interest::READABLE, || received.receive(socket.as_fd(), CALL));
-        match result {
-            Ok(_count) => {}
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            // An ICMP error for something sent earlier, or memory ran short:
-            // reading it has cleared it, the next call goes on.
-            Err(error) => tracing::debug!(%error, listener = self.id.0, "receive failed"),
+        for room in [first, CALL - first] {
+            match self.received.receive(self.socket.as_fd(), room) {
+                Ok(count) if count == room => {}
+                // None is left; nobody need ask once more to find that out.
+                Ok(_) => break,
+                Err(error) => {
+                    // An ICMP error for something sent earlier, or memory ran short:
+                    // reading it has cleared it, the next call goes on.
+                    if error.kind() != io::ErrorKind::WouldBlock {
+                        tracing::debug!(%error, listener = self.id.0, "receive failed");
+                    }
+                    break;
+                }
+            }
         }
         self.received.len()
+    }
+
+    /// True when the last batch took all that waited: whatever is read next came after it.
+    pub fn is_drained(&self) -> bool {
+        self.received.free() > 0
+    }
+
+    /// All that came before this moment has been read: `now` when the last
+    /// batch took all that waited, else when its last datagram came, as far as
+    /// the kernel knows; it is asked only then.
+    pub fn caught_up(&self, now: Instant) -> Option<Instant> {
+        if self.is_drained() {
+            return Some(now);
+        }
+        let waited = clock::unix_time().checked_sub(sockopt::last_received(&self.socket)?)?;
+        clock::now().checked_sub(waited).map(|at| at.min(now))
     }
 
     /// The datagram at `index` of the last batch.
@@ -133,8 +149,8 @@ impl UdpListener {
     }
 
     /// Sends queued messages in order until none is left or the kernel has no
-    /// room. Returns how many still wait: if any, [`poll_ready`](Self::poll_ready)
-    /// reports `writable` when it is worth calling again.
+    /// room. Returns how many still wait: if any,
+    /// [`Sleep::watch_room`](crate::Sleep::watch_room) tells when it is worth calling again.
     pub fn try_send_batch(&mut self) -> usize {
         let wildcard = self.local.ip().is_unspecified();
         while !self.queue.is_empty() {
@@ -146,10 +162,8 @@ impl UdpListener {
                     bytes: &transmit.bytes,
                 }
             });
-            let socket = &self.socket;
-            let result = socket.try_io(Interest::WRITABLE, || mmsg::send(socket.as_fd(), outgoing));
-            match result {
-                Ok(sent) => drop(self.queue.drain(..sent)),
+            match mmsg::send(self.socket.as_fd(), outgoing) {
+                Ok(sent) => (0..sent).for_each(|_| drop(self.queue.pop_front())),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                 Err(error) => self.fail(&error),
             }
@@ -162,24 +176,9 @@ impl UdpListener {
         self.failures.pop_front()
     }
 
-    /// Ready when there is something to receive, or when queued messages wait
-    /// and the kernel has room again. Never ready for writing with an empty queue.
-    pub fn poll_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<Readiness>> {
-        let readable = match self.socket.poll_recv_ready(cx) {
-            Poll::Ready(ready) => ready.map(|()| true)?,
-            Poll::Pending => false,
-        };
-        let writable = !self.queue.is_empty()
-            && match self.socket.poll_send_ready(cx) {
-                Poll::Ready(ready) => ready.map(|()| true)?,
-                Poll::Pending => false,
-            };
-        if readable || writable { Poll::Ready(Ok(Readiness { readable, writable })) } else { Poll::Pending }
-    }
-
-    /// Waits for [`poll_ready`](Self::poll_ready).
-    pub async fn ready(&self) -> io::Result<Readiness> {
-        std::future::poll_fn(|cx| self.poll_ready(cx)).await
+    /// True while something is queued.
+    pub fn waits(&self) -> bool {
+        !self.queue.is_empty()
     }
 
     /// The first queued message is what `error` is about. ENOBUFS is a full
@@ -194,5 +193,11 @@ impl UdpListener {
             };
             self.failures.push_back(SendFailure { flow: transmit.flow, kind });
         }
+    }
+}
+
+impl AsFd for UdpListener {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
     }
 }

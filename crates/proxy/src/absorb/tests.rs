@@ -70,6 +70,34 @@ fn absorbed(rig: &mut Rig, from: &str, text: &str) -> bool {
     answered
 }
 
+/// What was checked of the REGISTER that was confirmed is not checked again of its copy, but of everything else it is.
+#[test]
+fn only_a_copy_is_answered_without_being_read_again() {
+    let copied = |rig: &mut Rig, text: &str| {
+        let stored = parsed(&text.replace("\r\n", "\n"));
+        let message = stored.message();
+        let again = rig.proxy.sign_again(message).expect("it has a branch and a number");
+        let binding = rig.proxy.registry.bindings().next().expect("registered");
+        let upstream = binding.upstream.as_deref().expect("by the core");
+        rig.proxy.kept_again(Some(again), rig.proxy.own(*upstream)) == binding.confirmed.again
+    };
+    let mut rig = registered();
+    assert!(copied(&mut rig, &refresh(2)), "another branch and number");
+    assert!(absorbed(&mut rig, HERE, &refresh(2)));
+    for (part, other) in [
+        ("Max-Forwards: 70", "Max-Forwards: 0"),
+        ("REGISTER sip", "REGISTER SIP"),
+        ("Content-Length: 0\r\n", "Proxy-Require: x\r\nContent-Length: 0\r\n"),
+        ("192.168.1.10:5060;branch", "192.168.1.10:5062;branch"),
+        ("branch=z9hG4bKr3", "branch=z9hG4bKr3;x"),
+    ] {
+        assert!(!copied(&mut rig, &refresh(3).replace(part, other)), "{other}");
+    }
+    let config = rig.proxy.config.clone();
+    rig.proxy.handle_input(rig.now, crate::Input::Reconfigure(config));
+    assert!(!copied(&mut rig, &refresh(3)), "another configuration");
+}
+
 #[test]
 fn only_what_changes_nothing_is_answered_here() {
     for (part, other, wanted) in [

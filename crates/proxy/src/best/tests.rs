@@ -20,7 +20,7 @@ fn context(results: &[i32]) -> Context {
         let mut branch = Branch::new(target, here, 1);
         let status = Status(result.unsigned_abs() as u16);
         branch.result = (status.0 > 0).then_some(status);
-        branch.response = (*result > 0).then(|| stored(&format!("SIP/2.0 {result} X"), ""));
+        branch.response = (*result > 0).then(|| Box::new(stored(&format!("SIP/2.0 {result} X"), "")));
         branch
     });
     Context::new(here, stored("INVITE sip:a@b SIP/2.0", ""), Purpose::Pass, branches.collect())

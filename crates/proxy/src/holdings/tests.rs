@@ -64,9 +64,28 @@ impl World {
     fn answer(&mut self, asked: &Transmit, status: &str, more: &str) -> Vec<Transmit> {
         let request = text(&asked.bytes);
         let kept = |line: &&str| ["Via:", "From:", "To:", "Call-ID:", "CSeq:"].iter().any(|n| line.starts_with(n));
-        let lines: String = request.lines().filter(kept).map(|line| format!("{line}\r\n")).collect();
+        let tag = |line: &str| if line.starts_with("To:") && !line.contains("tag=") { ";tag=2" } else { "" };
+        let lines: String = request.lines().filter(kept).map(|line| format!("{line}{}\r\n", tag(line))).collect();
         let answer = format!("SIP/2.0 {status}\r\n{lines}{more}Content-Length: 0\r\n\r\n");
         self.receive(0, CORE, answer.as_bytes())
+    }
+
+    /// The caller's ACK of this 2xx.
+    fn acknowledge(&mut self, accepted: &Transmit, from: &str) -> Vec<Transmit> {
+        let accepted = text(&accepted.bytes);
+        let value = |name: &str| accepted.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default().trim();
+        let target = value("Contact:").split(['<', '>']).nth(1).unwrap_or_default();
+        let route = accepted.lines().filter_map(|line| line.strip_prefix("Record-Route:")).next();
+        let route = route.map(|route| format!("Route:{route}\r\n")).unwrap_or_default();
+        let ack = format!(
+            "ACK {target} SIP/2.0\r\nVia: SIP/2.0/UDP {from};branch=z9hG4bKa{}\r\nMax-Forwards: 70\r\n{route}From: {}\r\n\
+             To: {}\r\nCall-ID: {}\r\nCSeq: 1 ACK\r\nContent-Length: 0\r\n\r\n",
+            self.number,
+            value("From:"),
+            value("To:"),
+            value("Call-ID:"),
+        );
+        self.receive(1, from, ack.as_bytes())
     }
 
     /// A phone that is registered.
@@ -224,4 +243,53 @@ fn how_long_a_branch_is_costs_no_memory() {
         assert!(status(&answer).starts_with("SIP/2.0 420 ") || answer.is_empty(), "{}", status(&answer));
     }
     assert!(world.proxy.refusals.octets() < 1 << 20, "{}", world.proxy.refusals.octets());
+}
+
+#[test]
+fn a_call_that_was_acknowledged_makes_room_and_one_that_was_not_stays() {
+    let mut world = World::new();
+    let phone = "203.0.113.9:5060";
+    world.phone("carol", phone);
+    let contact = "Contact: <sip:b@10.0.0.5>\r\n";
+    let mut first = None;
+    for number in 0..3000 {
+        let (invite, sent) = world.ask("INVITE", "dave", phone, "");
+        let Some(asked) = sent.iter().find(|t| text(&t.bytes).starts_with("INVITE ")).cloned() else {
+            panic!("{number}: {}", status(&sent));
+        };
+        let accepted = world.answer(&asked, "200 OK", contact);
+        let accepted = accepted.iter().find(|t| text(&t.bytes).starts_with("SIP/2.0 200 ")).unwrap().clone();
+        if number == 0 {
+            first = Some((asked, accepted, invite));
+        } else {
+            world.acknowledge(&accepted, phone);
+        }
+        assert!(world.octets() < PHONE + ONE, "{}", world.octets());
+    }
+    let (asked, accepted, invite) = first.unwrap();
+    let again = world.answer(&asked, "200 OK", contact);
+    assert_eq!(again.iter().map(|t| &t.bytes).collect::<Vec<_>>(), [&accepted.bytes], "its ACK is still to come");
+    assert!(world.receive(1, phone, invite.as_bytes()).is_empty(), "a copy is absorbed");
+}
+
+#[test]
+fn where_all_room_is_taken_what_is_kept_for_copies_goes_first() {
+    let mut world = World::new();
+    let long = format!("Subject: {}\r\n", "x".repeat(20_000));
+    let mut first = None;
+    for number in 0..400 {
+        let phone = source(number);
+        world.phone("carol", &phone);
+        for _ in 0..40 {
+            let (request, sent) = world.ask("MESSAGE", "dave", &phone, "");
+            assert!(status(&sent).starts_with("MESSAGE "), "{number}: {}", status(&sent));
+            let answered = world.answer(&sent[0], "200 OK", &long);
+            first.get_or_insert((phone.clone(), request, answered));
+        }
+        assert!(world.octets() < ALL / 100 * 72, "{}", world.octets());
+    }
+    let (phone, request, answered) = first.unwrap();
+    let again = world.receive(1, &phone, request.as_bytes());
+    assert_ne!(again, answered, "the oldest is forgotten");
+    assert!(status(&again).starts_with("MESSAGE "), "and nobody was refused");
 }

@@ -180,7 +180,7 @@ fn a_binding_that_is_no_more_is_not_pinged() {
 }
 
 /// The context of the ping that is under way.
-fn ping(rig: &mut Rig, id: BindingId) -> Context {
+fn ping(rig: &mut Rig, id: BindingId) -> Box<Context> {
     rig.proxy.ping_due(rig.now, id);
     rig.wait(Duration::ZERO);
     let ping =

@@ -212,7 +212,12 @@ fn the_binding_of_a_phone_is_known_again() {
     rig.proxy.registry.unbind(one.id);
     for (number, instance, reg_id) in [(1, None, None), (2, Some("i"), None), (3, Some("i"), Some(1))] {
         let instance = instance.map(|instance: &str| instance.as_bytes().to_vec());
-        rig.proxy.registry.bind(Binding { id: BindingId(number), instance, reg_id, ..one.clone() });
+        rig.proxy.registry.bind(Binding {
+            id: BindingId(number),
+            instance: instance.map(Into::into),
+            reg_id,
+            ..one.clone()
+        });
     }
     for (uri, instance, reg_id, call_id, flow, known) in [
         ("sip:a@x", None, None, "d", here, Some(1)),
@@ -325,7 +330,10 @@ fn what_the_registrar_granted_is_bound_and_a_phone_behind_a_nat_comes_back_soon(
         let at = if nat { "192.168.1.20:5060" } else { PHONE };
         assert_eq!((left, kept), (told.replace("HERE", at), vec![bound]), "{nat} {lines}");
         let binding = rig.proxy.registry.bindings().next().unwrap();
-        assert_eq!((binding.q, binding.natted, binding.flow, binding.upstream), (500, nat, here, Some(upstream(&rig))));
+        assert_eq!(
+            (binding.q, binding.natted, binding.flow, binding.upstream.as_deref()),
+            (500, nat, here, Some(&upstream(&rig)))
+        );
     }
     // A connection shows its end, and an answer that is no success changes nothing.
     let mut rig = border();
@@ -424,7 +432,7 @@ fn a_number_that_we_used_meanwhile_is_not_used_again() {
         answered(&mut rig, here, &asked, 200, "Expires: 300\r\n");
         let renewal = |shift| Renewal { shift, ..Renewal::default() };
         let mut binding = rig.proxy.registry.bindings().next().unwrap().clone();
-        (binding.call_id, binding.confirmed.renewal) = (call_id.into(), Some(renewal(ours)));
+        (binding.call_id, binding.confirmed.renewal) = (call_id.as_bytes().into(), Some(Box::new(renewal(ours))));
         let id = binding.id;
         rig.proxy.registry.bind(binding);
         let mut registration = rig.proxy.registration(here, asked.message()).map_err(|r| r.reason).unwrap();

@@ -146,7 +146,7 @@ fn what_is_kept_of_a_phone() {
         (&b"alice"[..], &b"sip:alice@192.168.1.20:5060"[..], &b"c"[..], 5, 400, Some(1))
     );
     assert_eq!((binding.instance.as_deref(), binding.reg_id), (Some(&b"\"<urn:uuid:1>\""[..]), None));
-    assert_eq!((binding.user_agent.as_slice(), binding.flow), (&b"Desk/1"[..], flow(&rig, 0, PHONE)));
+    assert_eq!((&*binding.user_agent, binding.flow), (&b"Desk/1"[..], flow(&rig, 0, PHONE)));
     assert_eq!(binding.flow_id, rig.proxy.flow_id(binding.flow));
 }
 
@@ -216,7 +216,11 @@ fn without_users_there_are_so_many_phones_at_most() {
     ask(&mut rig, "c", 1, &contact(5060)).unwrap();
     let one = rig.proxy.registry.bindings().next().unwrap().clone();
     for number in 2..MOST_OPEN as u64 {
-        rig.proxy.registry.bind(Binding { id: BindingId(number), aor: number.to_string().into_bytes(), ..one.clone() });
+        rig.proxy.registry.bind(Binding {
+            id: BindingId(number),
+            aor: number.to_string().into_bytes().into(),
+            ..one.clone()
+        });
     }
     assert_eq!(rig.proxy.registry.binding_count(), MOST_OPEN - 1);
     let full = (503, "Too many phones for a registrar without users", "Retry-After: 60\r\n".to_owned());
@@ -251,7 +255,7 @@ fn what_goes_is_what_was_named() {
     assert_eq!(listed, ["<sip:alice@192.168.1.20:5062>;expires=3600", "<sip:alice@192.168.1.20:5064>;expires=3600"]);
     let answer = ask(&mut rig, "c", 3, "Contact: *\r\nExpires: 0\r\n").unwrap();
     assert_eq!(contacts(&answer), [""; 0]);
-    let left: Vec<_> = rig.proxy.registry.bindings().map(|b| b.aor.clone()).collect();
+    let left: Vec<_> = rig.proxy.registry.bindings().map(|b| b.aor.to_vec()).collect();
     assert_eq!(left, [b"bob"], "others stay");
 }
 
@@ -310,4 +314,57 @@ fn a_connection_with_outbound_is_told_how_often_it_is_to_be_heard() {
         rig.wait(seconds(2));
         assert_eq!(rig.said.contains(&Output::Close { flow: tcp }), told, "silence is failure where it was announced");
     }
+}
+
+/// What the whole machine says to a REGISTER, and what the registrar alone would.
+#[test]
+fn a_copy_hears_what_one_that_is_read_would() {
+    let text =
+        |cseq, fields: &str| String::from_utf8(request(PHONE, "again", cseq, fields).message().bytes.to_vec()).unwrap();
+    let fields = format!("{}Expires: 300\r\n", contact(5060));
+    let (mut rig, mut read) = (house(), house());
+    let known = |rig: &Rig| {
+        let left = |b: &Binding| (b.cseq, b.expires - rig.now, b.until - rig.now);
+        rig.proxy.registry.bindings().map(left).collect::<Vec<_>>()
+    };
+    for cseq in 1..4 {
+        let mut heard = Vec::new();
+        for (rig, copies) in [(&mut rig, true), (&mut read, false)] {
+            rig.wait(seconds(100));
+            rig.said.clear();
+            if !copies {
+                for binding in rig.proxy.registry.bindings().cloned().collect::<Vec<_>>() {
+                    rig.proxy.registry.bind(Binding { confirmed: Confirmed::default(), ..binding });
+                }
+            }
+            let from = flow(rig, 0, PHONE);
+            let stored = request(PHONE, "again", cseq, &fields);
+            let key = Key::of(stored.message(), &stored.message().top_via().unwrap());
+            let copied = copies && rig.proxy.register_copy(rig.now, from, stored.message(), &key) == Ok(true);
+            assert_eq!(copied, copies && cseq > 1, "{cseq}");
+            if !copied {
+                rig.receive(0, PHONE, &text(cseq, &fields));
+            }
+            rig.wait(Duration::ZERO);
+            heard.extend(rig.sent(PHONE));
+        }
+        assert_eq!(heard.len(), 2, "{heard:?}");
+        assert_eq!(heard[0], heard[1]);
+        assert!(heard[0].contains(";expires=300"), "{}", heard[0]);
+        assert_eq!(known(&rig), known(&read));
+    }
+    let copied = |rig: &mut Rig, from: &str, cseq, fields: &str| {
+        let stored = request(PHONE, "again", cseq, fields);
+        let key = Key::of(stored.message(), &stored.message().top_via().unwrap());
+        let from = flow(rig, 0, from);
+        rig.proxy.register_copy(rig.now, from, stored.message(), &key).unwrap()
+    };
+    assert!(!copied(&mut rig, PHONE, 3, &fields), "an old number");
+    assert!(!copied(&mut rig, "192.168.1.21:5060", 4, &fields), "another flow");
+    assert!(!copied(&mut rig, PHONE, 4, &format!("{fields}Subject: x\r\n")), "another field");
+    assert!(copied(&mut rig, PHONE, 4, &fields));
+    let mut house = config(Role::Standalone, rig.proxy.config.listeners.clone());
+    house.users = vec![User { name: "alice".into(), password: "secret".into() }];
+    rig.proxy.handle_input(rig.now, Input::Reconfigure(house.into()));
+    assert!(!copied(&mut rig, PHONE, 5, &fields), "who must prove who he is");
 }

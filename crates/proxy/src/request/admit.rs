@@ -15,10 +15,8 @@ use wire::Flow;
 use wire::sip::{Message, Method, Scheme, Uri};
 
 use super::Reject;
-use crate::{Observed, Proxy, holdings};
+use crate::{Observed, Proxy};
 
-/// Requests in progress at most, beside what they may hold in octets.
-const MOST_CONTEXTS: usize = 50_000;
 /// Calls and subscriptions at most.
 const MOST_CALLS: usize = 200_000;
 
@@ -67,8 +65,7 @@ impl Proxy {
         if self.stopping && message.method() == Method::Invite {
             return Err(Reject::new(503, "Shutting down").with("Retry-After: 10"));
         }
-        let held = self.holdings.total() / (holdings::ALL / 100);
-        let contexts = (self.contexts.len() * 100 / MOST_CONTEXTS).max(held);
+        let contexts = self.crowded();
         let calls = self.registry.call_count() * 100 / MOST_CALLS;
         let percent = contexts.max(calls);
         // The usual case costs three divisions.
@@ -88,7 +85,7 @@ impl Proxy {
     }
 
     fn urgency(&self, flow: Flow, message: Message<'_>) -> Urgency {
-        let tagged = message.to().is_ok_and(|to| to.tag().is_some());
+        let tagged = message.tag_in_to().is_some();
         match message.method() {
             Method::Bye | Method::Prack => Urgency::Last,
             _ if is_emergency(message) => Urgency::Last,

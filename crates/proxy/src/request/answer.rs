@@ -7,19 +7,50 @@ use wire::Flow;
 use wire::sip::{self, Message, Name};
 
 use super::Reject;
-use super::route::Routed;
+use crate::holdings::Holder;
 use crate::rewrite::via;
-use crate::transaction::{Context, Key, Purpose};
+use crate::transaction::{Context, Key};
 use crate::{DropReason, Observed, Proxy};
 
 impl Proxy {
     /// Answers a request that ends here, inside a server transaction: a
     /// retransmission gets the same answer and changes nothing again.
-    pub(crate) fn answer(&mut self, now: Instant, flow: Flow, message: Message<'_>, key: Key, answer: &Reject) {
-        let routed = Routed::default();
-        let Some(mut context) = self.accept(flow, message, key, Purpose::Pass, Vec::new(), routed) else { return };
-        self.respond_own(now, &mut context, answer);
-        self.keep(now, context);
+    pub(crate) fn answer(
+        &mut self,
+        now: Instant,
+        flow: Flow,
+        message: Message<'_>,
+        key: Key,
+        answer: &Reject,
+        holder: Holder,
+    ) {
+        let tag = self.tag_for(message.call_id(), message.top_via().ok().and_then(|v| v.branch()).unwrap_or_default());
+        let reply = via::reply(flow, message);
+        let last = self.composed(flow, message, &tag, answer);
+        self.count_out(reply, answer.status);
+        // Over a connection no copy comes (§17.2.2, Timer J).
+        if !flow.transport.reliable() {
+            self.keep_answer(now, [flow, reply], message, key, last.clone(), holder);
+        }
+        self.transmit(reply, last);
+    }
+
+    /// A response of our own, as it leaves.
+    fn composed(&self, flow: Flow, request: Message<'_>, to_tag: &[u8], answer: &Reject) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(request.bytes.len() + answer.extra.len() + 64);
+        sip::compose::Response {
+            request,
+            status: answer.status,
+            reason: answer.reason,
+            to_tag,
+            source: flow.remote,
+            keep: self.wants_keep(flow),
+            peer: self.peer_session(request).as_deref(),
+            extra: &answer.extra,
+            body: None,
+        }
+        .write(&mut bytes);
+        bytes
     }
 
     /// Every branch failed before it was sent.
@@ -37,26 +68,12 @@ impl Proxy {
 
     /// A response of our own inside a server transaction.
     pub(crate) fn respond_own(&mut self, now: Instant, context: &mut Context, reject: &Reject) {
-        let keep = self.wants_keep(context.flow);
-        let peer = self.peer_session(context.request.message());
         let Some(answering) = &mut context.answering else { return };
         if !answering.machine.respond(now, reject.status) {
             return;
         }
-        let mut bytes = Vec::with_capacity(512);
-        sip::compose::Response {
-            request: context.request.message(),
-            status: reject.status,
-            reason: reject.reason,
-            to_tag: &answering.tag,
-            source: context.flow.remote,
-            keep,
-            peer: peer.as_deref(),
-            extra: &reject.extra,
-            body: None,
-        }
-        .write(&mut bytes);
-        answering.last.clone_from(&bytes);
+        let bytes = self.composed(context.flow, context.request.message(), &answering.tag, reject);
+        answering.last = bytes.clone();
         let reply = answering.reply;
         self.count_out(reply, reject.status);
         self.transmit(reply, bytes);
@@ -66,7 +83,7 @@ impl Proxy {
     /// so (RFC 7989 §7): one that was heard of must not be forgotten.
     fn peer_session(&self, request: Message<'_>) -> Option<Vec<u8>> {
         request.field(Name::SessionId)?;
-        let from = request.from().ok()?.tag()?;
+        let from = request.tag_in_from()?;
         let call = self.registry.by_call_id(request.call_id()).find(|call| call.caller.tag == from)?;
         call.callees.iter().map(|callee| &callee.session).find(|session| !session.is_empty()).cloned()
     }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use media::offer::{Key as MediaKey, Refusal};
 use registry::PassId;
 use wire::sip::{self, Message, Method, Name, NameAddr, Uri};
-use wire::{Edit, Flow, Rule};
+use wire::{Edit, Flow, Rule, Text};
 
 use super::route::Routed;
 use super::target::GONE;
@@ -59,7 +59,7 @@ impl Proxy {
         purpose: Purpose,
         targets: Vec<Target>,
         routed: Routed,
-    ) -> Option<Context> {
+    ) -> Option<Box<Context>> {
         let branch = message.top_via().ok().and_then(|v| v.branch()).unwrap_or_default();
         let tag = self.tag_for(message.call_id(), branch);
         let branches = targets.into_iter().map(|target| Branch::new(target, flow, self.random())).collect();
@@ -150,7 +150,7 @@ impl Proxy {
         }
         branch.client = Some(client);
         branch.way = Some(way);
-        branch.sent.clone_from(&bytes);
+        branch.sent = bytes.clone();
         let side = self.side(flow);
         let method = context.request.message().method().into();
         self.observe(Observed::RequestOut { side, method });
@@ -169,8 +169,7 @@ impl Proxy {
     /// A `sips:` target never goes out on an open hop, unless the network
     /// there is trusted (RFC 3261 §26.2.2, RFC 5630 §5.3).
     fn keeps_secure(&self, target: &Target, message: Message<'_>, flow: Flow) -> Result<(), Reject> {
-        let uri = target.uri.as_deref().unwrap_or(message.request_uri());
-        let sips = Uri::parse(uri).is_ok_and(|uri| uri.scheme == sip::Scheme::Sips);
+        let sips = asks_for_sips(target, message);
         let trusted = self.config.listeners.get(usize::from(flow.listener.0)).is_some_and(|l| l.secure);
         if sips && !flow.transport.is_secure() && !trusted {
             let warning = "Warning: 380 siplatch \"SIPS not allowed: the next hop is not encrypted\"";
@@ -255,7 +254,7 @@ impl Proxy {
                 contact::to_ours(message, edit, reach, Some(&token));
                 session_timer::ask(message, edit);
                 if message.method() == Method::Invite {
-                    let ends = self.ends_of_create(context, index, flow);
+                    let ends = |proxy: &Self| proxy.ends_of_create(context, index, flow);
                     let key = MediaKey { pass: pass.0, branch: index as u16 };
                     self.body_of_request(key, 0, media::End::A, ends, message, edit)
                         .map_err(|refusal| self.stop_for(refusal))?;
@@ -268,7 +267,7 @@ impl Proxy {
                 session_timer::ask(message, edit);
                 let leg = callee(*from, *to);
                 let key = self.media_key(*pass, leg);
-                let ends = self.ends_within(*pass, *from, *to, context.flow, flow);
+                let ends = |proxy: &Self| proxy.ends_within(*pass, *from, *to, context.flow, flow);
                 self.body_of_request(key, leg, body::end_of(*from), ends, message, edit)
                     .map_err(|refusal| self.stop_for(refusal))?;
             }
@@ -293,7 +292,7 @@ impl Proxy {
         from: Flow,
         message: Message<'_>,
         target: &Target,
-        via_value: &str,
+        via_value: &[u8],
         routed: &Routed,
         edit: &mut Edit,
     ) {
@@ -304,7 +303,7 @@ impl Proxy {
             Some(Ok(n)) => n.saturating_sub(1),
             Some(Err(_)) | None => 70,
         };
-        sip::edit::set(message, edit, Rule::MaxForwards, Name::MaxForwards, &[hops.to_string().as_bytes()]);
+        sip::edit::set(message, edit, Rule::MaxForwards, Name::MaxForwards, &[Text::number(hops.into()).get()]);
         let routes = message.values(Name::Route).count();
         let mut uri = target.uri.as_deref();
         let mut drop_last = false;
@@ -398,12 +397,16 @@ impl Proxy {
 /// The first way and those behind it; for a `sips:` target only the encrypted
 /// ones, where there are any.
 fn secure_first(target: &Target, message: Message<'_>, mut ways: Vec<Way>) -> (Way, Vec<Way>) {
-    let uri = target.uri.as_deref().unwrap_or(message.request_uri());
-    let sips = Uri::parse(uri).is_ok_and(|uri| uri.scheme == sip::Scheme::Sips);
+    let sips = asks_for_sips(target, message);
     if sips && ways.iter().any(|way| way.flow.transport.is_secure()) {
         ways.retain(|way| way.flow.transport.is_secure());
     }
     (ways.remove(0), ways)
+}
+
+fn asks_for_sips(target: &Target, message: Message<'_>) -> bool {
+    let uri = target.uri.as_deref().unwrap_or(message.request_uri());
+    Uri::scheme_of(uri) == sip::Scheme::Sips
 }
 
 /// Why a branch was not sent.

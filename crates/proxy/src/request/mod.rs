@@ -66,7 +66,7 @@ impl Proxy {
         if method == Method::Ack {
             return self.ack(now, flow, message, &key);
         }
-        if let Some(id) = self.contexts.of_server(&key).or_else(|| self.contexts.of_moved(message, &via, method)) {
+        if let Some(id) = self.contexts.of_request(message, &via, &key, method) {
             return self.replay(now, id, flow, message);
         }
         if let Some(reject) = self.refusals.recall(now, &key) {
@@ -98,6 +98,9 @@ impl Proxy {
     /// The list itself.
     fn chain(&mut self, now: Instant, flow: Flow, message: Message<'_>, key: Key) -> Result<(), Reject> {
         self.admit(flow, message)?;
+        if message.method() == Method::Register && self.absorb_copy(now, flow, message, &key)? {
+            return Ok(());
+        }
         validate::validate(message)?;
         if self.is_probe(flow, message) {
             self.reflect(now, flow, message);

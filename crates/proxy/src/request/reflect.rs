@@ -8,7 +8,7 @@ use std::time::Instant;
 use nat::Side;
 use nat::alg::echo;
 use wire::Flow;
-use wire::sip::{Message, Status, Uri};
+use wire::sip::{Message, Status};
 
 use crate::config::Role;
 use crate::rewrite::via;
@@ -18,7 +18,7 @@ impl Proxy {
     /// True for a probe that is meant for us.
     pub(super) fn is_probe(&self, flow: Flow, message: Message<'_>) -> bool {
         let here = self.config.role == Role::Border && self.side(flow) == Side::Outer;
-        here && echo::is_probe(message) && Uri::parse(message.request_uri()).is_ok_and(|uri| self.names_us(flow, &uri))
+        here && echo::is_probe(message) && message.uri().is_ok_and(|uri| self.names_us(flow, &uri))
     }
 
     pub(super) fn reflect(&mut self, now: Instant, flow: Flow, message: Message<'_>) {

@@ -33,7 +33,7 @@ impl Proxy {
     pub(super) fn route(&self, flow: Flow, message: Message<'_>) -> Result<Routed, Reject> {
         let bad = |_| Reject::new(400, "Bad Route");
         let mut routed = Routed::default();
-        let uri = Uri::parse(message.request_uri()).map_err(|_| Reject::new(400, "Bad Request-URI"))?;
+        let uri = message.uri().map_err(|_| Reject::new(400, "Bad Request-URI"))?;
         match self.token_in(&uri) {
             Some(Token::Route(pass, _)) => {
                 routed.strict = message.values(Name::Route).next().is_some();
@@ -52,15 +52,23 @@ impl Proxy {
         }
         for (position, value) in routes.iter().enumerate() {
             let entry = NameAddr::parse(value).map_err(bad)?;
-            let uri = entry.uri().map_err(bad)?;
-            let ours = match self.token_in(&uri) {
-                Some(Token::Route(pass, _)) if routed.pass.is_none_or(|p| p == pass) => {
+            // What a token of ours proves need not be read.
+            let named = entry.user_and_place().and_then(|(user, _)| self.key.open(user));
+            let (named, uri) = match named {
+                Some(Token::Route(..)) => (named, None),
+                Some(Token::Binding(_) | Token::Leg(..) | Token::Flow(_)) | None => {
+                    let uri = entry.uri().map_err(bad)?;
+                    (self.token_in(&uri), Some(uri))
+                }
+            };
+            let ours = match (named, uri) {
+                (Some(Token::Route(pass, _)), _) if routed.pass.is_none_or(|p| p == pass) => {
                     routed.pass = Some(pass);
                     true
                 }
                 // Another pass of a spiral: that one's turn comes later.
-                Some(_) => false,
-                None => match self.path_token(&uri) {
+                (Some(_), _) | (None, None) => false,
+                (None, Some(uri)) => match self.path_token(&uri) {
                     Some(token) if routed.path.is_none() => {
                         routed.path = Some(token);
                         true
@@ -105,8 +113,7 @@ impl Proxy {
 
     /// True for a request without user part whose Request-URI is our own address.
     pub(crate) fn is_to_us(&self, flow: Flow, message: Message<'_>) -> bool {
-        Uri::parse(message.request_uri())
-            .is_ok_and(|uri| uri.user.is_none() && self.token_in(&uri).is_none() && self.names_us(flow, &uri))
+        message.uri().is_ok_and(|uri| uri.user.is_none() && self.token_in(&uri).is_none() && self.names_us(flow, &uri))
     }
 }
 

@@ -56,7 +56,7 @@ impl Proxy {
         routed: Routed,
     ) -> Result<(), Reject> {
         let method = message.method();
-        let tagged = message.to().is_ok_and(|to| to.tag().is_some());
+        let tagged = message.tag_in_to().is_some();
         if method == Method::Register {
             return match self.config.role {
                 Role::Standalone => self.registrar(now, flow, message, key),
@@ -135,7 +135,7 @@ impl Proxy {
 
     /// The target set of a request outside any dialog of ours.
     fn targets(&mut self, flow: Flow, message: Message<'_>, routed: &Routed) -> Result<Vec<Target>, Reject> {
-        let uri = Uri::parse(message.request_uri()).map_err(|_| Reject::new(400, "Bad Request-URI"))?;
+        let uri = message.uri().map_err(|_| Reject::new(400, "Bad Request-URI"))?;
         if let Some(path) = routed.path {
             return self.along_path(path, &uri, routed).map(|t| vec![t]);
         }
@@ -167,7 +167,7 @@ impl Proxy {
         // Some registrars and providers drop URI parameters: then the user
         // part must name exactly one phone that this upstream confirmed.
         let fits = |b: &&Binding| {
-            b.upstream.is_some_and(|u| u.listener == flow.listener)
+            b.upstream.as_ref().is_some_and(|u| u.listener == flow.listener)
                 && Uri::parse(&b.contact).is_ok_and(|c| c.user == uri.user)
         };
         let mut fitting = self.registry.bindings().filter(fits).map(|b| b.id);
@@ -265,7 +265,7 @@ impl Proxy {
 
     /// Which dialog and legs a request within a dialog belongs to.
     pub(crate) fn within(&self, flow: Flow, message: Message<'_>, routed: &Routed) -> Option<(PassId, u8, u8)> {
-        message.to().ok()?.tag()?;
+        message.tag_in_to()?;
         let named = match routed.uri {
             Some(Token::Leg(pass, _)) => Some(pass),
             Some(Token::Binding(_) | Token::Route(..) | Token::Flow(_)) | None => routed.pass,
@@ -317,8 +317,8 @@ pub(crate) fn party(call: &Call, leg: u8) -> Option<&Party> {
 
 /// Sender and receiver by the tags of a request (§12.2.2).
 fn legs(call: &Call, message: Message<'_>) -> Option<(u8, u8)> {
-    let from = message.from().ok()?.tag().unwrap_or_default();
-    let to = message.to().ok()?.tag()?;
+    let from = message.tag_in_from().unwrap_or_default();
+    let to = message.tag_in_to()?;
     let callee = |tag: &[u8]| call.callees.iter().position(|p| p.tag == tag).map(|i| i as u8 + 1);
     if call.caller.tag == from {
         Some((0, callee(to)?))

@@ -1,6 +1,6 @@
 //! Step 2: RFC 3261 §16.3, reasonable syntax, scheme, Max-Forwards, loops, Proxy-Require.
 
-use wire::sip::{Contact, Message, Name, Scheme, Uri, Via};
+use wire::sip::{Contact, Message, Name, Scheme, Via};
 
 use super::Reject;
 use super::route::Routed;
@@ -18,13 +18,13 @@ impl Proxy {
     pub(super) fn looped(&self, message: Message<'_>, routed: &Routed) -> bool {
         message.values(Name::Via).any(|value| {
             let ours = Via::parse(value).ok().and_then(|via| via.branch()).and_then(via::read);
-            ours.and_then(|(id, _)| self.contexts.get(id)).is_some_and(|context| {
-                let before = context.request.message();
+            let same = |before: Message<'_>, pops: usize| {
                 before.request_uri() == message.request_uri()
-                    && before
-                        .values(Name::Route)
-                        .skip(context.routed.pops)
-                        .eq(message.values(Name::Route).skip(routed.pops))
+                    && before.values(Name::Route).skip(pops).eq(message.values(Name::Route).skip(routed.pops))
+            };
+            ours.is_some_and(|(id, _)| match self.contexts.get(id) {
+                Some(context) => same(context.request.message(), context.routed.pops),
+                None => self.contexts.accepted(id).is_some_and(|a| same(a.request().message(), a.pops)),
             })
         })
     }
@@ -33,13 +33,12 @@ impl Proxy {
 /// Faults that the request shows by itself.
 pub(crate) fn validate(message: Message<'_>) -> Result<(), Reject> {
     let bad = |reason| Reject::new(400, reason);
-    for name in SINGLE {
-        if message.fields().iter().filter(|f| f.name == name).count() > 1 {
-            return Err(bad("Repeated header field"));
-        }
+    if SINGLE.into_iter().any(|name| message.repeats(name)) {
+        return Err(bad("Repeated header field"));
     }
-    for via in message.values(Name::Via) {
-        let via = Via::parse(via).map_err(|_| bad("Bad Via"))?;
+    let others = message.values(Name::Via).skip(1).map(Via::parse);
+    for via in [message.top_via()].into_iter().chain(others) {
+        let via = via.map_err(|_| bad("Bad Via"))?;
         if via.branch() == Some(b"z9hG4bK") {
             return Err(bad("Via branch without a value"));
         }
@@ -55,7 +54,7 @@ pub(crate) fn validate(message: Message<'_>) -> Result<(), Reject> {
     if cseq.method != message.method() {
         return Err(bad("CSeq method does not match"));
     }
-    match Uri::parse(message.request_uri()) {
+    match message.uri() {
         Ok(uri) if uri.scheme == Scheme::Other => return Err(Reject::new(416, "Unsupported URI Scheme")),
         Ok(uri) if !uri.headers.is_empty() => return Err(bad("Request-URI with header fields")),
         Ok(_) => {}

@@ -1,3 +1,4 @@
+use std::sync::Arc;
 use std::time::Duration;
 
 use nat::Side;
@@ -26,11 +27,11 @@ fn binding(rig: &Rig, id: u64, user: &str, flow: Flow) -> Binding {
     let until = rig.now + Duration::from_secs(3000);
     Binding {
         id: BindingId(id),
-        aor: format!("{user}@a.example").into_bytes(),
-        contact: format!("sip:{user}@{}", flow.remote).into_bytes(),
+        aor: format!("{user}@a.example").into_bytes().into(),
+        contact: format!("sip:{user}@{}", flow.remote).into_bytes().into(),
         instance: None,
         reg_id: None,
-        call_id: b"r".to_vec(),
+        call_id: b"r"[..].into(),
         cseq: 1,
         flow,
         flow_id: FlowId(id),
@@ -38,7 +39,7 @@ fn binding(rig: &Rig, id: u64, user: &str, flow: Flow) -> Binding {
         natted: false,
         phone: Some(7),
         q: 1000,
-        user_agent: Vec::new(),
+        user_agent: [].into(),
         expires: until,
         until,
         confirmed: Confirmed::default(),
@@ -93,7 +94,7 @@ fn a_binding_is_of_the_phone_that_is_configured_now_and_nobody_is_told() {
     let dora = binding(&rig, 2, "dora", flow(&rig.proxy, 1, "198.51.100.8:40000"));
     // Calls may come before the bindings that they name.
     let call = call(&rig, CallState::Confirmed, None);
-    let records = vec![Record::Call(Box::new(call)), Record::Binding(Box::new(alice)), Record::Binding(Box::new(dora))];
+    let records = vec![Record::Call(Arc::new(call)), Record::Binding(Arc::new(alice)), Record::Binding(Arc::new(dora))];
     restore(&mut rig, records);
     assert_eq!(rig.proxy.registry.binding(BindingId(1)).unwrap().phone, Some(1));
     assert_eq!(rig.proxy.registry.binding(BindingId(2)).unwrap().phone, None);
@@ -109,7 +110,7 @@ fn phones_outside_are_pinged_again() {
         let mut rig = border();
         let at = flow(&rig.proxy, listener, "198.51.100.7:40000");
         let record = Binding { natted, ..binding(&rig, 1, "alice", at) };
-        restore(&mut rig, vec![Record::Binding(Box::new(record))]);
+        restore(&mut rig, vec![Record::Binding(Arc::new(record))]);
         rig.wait(Duration::from_secs(30));
         let pings = sent(&mut rig).iter().filter(|(to, _)| to == PHONE).count();
         assert_eq!(pings > 0, pinged, "{listener} {natted}");
@@ -121,7 +122,7 @@ fn a_call_that_only_rang_is_over() {
     let mut rig = border();
     let records = [CallState::Early, CallState::Confirmed].map(|state| {
         let call = call(&rig, state, None);
-        Record::Call(Box::new(Call { id: PassId(if state == CallState::Early { 4 } else { 5 }), ..call }))
+        Record::Call(Arc::new(Call { id: PassId(if state == CallState::Early { 4 } else { 5 }), ..call }))
     });
     restore(&mut rig, records.into());
     assert!(rig.proxy.registry.call(PassId(4)).is_none() && rig.proxy.registry.call(PassId(5)).is_some());
@@ -140,7 +141,7 @@ fn a_longer_time_than_between_two_questions_is_a_session_timers() {
         let mut rig = border();
         let mut call = call(&rig, CallState::Confirmed, left);
         call.answered = answered.then_some(rig.now);
-        restore(&mut rig, vec![Record::Call(Box::new(call))]);
+        restore(&mut rig, vec![Record::Call(Arc::new(call))]);
         assert_eq!(rig.proxy.timed.has(PassId(5)), timed, "{left:?} {answered}");
         assert_eq!(rig.proxy.registry.call(PassId(5)).unwrap().expires, Some(rig.now + expires));
     }
@@ -156,7 +157,7 @@ fn ports_of_the_phones_side_are_wanted_ahead() {
     rig = Rig::new(config);
     rig.said.clear();
     let record = binding(&rig, 1, "alice", at);
-    restore(&mut rig, vec![Record::Binding(Box::new(record))]);
+    restore(&mut rig, vec![Record::Binding(Arc::new(record))]);
     let known = |rig: &Rig| rig.proxy.ports().any(|(ip, range, _)| ip == at.local.ip() && range == media::RangeId(1));
     assert!(known(&rig));
 }

@@ -33,18 +33,19 @@ pub(crate) fn end_of(leg: u8) -> End {
 }
 
 impl Proxy {
-    /// SDP in a request from end `from`, in the dialog with the callee of that
+    /// SDP in a request from end `from`, between `ends`, in the dialog with the callee of that
     /// leg; 0 for the INVITE that makes dialogs.
     pub(crate) fn body_of_request(
         &mut self,
         key: Key,
         leg: u8,
         from: End,
-        ends: [EndPlan; 2],
+        ends: impl FnOnce(&Self) -> [EndPlan; 2],
         message: Message<'_>,
         edit: &mut Edit,
     ) -> Result<(), Refusal> {
         let Some(body) = sdp(message) else { return Ok(()) };
+        let ends = ends(self);
         let text = Text { whole: message.bytes, body };
         let answers = matches!(message.method(), Method::Ack | Method::Prack)
             && (self.offers.pending(key, leg, from.other()) || message.method() == Method::Ack);
@@ -66,7 +67,7 @@ impl Proxy {
         leg: u8,
         from: End,
         offered: bool,
-        ends: [EndPlan; 2],
+        ends: impl FnOnce(&Self) -> [EndPlan; 2],
         message: Message<'_>,
         edit: &mut Edit,
     ) -> Result<(), Refusal> {
@@ -80,9 +81,11 @@ impl Proxy {
                     (false, true) => Settles::Offer,
                     (false, false) => Settles::Nothing,
                 };
+                let ends = ends(self);
                 return self.offers.answer(key, leg, from, ends, text, settles, edit);
             }
             Some(text) => {
+                let ends = ends(self);
                 let hint = self.key.digest("worker", &[message.call_id()]);
                 self.offers.offer(key, leg, hint, from, ends, text, edit)?;
             }

@@ -1,7 +1,5 @@
 //! Contact: always ours, with a token beside the phone's own user part.
 
-use std::io::Write as _;
-
 use wire::sip::{Contact, Message, NameAddr, Scheme, Uri};
 use wire::{Edit, Rule};
 
@@ -22,8 +20,7 @@ pub(crate) fn uri(theirs: &[u8], own: Own, token: Option<&Text>) -> Vec<u8> {
         out.extend_from_slice(user);
         out.push(b'@');
     }
-    // A vector takes all that is written.
-    let _ = write!(out, "{own}");
+    out.extend_from_slice(own.text().get());
     if parsed.is_some_and(|u| u.params.find("bnc").is_some()) {
         out.extend_from_slice(b";bnc");
     }

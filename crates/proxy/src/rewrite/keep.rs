@@ -31,9 +31,9 @@ impl Proxy {
     }
 
     /// Our own offer, on a REGISTER whose way goes through our own NAT.
-    pub(crate) fn offer_keep(&self, flow: Flow, via: &mut String) {
+    pub(crate) fn offer_keep(&self, flow: Flow, via: &mut Vec<u8>) {
         if self.is_discovered(flow.listener) {
-            via.push_str(";keep");
+            via.extend_from_slice(b";keep");
         }
     }
 

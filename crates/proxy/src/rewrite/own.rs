@@ -2,9 +2,9 @@
 //! where it is not UDP (RFC 3261 §19.1.1, RFC 7118 §5.2.2).
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
-use wire::Transport;
+use wire::{Text, Transport};
 
 /// Where a peer reaches us. Displays as `host:port;transport=…`; the default
 /// port is written, too, so that no peer looks for SRV records (RFC 3263 §4.2).
@@ -14,9 +14,31 @@ pub(crate) struct Own {
     pub(crate) transport: Transport,
 }
 
+impl Own {
+    /// As it displays.
+    pub(crate) fn text(self) -> Text {
+        let mut text = Text::socket(self.address);
+        text.push(param(self.transport).as_bytes());
+        text
+    }
+
+    /// What tells it from others, to be hashed.
+    pub(crate) fn octets(self) -> [u8; 19] {
+        let mut octets = [0; 19];
+        let ip = match self.address.ip() {
+            IpAddr::V4(ip) => ip.to_ipv6_mapped(),
+            IpAddr::V6(ip) => ip,
+        };
+        octets[..16].copy_from_slice(&ip.octets());
+        octets[16..18].copy_from_slice(&self.address.port().to_be_bytes());
+        octets[18] = self.transport as u8;
+        octets
+    }
+}
+
 impl fmt::Display for Own {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}{}", self.address, param(self.transport))
+        f.write_str(std::str::from_utf8(self.text().get()).unwrap_or_default())
     }
 }
 

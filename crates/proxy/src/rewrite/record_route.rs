@@ -8,8 +8,8 @@
 //! told anew (ADR 21).
 
 use registry::PassId;
-use wire::sip::{Message, Name, NameAddr, Scheme, Uri};
-use wire::{Edit, Rule, Span, sip};
+use wire::sip::{Message, Name, NameAddr, Scheme};
+use wire::{Edit, Rule, sip};
 
 use super::Own;
 use crate::token::{Facing, Key, Token};
@@ -38,17 +38,14 @@ pub(crate) fn enter(
 }
 
 fn entries(request: Message<'_>, key: &Key, pass: PassId, own: Own, crossing: bool, write: impl FnOnce(&[&[u8]])) {
-    let at = own.to_string();
+    let at = own.text();
     let callee = key.seal(Token::Route(pass, Facing::Callee));
     let caller = key.seal(Token::Route(pass, Facing::Caller));
     // §16.6(4): what is secure keeps to secure hops on the way back.
-    let sips = Uri::parse(request.request_uri()).is_ok_and(|uri| uri.scheme == Scheme::Sips);
+    let sips = request.uri().is_ok_and(|uri| uri.scheme == Scheme::Sips);
     let scheme: &[u8] = if sips { b"<sips:" } else { b"<sip:" };
-    let mut value: Vec<&[u8]> = vec![scheme, &callee, b"@", at.as_bytes(), b";lr>"];
-    if crossing {
-        value.extend([b", ", scheme, &caller, b"@", at.as_bytes(), b";lr>"]);
-    }
-    write(&value);
+    let value = [scheme, &callee, b"@", at.get(), b";lr>", b", ", scheme, &caller, b"@", at.get(), b";lr>"];
+    write(if crossing { &value } else { &value[..5] });
 }
 
 /// The entries of a response that were added behind us, the farthest first:
@@ -71,22 +68,22 @@ pub(crate) fn leave(message: Message<'_>, edit: &mut Edit, key: &Key, pass: Pass
 
 /// True for an entry of this pass.
 pub(crate) fn is_ours(key: &Key, pass: PassId, value: &[u8]) -> bool {
-    NameAddr::parse(value).and_then(|entry| entry.uri()).is_ok_and(|uri| {
-        uri.user.and_then(|u| key.open(u)).is_some_and(|t| matches!(t, Token::Route(p, _) if p == pass))
-    })
+    ours(key, pass, value).is_some()
+}
+
+/// What follows the token in the URI of an entry of this pass. A token proves
+/// that we wrote the entry, so the URI need not be read.
+fn ours<'a>(key: &Key, pass: PassId, value: &'a [u8]) -> Option<&'a [u8]> {
+    let (user, place) = NameAddr::parse(value).ok()?.user_and_place()?;
+    matches!(key.open(user)?, Token::Route(of, _) if of == pass).then_some(place)
 }
 
 /// Makes our entries in a response name us as the receiver reaches us.
 pub(crate) fn turn(message: Message<'_>, edit: &mut Edit, key: &Key, pass: PassId, own: Own) {
-    let at = own.to_string();
-    for value in message.values(Name::RecordRoute) {
-        if is_ours(key, pass, value)
-            && let Ok(uri) = NameAddr::parse(value).and_then(|entry| entry.uri())
-        {
-            // Host, port and parameters are ours, so all of them are written anew.
-            let place = Span { start: message.span(uri.host_port).start, end: message.span(uri.raw).end };
-            edit.replace(place, Rule::RecordRoute, &[at.as_bytes(), b";lr"]);
-        }
+    let at = own.text();
+    for place in message.values(Name::RecordRoute).filter_map(|value| ours(key, pass, value)) {
+        // Host, port and parameters are ours, so all of them are written anew.
+        edit.replace(message.span(place), Rule::RecordRoute, &[at.get(), b";lr"]);
     }
 }
 

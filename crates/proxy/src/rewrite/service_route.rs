@@ -19,7 +19,7 @@ impl Proxy {
                 if self.names_us(upstream, &uri) {
                     let ob: &[u8] = if uri.params.find("ob").is_some() { b";lr;ob" } else { b";lr" };
                     let place = Span { start: message.span(uri.host_port).start, end: message.span(uri.raw).end };
-                    edit.replace(place, rule, &[own.to_string().as_bytes(), ob]);
+                    edit.replace(place, rule, &[own.text().get(), ob]);
                 }
             }
         }

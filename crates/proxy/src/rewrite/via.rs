@@ -4,29 +4,34 @@
 use std::net::SocketAddr;
 
 use wire::sip::{Message, Name, Via};
-use wire::{Edit, Flow, Rule, sip};
+use wire::{Edit, Flow, Rule, Text, sip};
 
 use super::Own;
 use crate::token::{long, short};
 use crate::transaction::Id;
 
+/// Room for a Via value of ours, and for `keep`.
+const LENGTH: usize = 112;
+
 /// Our Via value: where we are reached, `rport`, and a branch that names the
 /// context and one branch of it.
-pub(crate) fn ours(own: Own, id: Id, number: u64) -> String {
+pub(crate) fn ours(own: Own, id: Id, number: u64) -> Vec<u8> {
     let context = short(u64::from(id.slot) << 32 | u64::from(id.generation));
-    format!(
-        "SIP/2.0/{} {};rport;branch=z9hG4bK{}{}",
-        own.transport.via(),
-        own.address,
-        text(&context),
-        text(&short(number)),
-    )
+    value(own, [&context, &short(number)])
 }
 
 /// Our Via value for a message without a context (an ACK to a 2xx); the same
 /// for a retransmission.
-pub(crate) fn stateless(own: Own, digest: u64) -> String {
-    format!("SIP/2.0/{} {};rport;branch=z9hG4bK-{}", own.transport.via(), own.address, text(&short(digest)),)
+pub(crate) fn stateless(own: Own, digest: u64) -> Vec<u8> {
+    value(own, [b"-", &short(digest)])
+}
+
+fn value(own: Own, branch: [&[u8]; 2]) -> Vec<u8> {
+    let mut value = Vec::with_capacity(LENGTH);
+    let at = Text::socket(own.address);
+    let pieces = [b"SIP/2.0/", own.transport.via().as_bytes(), b" ", at.get(), b";rport;branch=z9hG4bK"];
+    pieces.into_iter().chain(branch).for_each(|piece| value.extend_from_slice(piece));
+    value
 }
 
 /// The context and branch number that a branch of ours names.
@@ -39,16 +44,15 @@ pub(crate) fn read(branch: &[u8]) -> Option<(Id, u64)> {
     Some((Id { slot: (id >> 32) as u32, generation: id as u32 }, long(&rest[13..])?))
 }
 
-fn text(ascii: &[u8; 13]) -> &str {
-    std::str::from_utf8(ascii).unwrap_or_default()
-}
-
 /// Where responses to this request go: to where it came from when it asks for
 /// that (`rport`) or shows a NAT, else to the port of its sent-by (§18.2.2).
 pub(crate) fn reply(flow: Flow, message: Message<'_>) -> Flow {
+    if flow.transport.reliable() {
+        return flow;
+    }
     let Ok(via) = message.top_via() else { return flow };
-    let here = via.host.ip().is_some_and(|ip| ip.to_canonical() == flow.remote.ip().to_canonical());
-    if flow.transport.reliable() || via.params.find("rport").is_some() || !here {
+    let here = || via.host.ip().is_some_and(|ip| ip.to_canonical() == flow.remote.ip().to_canonical());
+    if via.has_rport() || !here() {
         return flow;
     }
     let port = via.port.unwrap_or(flow.transport.default_port());
@@ -64,8 +68,8 @@ pub(crate) fn home(flow: Flow, message: Message<'_>) -> Flow {
 }
 
 /// Pushes our Via on top.
-pub(crate) fn push(message: Message<'_>, edit: &mut Edit, value: &str) {
-    sip::edit::push(message, edit, Rule::Via, Name::Via, &[value.as_bytes()]);
+pub(crate) fn push(message: Message<'_>, edit: &mut Edit, value: &[u8]) {
+    sip::edit::push(message, edit, Rule::Via, Name::Via, &[value]);
 }
 
 /// Pops ours from a response.
@@ -75,16 +79,18 @@ pub(crate) fn pop(message: Message<'_>, edit: &mut Edit) {
 
 /// What the far end saw of us: `received` and `rport` of our own Via.
 pub(crate) fn observed(via: &Via<'_>) -> Option<SocketAddr> {
-    let ip = match via.params.value("received") {
-        Some(received) => sip::Host(received).ip()?,
+    let ip = match via.received() {
+        Some(received) => sip::Host(received.value.unwrap_or_default()).ip()?,
         None => via.host.ip()?,
     };
-    let port = via.params.value("rport").and_then(|p| std::str::from_utf8(p).ok()?.trim().parse().ok());
+    let port = via.rport().and_then(|p| std::str::from_utf8(p.value?).ok()?.trim().parse().ok());
     Some(SocketAddr::new(ip, port.or(via.port)?))
 }
 
 #[cfg(test)]
 mod tests {
+    use wire::Transport;
+
     use super::*;
 
     #[test]
@@ -92,12 +98,10 @@ mod tests {
         for (slot, generation, branch) in [(0, 0, 0), (1, 2, 3), (u32::MAX, u32::MAX, u64::MAX), (7, 1 << 31, 1 << 63)]
         {
             let id = Id { slot, generation };
-            let written = format!(
-                "z9hG4bK{}{}",
-                text(&short(u64::from(slot) << 32 | u64::from(generation))),
-                text(&short(branch))
-            );
-            assert_eq!(read(written.as_bytes()), Some((id, branch)));
+            let own = Own { address: ([192, 0, 2, 1], 5060).into(), transport: Transport::Udp };
+            let written = ours(own, id, branch);
+            let via = Via::parse(&written).expect("ours");
+            assert_eq!((via.sent_by, via.branch().and_then(read)), (&b"192.0.2.1:5060"[..], Some((id, branch))));
         }
         for foreign in [&b"z9hG4bK"[..], b"z9hG4bKaaaaaaaaaaaaa", b"1234", b"z9hG4bK!!!!!!!!!!!!!!!!!!!!!!!!!!"] {
             assert_eq!(read(foreign), None);

@@ -319,7 +319,7 @@ fn the_ports_of_a_stream_that_has_closed_serve_whoever_waits() {
     rig.receive(0, ALICE, &invite("call", SDP));
     let stream = rig.proxy.registry.calls().next().unwrap().streams[0];
     let id = rig.proxy.contexts.iter().find(|c| c.invite).unwrap().id;
-    let totals = Fact::Closed { stream, legs: Box::default() };
+    let totals = Fact::Closed { stream, legs: Default::default() };
     // Somebody whose context has gone waits no longer.
     rig.proxy.parked.insert(Id { slot: 99, generation: 1 });
     rig.proxy.parked.insert(id);

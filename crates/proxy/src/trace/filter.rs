@@ -51,7 +51,7 @@ impl Filter {
     fn is_party(&self, message: Message<'_>) -> bool {
         let ends = [message.from(), message.to()];
         let named = ends.into_iter().flatten().filter_map(|end| end.uri().ok()).any(|uri| self.is_uri(&uri));
-        named || (message.is_request() && Uri::parse(message.request_uri()).is_ok_and(|uri| self.is_uri(&uri)))
+        named || (message.is_request() && message.uri().is_ok_and(|uri| self.is_uri(&uri)))
     }
 
     fn is_uri(&self, uri: &Uri<'_>) -> bool {

@@ -69,6 +69,17 @@ impl Client {
         }
     }
 
+    /// One that got a 2xx to its INVITE, until Timer M.
+    pub(super) fn accepted(until: Instant, reliable: bool, copies: u8) -> Self {
+        let state = State::Accepted;
+        Self { invite: true, reliable, state, retransmit: None, timeout: Some(until), hurried: None, copies }
+    }
+
+    /// True when it was sent over a connection.
+    pub(super) fn reliable(&self) -> bool {
+        self.reliable
+    }
+
     /// Gives up earlier than Timer B or F when no response at all has come: for
     /// a request that can go elsewhere, and for a probe.
     pub(crate) fn hurry(&mut self, until: Instant) {

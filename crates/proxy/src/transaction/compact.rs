@@ -8,7 +8,7 @@ use wire::sip::{Limits, Stored};
 
 use super::client::State;
 use super::context::{Branch, Context, Purpose};
-use super::{Client, server};
+use super::{Accepted, Client, Rest, server};
 use crate::request::route::Routed;
 
 impl Context {
@@ -24,13 +24,21 @@ impl Context {
             return false;
         }
         let accepted = self.accepted();
-        let Some(answering) = &mut self.answering else { return false };
+        let Some(answering) = &mut self.answering else {
+            // A request of our own has been answered; it only absorbs copies of the answer (Timer K).
+            if !self.invite {
+                self.branches.iter_mut().for_each(|branch| branch.compact(false));
+            }
+            return false;
+        };
         self.compact = true;
         answering.last.shrink_to_fit();
         for branch in &mut self.branches {
             branch.compact(self.invite);
         }
         if accepted {
+            // Each branch has what it sent; what was sent last is of one of them.
+            answering.last = Vec::new();
             self.request.drop_body();
         } else {
             self.request.keep_essence();
@@ -38,6 +46,9 @@ impl Context {
         }
         if matches!(self.purpose, Purpose::Register(_)) {
             self.purpose = Purpose::Pass;
+        }
+        if !self.invite && self.answering.as_ref().is_some_and(|answering| !answering.machine.reliable()) {
+            self.branches = Vec::new();
         }
         true
     }
@@ -53,6 +64,19 @@ impl Context {
 
     /// How many octets it takes, about.
     pub(crate) fn octets(&self) -> usize {
+        if self.rests() {
+            return self.answering.as_ref().map_or(0, |a| Rest::octets(a.key.len(), a.last.capacity()));
+        }
+        if self.packs() {
+            let key = self.answering.as_ref().map_or(0, |answering| answering.key.len());
+            let sent = self
+                .branches
+                .iter()
+                .filter_map(|branch| branch.accepted.as_ref())
+                .map(|(_, patch)| patch.octets())
+                .sum();
+            return Accepted::octets(key, self.request.message().bytes.len(), sent);
+        }
         // The key lies in the index, too; a slot, a timer and their tables come to some 200.
         let answering = self.answering.as_ref().map_or(0, |a| 2 * a.key.len() + a.last.capacity());
         let branches: usize = self.branches.iter().map(Branch::octets).sum();
@@ -75,6 +99,7 @@ impl Branch {
             self.abandoned = Vec::new();
         }
         self.others = Vec::new();
+        self.way = self.way.take().filter(|_| !invite || acknowledged);
         self.response = None;
         self.cancel = None;
         self.target.uri = None;
@@ -82,13 +107,13 @@ impl Branch {
     }
 
     fn octets(&self) -> usize {
-        let stored = |message: &Option<Stored>| message.as_ref().map_or(0, Stored::octets);
-        let held = self.held.as_ref().map_or(0, |(_, held)| held.octets());
-        let cancel = self.cancel.as_ref().map_or(0, |(_, cancel)| cancel.capacity());
-        let accepted = self.accepted.as_ref().map_or(0, |(_, accepted)| accepted.capacity());
+        let response = self.response.as_ref().map_or(0, |response| size_of::<Stored>() + response.octets());
+        let held = self.held.as_ref().map_or(0, |held| size_of_val(&**held) + held.1.octets());
+        let cancel = self.cancel.as_ref().map_or(0, |cancel| size_of_val(&**cancel) + cancel.1.capacity());
+        let accepted = self.accepted.as_ref().map_or(0, |(_, patch)| patch.octets());
         let abandoned: usize = self.abandoned.iter().map(|copy| copy.sent.capacity()).sum();
         let uri = self.target.uri.as_ref().map_or(0, Vec::capacity);
-        size_of::<Self>() + self.sent.capacity() + stored(&self.response) + held + cancel + accepted + abandoned + uri
+        size_of::<Self>() + self.sent.capacity() + response + held + cancel + accepted + abandoned + uri
     }
 }
 
@@ -96,7 +121,7 @@ impl Branch {
 fn waits(branch: &Branch) -> bool {
     let pending = |client: &Client| client.pending();
     branch.client.as_ref().is_some_and(pending)
-        || branch.cancel.as_ref().is_some_and(|(client, _)| pending(client))
+        || branch.cancel.as_ref().is_some_and(|cancel| pending(&cancel.0))
         || (branch.cancel_wanted.is_some() && branch.result.is_none())
         || branch.held.is_some()
 }

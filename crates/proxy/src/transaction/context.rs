@@ -1,14 +1,16 @@
 //! Response contexts (RFC 3261 §16.2): a server transaction, the branches it
 //! was forwarded on, and what its responses mean to us.
 
-use std::collections::BTreeMap;
 use std::time::Instant;
 
+use registry::by_hash::ByHash;
 use registry::{BindingId, PassId};
 use wire::Flow;
 use wire::sip::{Message, Method, Status, Stored, Via};
 
-use super::{Client, Key, Server};
+use super::rest::{self, Rest};
+use super::{Accepted, Client, Key, Patch, Server};
+use crate::hashes::Hashes;
 use crate::holdings::Holder;
 use crate::late::Abandoned;
 use crate::locate::Way;
@@ -102,17 +104,17 @@ pub(crate) struct Branch {
     /// As sent.
     pub(crate) sent: Vec<u8>,
     /// Our CANCEL for it: transaction and bytes.
-    pub(crate) cancel: Option<(Client, Vec<u8>)>,
+    pub(crate) cancel: Option<Box<(Client, Vec<u8>)>>,
     /// CANCEL, with these Reason lines, as soon as a provisional response allows it (§9.1).
     pub(crate) cancel_wanted: Option<Vec<u8>>,
     /// Final status, however it came.
     pub(crate) result: Option<Status>,
     /// The final response other than 2xx, if there was one.
-    pub(crate) response: Option<Stored>,
+    pub(crate) response: Option<Box<Stored>>,
     /// A response whose offer waits for ports, and where it came from.
-    pub(crate) held: Option<(Flow, Stored)>,
-    /// The last 2xx to an INVITE, as a hash of what came, and what went out for it.
-    pub(crate) accepted: Option<(u64, Vec<u8>)>,
+    pub(crate) held: Option<Box<(Flow, Stored)>>,
+    /// The last 2xx to an INVITE, as a hash of what came, and how that was changed.
+    pub(crate) accepted: Option<(u64, Patch)>,
 }
 
 impl Branch {
@@ -137,7 +139,7 @@ impl Branch {
 
     pub(super) fn deadline(&self) -> Option<Instant> {
         let client = self.client.as_ref().and_then(Client::deadline);
-        let cancel = self.cancel.as_ref().and_then(|(client, _)| client.deadline());
+        let cancel = self.cancel.as_ref().and_then(|cancel| cancel.0.deadline());
         [client, cancel].into_iter().flatten().min()
     }
 }
@@ -210,66 +212,204 @@ impl Context {
     }
 }
 
+/// What a slot holds.
+#[derive(Debug, Default)]
+enum Slot {
+    /// Nothing, or what was taken out.
+    #[default]
+    Empty,
+    Whole(Box<Context>),
+    Accepted(Box<Accepted>),
+    Rest(Box<Rest>),
+}
+
 /// All contexts: a slab, and the index of server transactions.
 #[derive(Debug, Default)]
 pub(crate) struct Contexts {
-    slots: Vec<Option<Context>>,
+    slots: Vec<Slot>,
     generations: Vec<u32>,
     free: Vec<u32>,
-    servers: BTreeMap<Key, Id>,
+    /// By the hash of its branch, the latest server transaction of it.
+    servers: ByHash<Id>,
+    /// By slot, the one of the same branch that was there before.
+    behind: Vec<Option<Id>>,
+    hashes: Hashes,
     live: usize,
 }
 
 impl Contexts {
-    /// Stores a context, whose id is filled in.
-    pub(crate) fn insert(&mut self, mut context: Context) -> Id {
+    pub(crate) fn new(hashes: Hashes) -> Self {
+        Self { hashes, ..Self::default() }
+    }
+
+    fn claim(&mut self) -> Id {
         let slot = self.free.pop().unwrap_or_else(|| {
-            self.slots.push(None);
+            self.slots.push(Slot::Empty);
+            self.behind.push(None);
             self.generations.push(0);
             self.slots.len() as u32 - 1
         });
         let generation = &mut self.generations[slot as usize];
         *generation = generation.wrapping_add(1);
-        let id = Id { slot, generation: *generation };
+        self.live += 1;
+        Id { slot, generation: *generation }
+    }
+
+    /// Stores a context, whose id is filled in.
+    pub(crate) fn insert(&mut self, mut context: Context) -> Id {
+        let id = self.claim();
         context.id = id;
         if let Some(answering) = &context.answering {
-            self.servers.insert(answering.key.clone(), id);
+            self.index(&answering.key, id);
         }
-        self.slots[slot as usize] = Some(context);
-        self.live += 1;
+        self.slots[id.slot as usize] = Slot::Whole(Box::new(context));
+        id
+    }
+
+    /// Stores what would be left of a context that has its answer at once.
+    pub(crate) fn insert_rest(&mut self, mut rest: Rest) -> Id {
+        rest.id = self.claim();
+        let id = rest.id;
+        self.index(&rest.key, id);
+        self.slots[id.slot as usize] = Slot::Rest(Box::new(rest));
         id
     }
 
     pub(crate) fn get(&self, id: Id) -> Option<&Context> {
-        self.slots.get(id.slot as usize)?.as_ref().filter(|c| c.id == id)
+        match self.slots.get(id.slot as usize)? {
+            Slot::Whole(context) if context.id == id => Some(context),
+            Slot::Empty | Slot::Whole(_) | Slot::Accepted(_) | Slot::Rest(_) => None,
+        }
+    }
+
+    /// What is left of an INVITE that was accepted.
+    pub(crate) fn accepted(&self, id: Id) -> Option<&Accepted> {
+        match self.slots.get(id.slot as usize)? {
+            Slot::Accepted(accepted) if accepted.id == id => Some(accepted),
+            Slot::Empty | Slot::Whole(_) | Slot::Accepted(_) | Slot::Rest(_) => None,
+        }
+    }
+
+    /// Takes that out, to be forgotten.
+    pub(crate) fn take_accepted(&mut self, id: Id) -> Option<Box<Accepted>> {
+        let slot = self.slots.get_mut(id.slot as usize)?;
+        match std::mem::take(slot) {
+            Slot::Accepted(accepted) if accepted.id == id => Some(accepted),
+            other @ (Slot::Empty | Slot::Whole(_) | Slot::Accepted(_) | Slot::Rest(_)) => {
+                *slot = other;
+                None
+            }
+        }
     }
 
     /// Takes a context out for a while; [`Contexts::put_back`] returns it.
-    pub(crate) fn take(&mut self, id: Id) -> Option<Context> {
+    pub(crate) fn take(&mut self, id: Id) -> Option<Box<Context>> {
         let slot = self.slots.get_mut(id.slot as usize)?;
-        if slot.as_ref().is_some_and(|c| c.id == id) { slot.take() } else { None }
+        match std::mem::take(slot) {
+            Slot::Whole(context) if context.id == id => Some(context),
+            Slot::Accepted(accepted) if accepted.id == id => Some(Box::new(accepted.whole())),
+            other @ (Slot::Empty | Slot::Whole(_) | Slot::Accepted(_) | Slot::Rest(_)) => {
+                *slot = other;
+                None
+            }
+        }
     }
 
-    pub(crate) fn put_back(&mut self, context: Context) {
+    pub(crate) fn put_back(&mut self, context: Box<Context>) {
         if let Some(slot) = self.slots.get_mut(context.id.slot as usize) {
-            *slot = Some(context);
+            *slot = match Accepted::of(&self.hashes, context) {
+                Ok(accepted) => Slot::Accepted(Box::new(accepted)),
+                Err(context) => Slot::Whole(context),
+            };
+        }
+    }
+
+    /// Puts back what is left of a context.
+    pub(crate) fn put_rest(&mut self, rest: Box<Rest>) {
+        if let Some(slot) = self.slots.get_mut(rest.id.slot as usize) {
+            *slot = Slot::Rest(rest);
+        }
+    }
+
+    /// What is left of a context that has its final answer.
+    pub(crate) fn rest(&mut self, id: Id) -> Option<&mut Rest> {
+        match self.slots.get_mut(id.slot as usize)? {
+            Slot::Rest(rest) if rest.id == id => Some(rest),
+            Slot::Empty | Slot::Whole(_) | Slot::Accepted(_) | Slot::Rest(_) => None,
+        }
+    }
+
+    /// Takes out what is left of a context, to be forgotten.
+    pub(crate) fn take_rest(&mut self, id: Id) -> Option<Box<Rest>> {
+        let slot = self.slots.get_mut(id.slot as usize)?;
+        match std::mem::take(slot) {
+            Slot::Rest(rest) if rest.id == id => Some(rest),
+            other @ (Slot::Empty | Slot::Whole(_) | Slot::Accepted(_) | Slot::Rest(_)) => {
+                *slot = other;
+                None
+            }
         }
     }
 
     /// Forgets a context that was taken out.
-    pub(crate) fn forget(&mut self, context: &Context) {
-        if let Some(answering) = &context.answering
-            && self.servers.get(&answering.key) == Some(&context.id)
-        {
-            self.servers.remove(&answering.key);
+    pub(crate) fn forget(&mut self, id: Id, key: Option<&Key>) {
+        if let Some(key) = key {
+            self.unindex(key, id);
         }
-        self.free.push(context.id.slot);
+        self.free.push(id.slot);
         self.live -= 1;
+    }
+
+    fn index(&mut self, key: &Key, id: Id) {
+        self.behind[id.slot as usize] = self.servers.insert(self.hashes.of(&[key.branch()]), id);
+    }
+
+    fn unindex(&mut self, key: &Key, id: Id) {
+        let behind = self.behind[id.slot as usize].take();
+        let hash = self.hashes.of(&[key.branch()]);
+        let Some(latest) = self.servers.get_mut(&hash) else { return };
+        if *latest != id {
+            let mut at = *latest;
+            while let Some(next) = self.behind[at.slot as usize] {
+                if next == id {
+                    self.behind[at.slot as usize] = behind;
+                    return;
+                }
+                at = next;
+            }
+        } else if let Some(behind) = behind {
+            *latest = behind;
+        } else {
+            self.servers.remove(&hash);
+        }
+    }
+
+    /// The server transactions whose branch has the hash of this one, the latest first.
+    fn of_branch(&self, branch: &[u8]) -> impl Iterator<Item = Id> {
+        let latest = self.servers.get(&self.hashes.of(&[branch])).copied();
+        std::iter::successors(latest, |id| self.behind[id.slot as usize])
+    }
+
+    fn key(&self, id: Id) -> Option<&Key> {
+        match self.slots.get(id.slot as usize)? {
+            Slot::Whole(context) if context.id == id => context.answering.as_ref().map(|answering| &answering.key),
+            Slot::Accepted(accepted) if accepted.id == id => Some(&accepted.key),
+            Slot::Rest(rest) if rest.id == id => Some(&rest.key),
+            Slot::Empty | Slot::Whole(_) | Slot::Accepted(_) | Slot::Rest(_) => None,
+        }
+    }
+
+    /// The server transaction of `method` that a request belongs to: the one of
+    /// its key, or else [one that moved](Self::of_moved).
+    pub(crate) fn of_request(&self, message: Message<'_>, via: &Via<'_>, key: &Key, method: Method<'_>) -> Option<Id> {
+        // Of nearly every request the branch is new, and one look tells.
+        self.of_branch(key.branch()).next()?;
+        self.of_server(key).or_else(|| self.of_moved(message, via, method))
     }
 
     /// The context of a server transaction.
     pub(crate) fn of_server(&self, key: &Key) -> Option<Id> {
-        self.servers.get(key).copied().filter(|id| self.lasts(*id))
+        self.of_branch(key.branch()).find(|id| self.key(*id) == Some(key) && self.lasts(*id))
     }
 
     /// A context may outlive the transaction that it answers.
@@ -280,20 +420,23 @@ impl Contexts {
     /// The server transaction of `method` that a request belongs to although its
     /// sent-by is another: a router that rewrites Via writes its new mapping
     /// there after a rebind. The same branch, Call-ID, From tag and CSeq.
-    pub(crate) fn of_moved(&self, message: Message<'_>, via: &Via<'_>, method: Method<'_>) -> Option<Id> {
+    fn of_moved(&self, message: Message<'_>, via: &Via<'_>, method: Method<'_>) -> Option<Id> {
         let branch = Key::of_branch(via)?;
-        let number = |m: Message<'_>| m.cseq().ok().map(|c| c.number);
-        let tag = |m: Message<'_>| m.from().ok().and_then(|f| f.tag().map(<[u8]>::to_vec));
-        let mut same =
-            self.servers.range(branch.clone()..).take_while(|(key, _)| key.is_of(&branch)).map(|(_, id)| *id);
+        let mut same = self.of_branch(branch.branch());
         same.find(|id| {
-            self.lasts(*id)
-                && self.get(*id).map(|context| context.request.message()).is_some_and(|request| {
-                    request.method() == method
-                        && request.call_id() == message.call_id()
-                        && number(request) == number(message)
-                        && tag(request) == tag(message)
-                })
+            self.key(*id).is_some_and(|key| key.is_of(&branch))
+                && self.lasts(*id)
+                && match self.slots.get(id.slot as usize) {
+                    Some(Slot::Whole(context)) => {
+                        let request = context.request.message();
+                        context.id == *id && request.method() == method && rest::same(request, message)
+                    }
+                    Some(Slot::Accepted(accepted)) => {
+                        accepted.id == *id && accepted.is_of(&self.hashes, message, method)
+                    }
+                    Some(Slot::Rest(rest)) => rest.id == *id && rest.is_of(&self.hashes, message, method),
+                    Some(Slot::Empty) | None => false,
+                }
         })
     }
 
@@ -302,14 +445,31 @@ impl Contexts {
         self.live
     }
 
-    /// Is there one of that id?
+    /// Is there one of that id, or what is left of it?
     pub(crate) fn holds(&self, id: Id) -> bool {
-        self.get(id).is_some()
+        match self.slots.get(id.slot as usize) {
+            Some(Slot::Whole(context)) => context.id == id,
+            Some(Slot::Accepted(accepted)) => accepted.id == id,
+            Some(Slot::Rest(rest)) => rest.id == id,
+            Some(Slot::Empty) | None => false,
+        }
     }
 
-    /// All contexts.
+    /// All contexts, but for those of which less is left.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Context> {
-        self.slots.iter().flatten()
+        self.slots.iter().filter_map(|slot| match slot {
+            Slot::Whole(context) => Some(context.as_ref()),
+            Slot::Empty | Slot::Accepted(_) | Slot::Rest(_) => None,
+        })
+    }
+
+    /// Names of all that [`Contexts::take`] would give.
+    pub(crate) fn ids(&self) -> impl Iterator<Item = Id> {
+        self.slots.iter().filter_map(|slot| match slot {
+            Slot::Whole(context) => Some(context.id),
+            Slot::Accepted(accepted) => Some(accepted.id),
+            Slot::Empty | Slot::Rest(_) => None,
+        })
     }
 }
 

@@ -11,7 +11,7 @@ const LONGEST: usize = 96;
 /// Branch, sent-by and method; for senders without the magic cookie
 /// (RFC 2543) the fields that make up their transaction.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Key(Vec<u8>);
+pub(crate) struct Key(Box<[u8]>);
 
 impl Key {
     /// How many octets it has.
@@ -24,7 +24,7 @@ impl Key {
         match (message.method(), message.start()) {
             (Method::Ack, _) => Self::of_invite(message, via),
             (_, Some(Start::Request { method, .. })) => Self::build(message, via, message.slice(method)),
-            (_, Some(Start::Response { .. }) | None) => Self(Vec::new()),
+            (_, Some(Start::Response { .. }) | None) => Self(Box::default()),
         }
     }
 
@@ -39,7 +39,12 @@ impl Key {
         let branch = via.branch().filter(|b| b.starts_with(b"z9hG4bK") && b.len() > 7)?;
         let mut key = Vec::new();
         join(&mut key, &[branch]);
-        Some(Self(key))
+        Some(Self(key.into()))
+    }
+
+    /// What it begins with: its branch, where that is no longer than a piece may be.
+    pub(crate) fn branch(&self) -> &[u8] {
+        self.0.split(|octet| *octet == 0).next().unwrap_or_default()
     }
 
     /// True for a key of that branch.
@@ -53,11 +58,11 @@ impl Key {
         if branch.starts_with(b"z9hG4bK") && branch.len() > 7 {
             join(&mut key, &[branch, via.sent_by, method]);
         } else {
-            let from = message.from().ok().and_then(|f| f.tag()).unwrap_or_default();
+            let from = message.tag_in_from().unwrap_or_default();
             let number = message.cseq().map(|c| c.digits).unwrap_or_default();
             join(&mut key, &[via.raw, message.call_id(), from, number, message.request_uri(), method]);
         }
-        Self(key)
+        Self(key.into())
     }
 }
 

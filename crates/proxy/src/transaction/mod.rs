@@ -2,17 +2,23 @@
 //! keys that match messages to them, and the response contexts (§16.2) that
 //! tie a server transaction to its branches.
 
+mod accepted;
 pub(crate) mod client;
 mod compact;
 pub(crate) mod context;
 pub(crate) mod key;
+mod patch;
+mod rest;
 pub(crate) mod server;
 
 use std::time::Duration;
 
+pub(crate) use accepted::Accepted;
 pub(crate) use client::Client;
 pub(crate) use context::{Branch, Context, Contexts, Id, Ours, Purpose};
 pub(crate) use key::{Key, belongs};
+pub(crate) use patch::Patch;
+pub(crate) use rest::Rest;
 pub(crate) use server::Server;
 
 /// Round-trip estimate (§17.1.1.1).

@@ -40,8 +40,19 @@ impl Server {
         Self { invite, reliable, state: State::Proceeding, retransmit: None, timeout: None }
     }
 
+    /// One that has answered its INVITE with a 2xx over UDP, until Timer L.
+    pub(super) fn accepted(until: Instant) -> Self {
+        let state = State::Accepted;
+        Self { invite: true, reliable: false, state, retransmit: None, timeout: Some(until) }
+    }
+
     pub(crate) fn state(&self) -> State {
         self.state
+    }
+
+    /// True when it answers over a connection.
+    pub(crate) fn reliable(&self) -> bool {
+        self.reliable
     }
 
     /// True until a final response was sent.

@@ -5,18 +5,41 @@
 //! spare one only while none before it does, so that nobody who is reached by
 //! UDP is connected to besides. One that answers goes before one that never
 //! did; UDP is asked on, and is first choice again as soon as it has come back
-//! in the way of [`health`](super::health). Where the URI says how the upstream
-//! is reached, there are no other ways.
+//! in the way of [`health`](super::health). A way on which somebody is known to
+//! rewrite SIP ([`nat::alg`]) counts as one that does not work, for as long as
+//! another one answers on which nobody does. Where the URI says how the
+//! upstream is reached, there are no other ways.
 
 use std::time::Instant;
 
+use nat::alg::Rewritten;
 use wire::{ListenerId, Transport};
 
 use super::{Key, Upstreams};
 use crate::locate::{Aim, Goal, Located, Way};
 use crate::{Observed, Proxy, UpstreamState};
 
+/// Behind whatever answers as it should.
+const LAST: u8 = 3;
+
+/// How the answers on a way come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Answers {
+    /// To what somebody made of our words.
+    Rewritten,
+    /// To what we said.
+    Whole,
+}
+
 impl Proxy {
+    /// Somebody on the way rewrites SIP, or no longer does.
+    pub(crate) fn rewritten(&mut self, now: Instant, rewritten: Rewritten) {
+        if std::mem::replace(&mut self.upstreams.rewritten, rewritten) != rewritten {
+            self.wake_spares(now);
+            self.note_upstreams(now);
+        }
+    }
+
     /// The ways to an upstream, and behind them the spare ones.
     pub(super) fn with_spares(
         &mut self,
@@ -103,7 +126,7 @@ impl Upstreams {
         let mut wanted = |way: &Way| {
             let key = (way.flow.listener, way.flow.remote);
             let asked = !(works && self.spare.contains(&key));
-            works |= self.works(now, key);
+            works |= self.works(now, key) && !self.is_rewritten(way);
             asked
         };
         ways.into_iter().filter(|way| wanted(way)).collect()
@@ -123,10 +146,23 @@ impl Upstreams {
         self.health.get(&key).is_some_and(|health| health.probed && !health.answers && !health.serves)
     }
 
-    /// One of several ways answers.
-    pub(super) fn one_answers(&self, now: Instant, ways: &[Way]) -> bool {
-        let answers = |way: &Way| self.state(now, (way.flow.listener, way.flow.remote)) == UpstreamState::Up;
-        ways.iter().any(answers)
+    /// The best that can be said of those ways that answer; `None` when none does.
+    pub(super) fn best_answers(&self, now: Instant, ways: &[Way]) -> Option<Answers> {
+        let answers = |way: &&Way| self.state(now, (way.flow.listener, way.flow.remote)) == UpstreamState::Up;
+        let said = ways.iter().filter(answers);
+        said.map(|way| if self.is_rewritten(way) { Answers::Rewritten } else { Answers::Whole }).max()
+    }
+
+    /// A way's tier beside others that answer.
+    pub(super) fn demoted(&self, tier: u8, best: Answers, way: &Way) -> u8 {
+        let key = (way.flow.listener, way.flow.remote);
+        let worse = self.is_mute(key) || best == Answers::Whole && self.is_rewritten(way);
+        if worse { LAST } else { tier }
+    }
+
+    /// Somebody on the way changes what we say.
+    fn is_rewritten(&self, way: &Way) -> bool {
+        self.rewritten.touches(way.flow.transport, way.flow.remote.port())
     }
 
     /// A spare way says something of the upstream only once it was asked.

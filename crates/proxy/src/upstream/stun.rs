@@ -33,6 +33,8 @@ const OPTIONS_EACH: u32 = 4;
 #[derive(Debug, Default)]
 pub(crate) struct Stun {
     asked: BTreeMap<Key, Asked>,
+    /// How many were asked; a timer names its question by that.
+    asks: u64,
     /// Does it answer?
     answers: BTreeMap<Key, bool>,
     rounds: BTreeMap<Key, u32>,
@@ -48,6 +50,7 @@ impl Stun {
 
 #[derive(Debug)]
 struct Asked {
+    number: u64,
     flow: Flow,
     transaction: [u8; 12],
     copies: u8,
@@ -91,13 +94,17 @@ impl Proxy {
         }
         let mut transaction = [0; 12];
         self.rng.fill_bytes(&mut transaction);
-        self.upstreams.stun.asked.insert(key, Asked { flow, transaction, copies: 0, due: now });
-        self.stun_due(now, key);
+        self.upstreams.stun.asks += 1;
+        let number = self.upstreams.stun.asks;
+        self.upstreams.stun.asked.insert(key, Asked { number, flow, transaction, copies: 0, due: now });
+        self.stun_due(now, number);
     }
 
     /// The next copy, or the end of patience.
-    pub(crate) fn stun_due(&mut self, now: Instant, key: Key) {
-        let Some(asked) = self.upstreams.stun.asked.get_mut(&key) else { return };
+    pub(crate) fn stun_due(&mut self, now: Instant, number: u64) {
+        let mut all = self.upstreams.stun.asked.iter_mut();
+        let Some((key, asked)) = all.find(|(_, asked)| asked.number == number) else { return };
+        let key = *key;
         if asked.copies == COPIES {
             self.upstreams.stun.asked.remove(&key);
             let before = self.upstreams.stun.answers.insert(key, false);
@@ -110,7 +117,7 @@ impl Proxy {
         let pause = if asked.copies == COPIES { PATIENCE } else { RTO * (1 << (asked.copies - 1)) };
         asked.due = now + pause;
         let (flow, bytes) = (asked.flow, stun::request(asked.transaction));
-        self.timers.arm(now + pause, Timer::Stun(key));
+        self.timers.arm(now + pause, Timer::Stun(number));
         self.emit(Output::KeepAlive(Transmit { flow, bytes }));
     }
 
@@ -127,7 +134,7 @@ impl Proxy {
             return;
         }
         let Some(asked) = self.upstreams.stun.asked.remove(&key) else { return };
-        self.timers.disarm(asked.due, Timer::Stun(key));
+        self.timers.disarm(asked.due, Timer::Stun(asked.number));
         let answer = stun::read_answer(packet).ok().filter(|answer| answer.error.is_none() && !answer.unknown);
         let seen = answer.and_then(|answer| answer.xor_mapped.or(answer.mapped));
         self.upstreams.stun.answers.insert(key, seen.is_some());

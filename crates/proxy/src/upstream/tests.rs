@@ -478,7 +478,7 @@ fn a_listener_has_one_timer_for_its_probes() {
     let timer = crate::timer::Timer::Upstream(0);
     for (at, armed) in [(50, 50), (20, 20), (70, 70)] {
         rig.proxy.arm_upstream(rig.now, 0, rig.now + seconds(at));
-        let mut timers = std::mem::take(&mut rig.proxy.timers);
+        let mut timers = std::mem::replace(&mut rig.proxy.timers, crate::timer::Timers::new(rig.now));
         let mut all = Vec::new();
         while let Some((at, of)) = timers.pop_due(rig.now + seconds(1000)) {
             all.extend((of == timer).then_some(at));

@@ -1,17 +1,12 @@
-//! Octets from messages as readable text: each octet is the character of the
-//! same number, so nothing is lost and a person can read the rest.
+//! Octets from messages, as [`Json::octets`](super::json::Json::octets) writes them.
 
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use std::sync::Arc;
+
+use serde::{Deserialize, Deserializer, de};
 
 /// Octets.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct Text(Vec<u8>);
-
-impl From<&Vec<u8>> for Text {
-    fn from(octets: &Vec<u8>) -> Self {
-        Self(octets.clone())
-    }
-}
 
 impl From<Text> for Vec<u8> {
     fn from(text: Text) -> Self {
@@ -19,14 +14,9 @@ impl From<Text> for Vec<u8> {
     }
 }
 
-impl Serialize for Text {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        match std::str::from_utf8(&self.0) {
-            Ok(text) if text.is_ascii() => serializer.serialize_str(text),
-            Ok(_) | Err(_) => {
-                serializer.serialize_str(&self.0.iter().map(|octet| char::from(*octet)).collect::<String>())
-            }
-        }
+impl From<Text> for Arc<[u8]> {
+    fn from(text: Text) -> Self {
+        text.0.into()
     }
 }
 

@@ -4,7 +4,7 @@
 //! fails only where a body could not be rewritten safely. A line that does not
 //! read as `x=…` is an unknown line. It must not copy or mend text.
 
-use super::attributes::next_line;
+use super::attributes::{mark, next_line};
 use super::media::{media_line, rtcp};
 use super::{Attribute, Attributes, Body, Connection, Direction, MAX_MEDIA, MediaList, Origin};
 use crate::{Malformed, Span};
@@ -14,6 +14,7 @@ use crate::{Malformed, Span};
 struct Open {
     start: usize,
     attributes: Option<usize>,
+    marks: u64,
 }
 
 impl<'a> Body<'a> {
@@ -50,11 +51,12 @@ impl<'a> Body<'a> {
         match kind {
             b'a' => {
                 open.attributes.get_or_insert(at);
+                open.marks |= mark(&line[2..]);
                 self.attribute_line(line);
             }
             b'm' => {
                 self.close(open, at);
-                *open = Open { start: at, attributes: None };
+                *open = Open { start: at, ..Open::default() };
                 if self.media.len() == MAX_MEDIA {
                     return Err(Malformed { at, what: "more than 64 media lines in SDP" });
                 }
@@ -97,7 +99,7 @@ impl<'a> Body<'a> {
 
     /// The section that is open ends before offset `end`.
     fn close(&mut self, open: &Open, end: usize) {
-        let attributes = Attributes::of(&self.raw[open.attributes.unwrap_or(end)..end]);
+        let attributes = Attributes::of(&self.raw[open.attributes.unwrap_or(end)..end], open.marks);
         match self.media.last_mut() {
             Some(media) => {
                 media.attributes = attributes;

@@ -163,6 +163,9 @@ pub fn remove_attribute(whole: &[u8], edit: &mut Edit, attribute: Attribute<'_>)
 }
 
 fn remove(whole: &[u8], edit: &mut Edit, attributes: Attributes<'_>, names: &[&str]) {
+    if !names.iter().any(|name| attributes.may_have(name.as_bytes())) {
+        return;
+    }
     for attribute in attributes.iter() {
         if names.iter().any(|name| name.as_bytes() == attribute.name) {
             edit.delete(Span::of(attribute.line, whole), Rule::Sdp);

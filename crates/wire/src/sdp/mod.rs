@@ -18,6 +18,8 @@ mod tests;
 
 use std::net::IpAddr;
 
+use crate::sip::uri::ipv4;
+
 pub use attributes::Attributes;
 pub use candidate::Candidate;
 pub use crypto::{Crypto, Suite};
@@ -189,6 +191,9 @@ impl Connection<'_> {
 }
 
 fn ip(text: &[u8]) -> Option<IpAddr> {
+    if let Some(v4) = ipv4(text) {
+        return Some(IpAddr::V4(v4));
+    }
     std::str::from_utf8(text).ok()?.parse().ok()
 }
 

@@ -5,8 +5,8 @@
 
 use std::net::SocketAddr;
 
-use super::{Field, Message, Method, Name, NameAddr, SessionId, Status, edit, lex, session_id};
-use crate::Edit;
+use super::{Field, Message, Method, Name, SessionId, Status, edit, lex, session_id};
+use crate::Span;
 
 /// True when a [`Response`] to this request can be read by everybody: what it
 /// copies is there, and holds no CR or LF that some reader would take for a line's end.
@@ -70,29 +70,44 @@ impl Response<'_> {
         }
         self.session(out);
         out.extend_from_slice(self.extra);
-        end_with(out, from, self.body);
+        if self.request.index.lone_lf {
+            whole_line_ends(out, from);
+        }
+        end_with(out, self.body);
     }
 
     /// All Via fields, the top one with `received` and `rport`.
     fn vias(&self, out: &mut Vec<u8>) {
-        let mut stamp = Edit::new();
-        edit::received(self.request, &mut stamp, self.source);
-        if let Some(seconds) = self.keep {
-            edit::keep(self.request, &mut stamp, seconds);
-        }
         for (number, via) in self.request.fields_of(Name::Via).enumerate() {
             out.extend_from_slice(b"Via: ");
             match number {
-                0 => stamp.apply_within(self.request.bytes, via.value, out),
+                0 => self.top_via(via.value, out),
                 _ => out.extend_from_slice(self.request.slice(via.value)),
             }
             out.extend_from_slice(b"\r\n");
         }
     }
 
+    /// The value of the first Via field, its top one stamped.
+    fn top_via(&self, value: Span, out: &mut Vec<u8>) {
+        let [received, rport] = edit::stamps(self.request, self.source);
+        let keep = self.keep.and_then(|seconds| Some((edit::keep_offer(self.request)?, &b";keep="[..], seconds)));
+        let mut stamps = [received.as_ref().map(edit::Stamp::parts), rport.as_ref().map(edit::Stamp::parts), keep];
+        // Those that go behind all others stay in this order.
+        stamps.sort_by_key(|stamp| stamp.map_or(u32::MAX, |(span, ..)| span.start));
+        let mut at = value.start;
+        for (span, start, value) in stamps.into_iter().flatten() {
+            for piece in [self.request.slice(Span { start: at, end: span.start }), start, value] {
+                out.extend_from_slice(piece);
+            }
+            at = span.end;
+        }
+        out.extend_from_slice(self.request.slice(Span { start: at, ..value }));
+    }
+
     fn to(&self, out: &mut Vec<u8>) {
         let Some(to) = self.request.value(Name::To) else { return };
-        let tagged = NameAddr::parse(to).is_ok_and(|to| to.tag().is_some());
+        let tagged = self.request.tag_in_to().is_some();
         if tagged || self.status.0 == 100 || self.to_tag.is_empty() {
             field(out, Name::To, &[to]);
         } else {
@@ -158,7 +173,8 @@ fn companion(invite: Message<'_>, to: Message<'_>, method: Method<'_>, extra: &[
         }
     }
     out.extend_from_slice(extra);
-    end(&mut out, 0, &[]);
+    whole_line_ends(&mut out, 0);
+    end(&mut out, &[]);
     out
 }
 
@@ -202,7 +218,8 @@ impl Request<'_> {
         field(out, Name::CallId, &[self.call_id]);
         field(out, Name::CSeq, &[lex::digits(self.cseq.into(), &mut [0; 20]), b" ", self.method.as_bytes()]);
         out.extend_from_slice(self.extra);
-        end_with(out, from, self.body);
+        whole_line_ends(out, from);
+        end_with(out, self.body);
     }
 }
 
@@ -232,16 +249,15 @@ fn number(out: &mut Vec<u8>, number: u64) {
     out.extend_from_slice(lex::digits(number, &mut [0; 20]));
 }
 
-fn end_with(out: &mut Vec<u8>, from: usize, body: Option<(&str, &[u8])>) {
+fn end_with(out: &mut Vec<u8>, body: Option<(&str, &[u8])>) {
     if let Some((kind, _)) = body {
         field(out, Name::ContentType, &[kind.as_bytes()]);
     }
-    end(out, from, body.map_or(&[], |(_, body)| body));
+    end(out, body.map_or(&[], |(_, body)| body));
 }
 
-/// The end of the header that began at `from`, and the body.
-fn end(out: &mut Vec<u8>, from: usize, body: &[u8]) {
-    whole_line_ends(out, from);
+/// The end of the header, and the body.
+fn end(out: &mut Vec<u8>, body: &[u8]) {
     out.extend_from_slice(b"Content-Length: ");
     number(out, body.len() as u64);
     out.extend_from_slice(b"\r\n\r\n");

@@ -12,6 +12,8 @@ pub struct CSeq<'a> {
     pub digits: &'a [u8],
     /// Method.
     pub method: Method<'a>,
+    /// The method as written.
+    pub(super) name: &'a [u8],
 }
 
 impl<'a> CSeq<'a> {
@@ -19,18 +21,25 @@ impl<'a> CSeq<'a> {
     pub fn parse(value: &'a [u8]) -> Result<Self, Malformed> {
         let refuse = |part: &[u8], what| Malformed { at: Span::of(part, value).start as usize, what };
         let trimmed = lex::trim(value);
-        let length = trimmed.iter().take_while(|b| b.is_ascii_digit()).count();
+        let (mut length, mut number) = (0, 0_u64);
+        while let Some(digit) = trimmed.get(length).filter(|byte| byte.is_ascii_digit()) {
+            number = number.saturating_mul(10).saturating_add(u64::from(digit - b'0'));
+            length += 1;
+        }
         let digits = lex::before(trimmed, length);
         let rest = lex::tail(trimmed, length);
         let method = lex::trim_start(rest);
-        let number = lex::decimal(digits).ok_or_else(|| refuse(trimmed, "CSeq without a number"))?;
-        if method.len() == rest.len() || !lex::is_token(method) {
+        if length == 0 {
+            return Err(refuse(trimmed, "CSeq without a number"));
+        }
+        let known = Method::known(method);
+        if method.len() == rest.len() || known.is_none() && !lex::is_token(method) {
             return Err(refuse(rest, "CSeq without a method"));
         }
         if number >= 1 << 31 {
             return Err(refuse(digits, "CSeq number too large"));
         }
-        Ok(Self { number: number as u32, digits, method: Method::of(method) })
+        Ok(Self { number: number as u32, digits, method: known.unwrap_or(Method::Other(method)), name: method })
     }
 }
 

@@ -4,7 +4,7 @@
 
 use std::net::SocketAddr;
 
-use super::{Message, Name, Param, Via, field::comma_list, lex};
+use super::{Message, Name, Param, field::comma_list, lex};
 use crate::text::Text;
 use crate::{Edit, Rule, Span};
 
@@ -130,41 +130,56 @@ pub fn content_length(message: Message<'_>, edit: &mut Edit) {
 /// when it asks for `rport` (RFC 3581 §4). Values that were there give way.
 /// A Via that cannot be read stays as it is.
 pub fn received(message: Message<'_>, edit: &mut Edit, source: SocketAddr) {
-    let Ok(via) = message.top_via() else { return };
+    for stamp in stamps(message, source).iter().flatten() {
+        let (span, start, value) = stamp.parts();
+        edit.replace(span, Rule::ViaReceived, &[start, value]);
+    }
+}
+
+/// A parameter of the top Via that says where its request came from.
+pub(super) struct Stamp {
+    /// What it takes the place of; empty behind the other parameters.
+    span: Span,
+    /// `;name=`
+    start: &'static [u8],
+    value: Text,
+}
+
+impl Stamp {
+    pub(super) fn parts(&self) -> (Span, &[u8], &[u8]) {
+        (self.span, self.start, self.value.get())
+    }
+}
+
+/// What [`received`] writes.
+pub(super) fn stamps(message: Message<'_>, source: SocketAddr) -> [Option<Stamp>; 2] {
+    let Ok(via) = message.top_via() else { return [None, None] };
     let ip = source.ip().to_canonical();
     let differs = via.host.ip().is_none_or(|host| host.to_canonical() != ip);
-    let (mut received, mut rport) = (None, None);
-    for param in via.params.iter() {
-        if param.is("received") {
-            received.get_or_insert(param);
-        } else if param.is("rport") {
-            rport.get_or_insert(param);
-        }
-    }
-    if received.is_some() || rport.is_some() || differs {
-        stamp(message, edit, via, received, b";received=", Text::address(ip).get());
-    }
-    if rport.is_some() {
-        stamp(message, edit, via, rport, b";rport=", Text::number(source.port().into()).get());
-    }
-}
-
-/// Answers `keep` on the top Via, an offer to keep the way open, with seconds
-/// (RFC 6223 §4.4). One that has a value already is no offer.
-pub fn keep(message: Message<'_>, edit: &mut Edit, seconds: &[u8]) {
-    let offer = message.top_via().ok().and_then(|via| via.params.find("keep")).filter(|p| p.value.is_none());
-    if let Some(offer) = offer {
-        edit.replace(message.span(offer.raw), Rule::ViaReceived, &[b";keep=", seconds]);
-    }
-}
-
-/// Replaces a Via parameter by `start` (`;name=`) and `value`, or adds it behind the others.
-fn stamp(message: Message<'_>, edit: &mut Edit, via: Via<'_>, there: Option<Param<'_>>, start: &[u8], value: &[u8]) {
-    let span = match there {
+    let (received, rport) = (via.received(), via.rport());
+    let place = |there: Option<Param<'_>>| match there {
         Some(param) => message.span(param.raw),
         None => Span { start: message.span(via.raw).end, ..message.span(via.raw) },
     };
-    edit.replace(span, Rule::ViaReceived, &[start, value]);
+    let stamped = received.is_some() || rport.is_some() || differs;
+    [
+        stamped.then(|| Stamp { span: place(received), start: b";received=", value: Text::address(ip) }),
+        rport.map(|_| Stamp { span: place(rport), start: b";rport=", value: Text::number(source.port().into()) }),
+    ]
+}
+
+/// The offer of `keep` on the top Via, to keep the way open (RFC 6223 §4.4).
+/// One that has a value already is none.
+pub(super) fn keep_offer(message: Message<'_>) -> Option<Span> {
+    let offer = message.top_via().ok().and_then(|via| via.keep()).filter(|p| p.value.is_none());
+    offer.map(|offer| message.span(offer.raw))
+}
+
+/// Answers `keep` on the top Via with seconds (RFC 6223 §4.4).
+pub fn keep(message: Message<'_>, edit: &mut Edit, seconds: &[u8]) {
+    if let Some(span) = keep_offer(message) {
+        edit.replace(span, Rule::ViaReceived, &[b";keep=", seconds]);
+    }
 }
 
 fn line(at: u32, edit: &mut Edit, rule: Rule, name: Name, value: &[&[u8]]) {

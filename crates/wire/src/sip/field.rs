@@ -119,6 +119,39 @@ impl Name {
         if name == long || name.eq_ignore_ascii_case(long) { candidate } else { Self::Other }
     }
 
+    /// The name that a line begins with and its length, for the usual ones as they
+    /// are usually written; `None` says nothing.
+    #[inline]
+    pub(super) fn of_line(line: &[u8]) -> Option<(Self, usize)> {
+        match line.first_chunk()? {
+            b"Via:" => Some((Self::Via, 3)),
+            [b'T', b'o', b':', _] => Some((Self::To, 2)),
+            b"From" => begins(line, b"From:", Self::From),
+            b"CSeq" => begins(line, b"CSeq:", Self::CSeq),
+            b"Call" => begins(line, b"Call-ID:", Self::CallId),
+            b"Max-" => begins(line, b"Max-Forwards:", Self::MaxForwards),
+            b"Cont" => match line.get(8) {
+                Some(b'L') => begins(line, b"Content-Length:", Self::ContentLength),
+                Some(b'T') => begins(line, b"Content-Type:", Self::ContentType),
+                _ => begins(line, b"Contact:", Self::Contact),
+            },
+            b"Reco" => begins(line, b"Record-Route:", Self::RecordRoute),
+            b"Rout" => begins(line, b"Route:", Self::Route),
+            b"User" => begins(line, b"User-Agent:", Self::UserAgent),
+            b"Allo" => begins(line, b"Allow:", Self::Allow),
+            b"Supp" => begins(line, b"Supported:", Self::Supported),
+            b"Expi" => begins(line, b"Expires:", Self::Expires),
+            _ => None,
+        }
+    }
+
+    /// Its bit in a set of names.
+    #[inline]
+    pub(super) fn bit(self) -> u64 {
+        const { assert!((Self::Other as u32) < u64::BITS) };
+        1 << self as u32
+    }
+
     /// The compact forms of RFC 3261 §7.3.3 and its extensions.
     fn compact(letter: u8) -> Self {
         match letter {
@@ -193,6 +226,13 @@ impl Name {
             Self::Other => "",
         }
     }
+}
+
+/// Whether a line begins with this name, its colon included. Inlined, so that
+/// the length is known and the octets are compared a word at a time.
+#[inline(always)]
+fn begins<const N: usize>(line: &[u8], start: &[u8; N], name: Name) -> Option<(Name, usize)> {
+    (line.first_chunk() == Some(start)).then_some((name, N - 1))
 }
 
 /// One header field of an indexed message.
@@ -288,7 +328,15 @@ mod tests {
             assert_eq!(Name::of(long.to_ascii_uppercase().as_bytes()), name);
             assert_eq!(Name::of(long.to_ascii_lowercase().as_bytes()), name);
             assert_eq!(Name::of(format!("{long}s").as_bytes()), Name::Other);
+            assert!(
+                Name::of_line(format!("{long}: x").as_bytes()).is_none_or(|known| known == (name, long.len())),
+                "{long}"
+            );
+            assert_eq!(Name::of_line(format!("{long}s: x").as_bytes()), None, "{long}");
+            assert_eq!(Name::of_line(format!("{long} : x").as_bytes()), None, "{long}");
         }
+        assert_eq!(Name::of_line(b"To: x"), Some((Name::To, 2)));
+        assert_eq!(Name::of_line(b"To"), None);
         assert_eq!(Name::of(b""), Name::Other);
         assert_eq!(Name::of(b"Subject"), Name::Other);
         assert_eq!(Name::of(b"Content"), Name::Other);

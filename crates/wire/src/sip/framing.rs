@@ -75,7 +75,7 @@ pub fn whole(buffer: &[u8], limits: &Limits) -> Result<Option<usize>, Malformed>
             Some(_) => {}
         }
         if matches!(line.first(), Some(b'C' | b'c' | b'L' | b'l'))
-            && let Ok(field) = index::field(buffer, at, end + 1)
+            && let Ok(field) = index::field(buffer, at, end, end + 1)
             && field.name == Name::ContentLength
         {
             index::content_length(buffer, field.value, &mut length)?;

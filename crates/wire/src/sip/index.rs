@@ -3,7 +3,9 @@
 
 use memchr::{memchr, memchr_iter, memrchr};
 
-use super::{Field, Framing, Index, Limits, Name, Start, Status, lex};
+use super::essentials::Essentials;
+use super::{Field, Framing, Index, Limits, Method, Name, Start, Status, lex};
+use crate::scan::LineEnds;
 use crate::{Malformed, Span};
 
 impl Index {
@@ -25,29 +27,34 @@ impl Index {
         }
         let bytes = lex::before(bytes, limit);
         let first = bytes.iter().position(|b| !matches!(b, b'\r' | b'\n')).unwrap_or(bytes.len());
-        let mut lines = memchr_iter(b'\n', lex::tail(bytes, first)).map(|end| first + end);
-        let Some(end) = lines.next() else {
+        let mut lines = LineEnds::new(bytes, first);
+        let Some((end, crlf)) = lines.next() else {
             return Err(Malformed { at: bytes.len(), what: "start line does not end" });
         };
         self.first = first as u32;
         self.head = end as u32 + 1;
         let (start, mut fault) = start_line(bytes, Span::new(first, end));
         self.start = start;
+        self.lone_lf = !crlf;
+        if let Some(Start::Request { method, .. }) = start {
+            self.method = Method::known(method.in_(bytes));
+        }
         let mut length = None;
         let mut at = end + 1;
-        let before_lf = |end: usize| bytes.get(end.wrapping_sub(1)) == Some(&b'\r');
-        let crlf = before_lf(end);
-        let mut crs = usize::from(crlf);
-        for end in lines {
-            let cr = before_lf(end);
-            crs += usize::from(cr);
-            if crlf && !cr {
-                fault.get_or_insert(Malformed { at: end, what: "LF without CR" });
+        while let Some((end, cr)) = lines.next() {
+            if !cr {
+                self.lone_lf = true;
+                if crlf {
+                    note(&mut fault, Malformed { at: end, what: "LF without CR" });
+                }
             }
-            if end == at || (cr && end == at + 1) {
+            let text = end - usize::from(cr);
+            if text == at {
                 self.head_end = at as u32;
                 let cut = self.body(bytes, end + 1, length, framing, limit);
-                let fault = fault.or_else(|| stray_cr(bytes, Span::new(first, end + 1), crs));
+                if lines.has_stray_cr(end) {
+                    fault = fault.or_else(|| stray_cr(bytes, Span::new(first, end + 1)));
+                }
                 return fault.map_or(cut, Err);
             }
             if matches!(bytes.get(end + 1), Some(b' ' | b'\t')) {
@@ -56,28 +63,44 @@ impl Index {
             if self.fields.len() >= limits.header_fields {
                 return Err(Malformed { at, what: "too many header fields" });
             }
-            match field(bytes, at, end + 1) {
+            match field(bytes, at, text, end + 1) {
                 Ok(field) => {
                     if field.name == Name::ContentLength
                         && let Err(e) = content_length(bytes, field.value, &mut length)
                     {
-                        fault.get_or_insert(e);
+                        note(&mut fault, e);
                     }
-                    self.fields.push(field);
+                    self.push(field);
                 }
-                Err(e) => {
-                    fault.get_or_insert(e);
-                }
+                Err(e) => note(&mut fault, e),
             }
             at = end + 1;
         }
         Err(fault.unwrap_or(Malformed { at: bytes.len(), what: "header does not end" }))
     }
 
+    /// Reads what nearly every step asks of a message: top Via, From, To, CSeq
+    /// and Request-URI. Else each view reads it anew. `bytes`: what was indexed.
+    pub fn read_essentials(&mut self, bytes: &[u8]) {
+        let essentials = Essentials::read(self.view(bytes));
+        if let Some(Start::Response { .. }) = self.start {
+            self.method = essentials.method();
+        }
+        match &mut self.essentials {
+            Some(room) => **room = essentials,
+            None => self.essentials = Some(Box::new(essentials)),
+        }
+        self.known = true;
+    }
+
     fn clear(&mut self, end: usize) {
         let end = end.min(u32::MAX as usize) as u32;
         self.start = None;
         self.fields.clear();
+        (self.present, self.repeated) = (0, 0);
+        self.known = false;
+        self.lone_lf = false;
+        self.method = None;
         self.first = end;
         self.head = end;
         self.head_end = end;
@@ -107,13 +130,10 @@ impl Index {
     }
 }
 
-/// CR stands only before LF, as `known` of them do (§7, §25.1): another reader
-/// must not find lines, and so header fields, that we did not see.
-fn stray_cr(bytes: &[u8], span: Span, known: usize) -> Option<Malformed> {
+/// CR stands only before LF (§7, §25.1): another reader must not find lines,
+/// and so header fields, that we did not see.
+fn stray_cr(bytes: &[u8], span: Span) -> Option<Malformed> {
     let header = span.in_(bytes);
-    if memchr_iter(b'\r', header).count() == known {
-        return None;
-    }
     let at = memchr_iter(b'\r', header).find(|at| header.get(at + 1) != Some(&b'\n'))?;
     Some(Malformed { at: span.start as usize + at, what: "CR without LF" })
 }
@@ -172,22 +192,35 @@ fn status_line(bytes: &[u8], line: &[u8]) -> (Option<Start>, Option<Malformed>) 
     }
 }
 
-/// Reads the header field in `start..end`, folds and line end included (§7.3.1).
+/// The first fault counts.
+#[cold]
+fn note(fault: &mut Option<Malformed>, e: Malformed) {
+    fault.get_or_insert(e);
+}
+
+/// Reads the header field in `start..end`, folds included; its last line ends
+/// at `text`, but for white space (§7.3.1).
 #[inline]
-pub(super) fn field(bytes: &[u8], start: usize, end: usize) -> Result<Field, Malformed> {
-    let line = bytes.get(start..end).unwrap_or_default();
-    let length = lex::token_length(line);
-    let mut colon = length;
-    while let Some(b' ' | b'\t') = line.get(colon) {
-        colon += 1;
-    }
-    if length == 0 || line.get(colon) != Some(&b':') {
-        return Err(Malformed { at: start + colon, what: "header line without a name and a colon" });
-    }
+pub(super) fn field(bytes: &[u8], start: usize, text: usize, end: usize) -> Result<Field, Malformed> {
+    let line = bytes.get(start..text).unwrap_or_default();
+    let (name, length, colon) = match Name::of_line(line) {
+        Some((name, length)) => (name, length, length),
+        None => {
+            let length = lex::token_length(line);
+            let mut colon = length;
+            while let Some(b' ' | b'\t') = line.get(colon) {
+                colon += 1;
+            }
+            if length == 0 || line.get(colon) != Some(&b':') {
+                return Err(Malformed { at: start + colon, what: "header line without a name and a colon" });
+            }
+            (Name::of(lex::before(line, length)), length, colon)
+        }
+    };
     let text = lex::trim_end(line);
     let from = lex::skip_space(text, colon + 1);
     Ok(Field {
-        name: Name::of(lex::before(line, length)),
+        name,
         written: Span::new(start, start + length),
         line: Span::new(start, end),
         value: Span::new(start + from, start + text.len()),

@@ -1,6 +1,7 @@
 //! The index over one SIP message, and views through it.
 
-use super::{CSeq, Contact, Field, Framing, Method, Name, NameAddr, Status, Via, field::comma_list, lex};
+use super::essentials::Essentials;
+use super::{CSeq, Contact, Field, Framing, Method, Name, NameAddr, Status, Uri, Via, field::comma_list, lex};
 use crate::{Edit, Malformed, Span};
 
 /// Limits that are checked before work is done.
@@ -54,6 +55,9 @@ impl Start {
 pub struct Index {
     pub(super) start: Option<Start>,
     pub(super) fields: Vec<Field>,
+    /// Names that are there, and those that are there more than once: one bit each.
+    pub(super) present: u64,
+    pub(super) repeated: u64,
     /// Offset of the start line.
     pub(super) first: u32,
     /// Offset of the first header field.
@@ -61,12 +65,40 @@ pub struct Index {
     /// Offset of the empty line that ends the header.
     pub(super) head_end: u32,
     pub(super) body: Span,
+    /// Of a request, or of a response's CSeq, where it was read and is none of the others.
+    pub(super) method: Option<Method<'static>>,
+    /// A line of the header ends with LF alone.
+    pub(super) lone_lf: bool,
+    /// Of this message only where they are `known`.
+    pub(super) essentials: Option<Box<Essentials>>,
+    pub(super) known: bool,
 }
 
 impl Index {
     /// An empty index.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    pub(super) fn push(&mut self, field: Field) {
+        let bit = field.name.bit();
+        self.repeated |= self.present & bit;
+        self.present |= bit;
+        self.fields.push(field);
+    }
+
+    fn essentials(&self) -> Option<&Essentials> {
+        self.essentials.as_deref().filter(|_| self.known)
+    }
+
+    /// From the first field of that name to where no more of them can follow.
+    fn of(&self, name: Name) -> &[Field] {
+        if self.present & name.bit() == 0 {
+            return &[];
+        }
+        let first = self.fields.iter().position(|f| f.name == name).unwrap_or(self.fields.len());
+        let rest = self.fields.get(first..).unwrap_or_default();
+        if self.repeated & name.bit() == 0 { rest.get(..1).unwrap_or(rest) } else { rest }
     }
 
     /// A view that joins the index with the bytes that it was made from.
@@ -91,6 +123,9 @@ impl<'a> Message<'a> {
     }
     /// The method of a request, or of a response's CSeq.
     pub fn method(self) -> Method<'a> {
+        if let Some(known) = self.index.method {
+            return known;
+        }
         match self.index.start {
             Some(Start::Request { method, .. }) => Method::of(self.slice(method)),
             Some(Start::Response { .. }) | None => self.cseq().map_or(Method::Other(&[]), |cseq| cseq.method),
@@ -126,13 +161,17 @@ impl<'a> Message<'a> {
     pub fn span(self, part: &[u8]) -> Span {
         Span::of(part, self.bytes)
     }
+    /// True when there are several fields of that name.
+    pub fn repeats(self, name: Name) -> bool {
+        self.index.repeated & name.bit() != 0
+    }
     /// First field of that name.
     pub fn field(self, name: Name) -> Option<Field> {
-        self.index.fields.iter().find(|f| f.name == name).copied()
+        self.index.of(name).first().copied()
     }
     /// All fields of that name, in order.
     pub fn fields_of(self, name: Name) -> impl Iterator<Item = Field> + 'a {
-        self.index.fields.iter().filter(move |f| f.name == name).copied()
+        self.index.of(name).iter().filter(move |f| f.name == name).copied()
     }
     /// Value of the first field of that name.
     pub fn value(self, name: Name) -> Option<&'a [u8]> {
@@ -149,17 +188,56 @@ impl<'a> Message<'a> {
     }
     /// Topmost Via.
     pub fn top_via(self) -> Result<Via<'a>, Malformed> {
+        match self.index.essentials() {
+            Some(known) => known.via(self.bytes),
+            None => self.read_top_via(),
+        }
+    }
+    pub(super) fn read_top_via(self) -> Result<Via<'a>, Malformed> {
         let field = self.field(Name::Via).ok_or(Malformed { at: 0, what: "Via missing" })?;
         let value = comma_list(self.slice(field.value)).next().unwrap_or_default();
         Via::parse(value).map_err(|e| self.place(e, value, field))
     }
     /// From.
     pub fn from(self) -> Result<NameAddr<'a>, Malformed> {
+        match self.index.essentials() {
+            Some(known) => known.from(self.bytes),
+            None => self.read_from(),
+        }
+    }
+    pub(super) fn read_from(self) -> Result<NameAddr<'a>, Malformed> {
         self.read(Name::From, "From missing", NameAddr::parse)
+    }
+    /// The tag in From, if both can be read.
+    pub fn tag_in_from(self) -> Option<&'a [u8]> {
+        match self.index.essentials() {
+            Some(known) => known.tag_in_from(self.bytes),
+            None => self.read_from().ok()?.tag(),
+        }
     }
     /// To.
     pub fn to(self) -> Result<NameAddr<'a>, Malformed> {
+        match self.index.essentials() {
+            Some(known) => known.to(self.bytes),
+            None => self.read_to(),
+        }
+    }
+    pub(super) fn read_to(self) -> Result<NameAddr<'a>, Malformed> {
         self.read(Name::To, "To missing", NameAddr::parse)
+    }
+    /// The tag in To, if both can be read.
+    pub fn tag_in_to(self) -> Option<&'a [u8]> {
+        match self.index.essentials() {
+            Some(known) => known.tag_in_to(self.bytes),
+            None => self.read_to().ok()?.tag(),
+        }
+    }
+    /// The Request-URI, read; an error on a response, too.
+    pub fn uri(self) -> Result<Uri<'a>, Malformed> {
+        match self.index.essentials() {
+            Some(known) => known.uri(self.bytes),
+            None => Uri::parse(self.request_uri()),
+        }
     }
     /// Call-ID; empty if missing.
     pub fn call_id(self) -> &'a [u8] {
@@ -167,6 +245,12 @@ impl<'a> Message<'a> {
     }
     /// CSeq.
     pub fn cseq(self) -> Result<CSeq<'a>, Malformed> {
+        match self.index.essentials() {
+            Some(known) => known.cseq(self.bytes),
+            None => self.read_cseq(),
+        }
+    }
+    pub(super) fn read_cseq(self) -> Result<CSeq<'a>, Malformed> {
         self.read(Name::CSeq, "CSeq missing", CSeq::parse)
     }
     /// Contacts in order; a malformed one ends the iteration with its error.
@@ -240,6 +324,21 @@ impl<'a> Message<'a> {
     }
 }
 
+/// What [`Stored::head`] keeps besides the top Via.
+const KEPT: [Name; 11] = [
+    Name::From,
+    Name::To,
+    Name::CallId,
+    Name::CSeq,
+    Name::Route,
+    Name::RecordRoute,
+    Name::Supported,
+    Name::Require,
+    Name::SessionExpires,
+    Name::MinSe,
+    Name::SessionId,
+];
+
 /// A message that is kept: by a transaction, a parked request, a CANCEL.
 #[derive(Debug, Clone, Default)]
 pub struct Stored {
@@ -254,16 +353,38 @@ impl Stored {
         index.parse(&bytes, Framing::Datagram, limits)?;
         Ok(Self { bytes, index })
     }
+    /// What [`Stored::head`] has left, indexed anew.
+    pub fn headed(bytes: Vec<u8>) -> Self {
+        let mut index = Index::new();
+        let limits = Limits { message_bytes: usize::MAX, header_fields: usize::MAX };
+        let _ = index.parse(&bytes, Framing::Datagram, &limits);
+        Self { bytes, index }
+    }
+    /// Of a request what [`Stored::keep_essence`] keeps, and what its answer and the dialog are made
+    /// of besides (RFC 3261 §12.1, RFC 4028, RFC 7989); for [`Stored::headed`].
+    pub fn head(&self) -> Box<[u8]> {
+        let message = self.message();
+        let mut via = false;
+        let lines = message.fields().iter().filter(|field| {
+            let top_via = field.name == Name::Via && !std::mem::replace(&mut via, true);
+            top_via || KEPT.contains(&field.name)
+        });
+        let start = message.slice(Span { start: self.index.first, end: self.index.head });
+        let lines = lines.map(|field| message.slice(field.line));
+        std::iter::once(start).chain(lines).chain([&b"\r\n"[..]]).collect::<Vec<_>>().concat().into()
+    }
     /// The message again.
     pub fn message(&self) -> Message<'_> {
         self.index.view(&self.bytes)
     }
     /// How many octets it takes.
     pub fn octets(&self) -> usize {
-        self.bytes.capacity() + self.index.fields.capacity() * size_of::<Field>()
+        let essentials = self.index.essentials.as_ref().map_or(0, |_| size_of::<Essentials>());
+        self.bytes.capacity() + self.index.fields.capacity() * size_of::<Field>() + essentials
     }
     /// Leaves the body out.
     pub fn drop_body(&mut self) {
+        // All of it lies before the body.
         let end = self.index.body.start.min(self.bytes.len() as u32);
         self.bytes.truncate(end as usize);
         self.bytes.shrink_to_fit();
@@ -276,7 +397,7 @@ impl Stored {
         let message = self.message();
         let mut bytes = Vec::with_capacity(self.index.head_end as usize);
         bytes.extend_from_slice(message.slice(Span { start: self.index.first, end: self.index.head }));
-        let mut fields = Vec::with_capacity(self.index.fields.len());
+        let mut index = Index { fields: Vec::with_capacity(self.index.fields.len()), ..Index::new() };
         let mut via = false;
         for field in message.fields() {
             let top_via = field.name == Name::Via && !std::mem::replace(&mut via, true);
@@ -287,7 +408,7 @@ impl Stored {
                     end: span.end - field.line.start + at,
                 };
                 let (written, line, value) = (moved(field.written), moved(field.line), moved(field.value));
-                fields.push(Field { name: field.name, written, line, value });
+                index.push(Field { name: field.name, written, line, value });
                 bytes.extend_from_slice(message.slice(field.line));
             }
         }
@@ -295,8 +416,8 @@ impl Stored {
         let start = self.index.start.map(|start| start.moved(self.index.first));
         let head = self.index.head - self.index.first;
         bytes.shrink_to_fit();
-        fields.shrink_to_fit();
-        self.index = Index { start, fields, first: 0, head, head_end: end, body: Span { start: end, end } };
+        index.fields.shrink_to_fit();
+        self.index = Index { start, first: 0, head, head_end: end, body: Span { start: end, end }, ..index };
         self.bytes = bytes;
     }
 }
@@ -383,7 +504,15 @@ mod tests {
         let message = headless.message();
         assert_eq!((message.body(), message.number(Name::Expires)), (&b""[..], Some(Ok(u32::MAX))));
         assert_eq!(whole.message().body(), b"body");
+        let head = Stored::headed(whole.head().into());
+        let a = head.message();
+        assert_eq!((a.method(), a.request_uri(), a.call_id()), (b.method(), b.request_uri(), b.call_id()));
+        assert_eq!((a.tag_in_from(), a.cseq().map(|c| c.number)), (b.tag_in_from(), b.cseq().map(|c| c.number)));
+        assert_eq!(a.values(Name::Route).collect::<Vec<_>>(), b.values(Name::Route).collect::<Vec<_>>());
+        assert_eq!((a.contacts().count(), a.body(), a.field(Name::Expires)), (0, &b""[..], None));
+        assert_eq!(head.head()[..], whole.head()[..]);
         let mut empty = Stored::default();
+        assert_eq!(empty.head()[..], b"\r\n"[..]);
         empty.keep_essence();
         empty.drop_body();
         assert_eq!(empty.message().request_uri(), b"");

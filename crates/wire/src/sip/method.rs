@@ -22,10 +22,10 @@ pub enum Method<'a> {
     Other(&'a [u8]),
 }
 
-impl<'a> Method<'a> {
-    /// Recognises a method token.
-    pub fn of(token: &'a [u8]) -> Self {
-        match token {
+impl Method<'static> {
+    /// One of those that have a variant.
+    pub(super) fn known(token: &[u8]) -> Option<Self> {
+        Some(match token {
             b"INVITE" => Self::Invite,
             b"ACK" => Self::Ack,
             b"BYE" => Self::Bye,
@@ -40,8 +40,36 @@ impl<'a> Method<'a> {
             b"NOTIFY" => Self::Notify,
             b"MESSAGE" => Self::Message,
             b"PUBLISH" => Self::Publish,
-            other => Self::Other(other),
-        }
+            _ => return None,
+        })
+    }
+}
+
+impl<'a> Method<'a> {
+    /// Recognises a method token.
+    pub fn of(token: &'a [u8]) -> Self {
+        Method::known(token).unwrap_or(Method::Other(token))
+    }
+
+    /// The same without a message that it is taken from; `None` for another one.
+    pub(super) fn fixed(self) -> Option<Method<'static>> {
+        Some(match self {
+            Self::Invite => Method::Invite,
+            Self::Ack => Method::Ack,
+            Self::Bye => Method::Bye,
+            Self::Cancel => Method::Cancel,
+            Self::Options => Method::Options,
+            Self::Register => Method::Register,
+            Self::Info => Method::Info,
+            Self::Update => Method::Update,
+            Self::Prack => Method::Prack,
+            Self::Refer => Method::Refer,
+            Self::Subscribe => Method::Subscribe,
+            Self::Notify => Method::Notify,
+            Self::Message => Method::Message,
+            Self::Publish => Method::Publish,
+            Self::Other(_) => return None,
+        })
     }
 
     /// The token as it is written.

@@ -3,6 +3,7 @@
 pub mod compose;
 pub mod cseq;
 pub mod edit;
+mod essentials;
 pub mod field;
 pub mod framing;
 mod index;

@@ -77,9 +77,18 @@ impl<'a> NameAddr<'a> {
     pub fn uri(&self) -> Result<Uri<'a>, Malformed> {
         Uri::parse(self.uri)
     }
+    /// Of a URI `scheme:user@place`: the user part with its password, and the
+    /// place with what follows it; neither of them is checked.
+    pub fn user_and_place(&self) -> Option<(&'a [u8], &'a [u8])> {
+        let rest = lex::tail(self.uri, memchr(b':', self.uri)? + 1);
+        let at = memchr(b'@', rest)?;
+        Some((lex::before(rest, at), lex::tail(rest, at + 1)))
+    }
     /// The `tag` parameter.
     pub fn tag(&self) -> Option<&'a [u8]> {
-        self.params.value("tag")
+        // As nearly everybody writes it: alone, and a token.
+        let alone = self.params.0.strip_prefix(b";tag=").filter(|tag| lex::is_token(tag));
+        alone.or_else(|| self.params.value("tag"))
     }
 }
 
@@ -126,6 +135,22 @@ mod tests {
             assert_eq!(read.uri, uri.as_bytes(), "{value}");
             assert_eq!(read.addr, addr.as_bytes(), "{value}");
             assert_eq!(read.params.0, params.as_bytes(), "{value}");
+        }
+    }
+
+    #[test]
+    fn tags() {
+        for (value, tag) in [
+            ("<sip:a@b>;tag=a.1", Some("a.1")),
+            ("<sip:a@b>;tag=a;x=y", Some("a")),
+            ("<sip:a@b>;tag=a ", Some("a")),
+            ("<sip:a@b>;Tag= a", Some("a")),
+            ("<sip:a@b>;x;tag=\"a b\"", Some("\"a b\"")),
+            ("<sip:a@b>;tag=", Some("")),
+            ("<sip:a@b>;tags=a", None),
+            ("<sip:a@b>", None),
+        ] {
+            assert_eq!(NameAddr::parse(value.as_bytes()).expect(value).tag(), tag.map(str::as_bytes), "{value}");
         }
     }
 

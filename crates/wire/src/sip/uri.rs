@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use memchr::memchr;
 
 use super::{Params, lex};
+use crate::scan::{Block, WIDTH, below, first};
 use crate::{Malformed, Span};
 
 /// The schemes that siplatch routes by.
@@ -21,11 +22,13 @@ pub enum Scheme {
 
 impl Scheme {
     fn of(name: &[u8]) -> Self {
-        match name.len() {
-            3 if name.eq_ignore_ascii_case(b"sip") => Self::Sip,
-            4 if name.eq_ignore_ascii_case(b"sips") => Self::Sips,
-            3 if name.eq_ignore_ascii_case(b"tel") => Self::Tel,
-            3 if name.eq_ignore_ascii_case(b"urn") => Self::Urn,
+        match name {
+            b"sip" => Self::Sip,
+            b"sips" => Self::Sips,
+            _ if name.eq_ignore_ascii_case(b"sip") => Self::Sip,
+            _ if name.eq_ignore_ascii_case(b"sips") => Self::Sips,
+            _ if name.eq_ignore_ascii_case(b"tel") => Self::Tel,
+            _ if name.eq_ignore_ascii_case(b"urn") => Self::Urn,
             _ => Self::Other,
         }
     }
@@ -40,10 +43,12 @@ impl Host<'_> {
     /// The third colon of `[2001:db8:::192.0.2.1]`, a fault of RFC 3261's
     /// grammar, is left out (RFC 5118 §4.10).
     pub fn ip(self) -> Option<IpAddr> {
+        if let Some(v4) = ipv4(self.0) {
+            return Some(IpAddr::V4(v4));
+        }
         let inner = self.0.strip_prefix(b"[").and_then(|v6| v6.strip_suffix(b"]"));
         let text = std::str::from_utf8(inner.unwrap_or(self.0)).ok()?;
         match inner {
-            None if let Ok(v4) = text.parse::<Ipv4Addr>() => Some(IpAddr::V4(v4)),
             None if memchr(b':', self.0).is_none() => None,
             _ => text.parse::<Ipv6Addr>().or_else(|_| text.replacen(":::", "::", 1).parse()).ok().map(IpAddr::V6),
         }
@@ -52,6 +57,33 @@ impl Host<'_> {
     pub fn same_as(self, other: Host<'_>) -> bool {
         self.0.eq_ignore_ascii_case(other.0) || self.ip().is_some_and(|ip| other.ip() == Some(ip))
     }
+}
+
+/// Four decimal numbers up to 255 without leading zeros, as the standard
+/// library reads them; every message has several.
+pub(crate) fn ipv4(text: &[u8]) -> Option<Ipv4Addr> {
+    let mut octets = [0; 4];
+    let mut at = 0;
+    for (place, octet) in octets.iter_mut().enumerate() {
+        if place > 0 {
+            if text.get(at) != Some(&b'.') {
+                return None;
+            }
+            at += 1;
+        }
+        let first = at;
+        let mut number = 0u16;
+        while let Some(digit) = text.get(at).filter(|byte| byte.is_ascii_digit() && at < first + 3) {
+            number = number * 10 + u16::from(digit - b'0');
+            at += 1;
+        }
+        let padded = at > first + 1 && text[first] == b'0';
+        if at == first || padded {
+            return None;
+        }
+        *octet = u8::try_from(number).ok()?;
+    }
+    (at == text.len()).then(|| Ipv4Addr::from(octets))
 }
 
 /// A URI, in pieces that are sub-slices of the input.
@@ -80,25 +112,34 @@ impl<'a> Uri<'a> {
     /// controls, `<`, `>`, `"` and non-ASCII octets; a sip(s) URI without a
     /// host; a port outside 0–65535.
     pub fn parse(raw: &'a [u8]) -> Result<Self, Malformed> {
-        if let Some(at) = raw.iter().position(|b| !lex::is_uri_byte(*b)) {
-            return Err(Malformed { at, what: "URI with a character that must be escaped" });
-        }
-        let colon = memchr(b':', raw).unwrap_or(0);
-        let name = lex::before(raw, colon);
-        let rest = lex::tail(raw, colon + 1);
-        let spelt = name.iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'-' | b'.'));
-        if !spelt || !name.first().is_some_and(u8::is_ascii_alphabetic) {
+        let marks = Marks::of(raw)?;
+        let Some(colon) = marks.colon else {
             return Err(Malformed { at: 0, what: "URI without a scheme" });
+        };
+        let name = lex::before(raw, colon);
+        let scheme = Scheme::of(name);
+        if scheme == Scheme::Other {
+            let spelt = name.iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'-' | b'.'));
+            if !spelt || !name.first().is_some_and(u8::is_ascii_alphabetic) {
+                return Err(Malformed { at: 0, what: "URI without a scheme" });
+            }
         }
+        let rest = lex::tail(raw, colon + 1);
         if rest.is_empty() {
             return Err(Malformed { at: raw.len(), what: "URI with nothing after its scheme" });
         }
-        let scheme = Scheme::of(name);
         match scheme {
-            Scheme::Sip | Scheme::Sips => Self::sip(raw, scheme, rest),
+            Scheme::Sip | Scheme::Sips => Self::sip(raw, scheme, colon + 1, marks),
             Scheme::Tel => Self::tel(raw, rest),
             Scheme::Urn | Scheme::Other => Ok(Self { raw, scheme, ..Self::EMPTY }),
         }
+    }
+
+    /// The scheme that a URI begins with, whatever follows it.
+    pub fn scheme_of(raw: &[u8]) -> Scheme {
+        raw.get(..raw.len().min(5))
+            .and_then(|start| memchr(b':', start))
+            .map_or(Scheme::Other, |colon| Scheme::of(&raw[..colon]))
     }
 
     const EMPTY: Uri<'static> = Uri {
@@ -114,31 +155,28 @@ impl<'a> Uri<'a> {
 
     /// `[user[:password]@]host[:port][;params][?headers]` (§19.1.1). A user
     /// part may hold `;`, `?` and `/`, so the first `@` is looked for first.
-    fn sip(raw: &'a [u8], scheme: Scheme, rest: &'a [u8]) -> Result<Self, Malformed> {
-        let (user, place) = match memchr(b'@', rest) {
-            Some(at) => {
-                let info = lex::before(rest, at);
-                let user = lex::before(info, memchr(b':', info).unwrap_or(at));
-                (Some(user), lex::tail(rest, at + 1))
-            }
-            None => (None, rest),
+    fn sip(raw: &'a [u8], scheme: Scheme, start: usize, marks: Marks) -> Result<Self, Malformed> {
+        let (user, offset) = match marks.at {
+            Some(at) => (raw.get(start..marks.password.unwrap_or(at).min(at)), at + 1),
+            None => (None, start),
         };
-        let offset = raw.len() - place.len();
+        let place = lex::tail(raw, offset);
         let (host, port, after) =
             host_port(place, |_, at| at).map_err(|e| Malformed { at: offset + e.at, what: e.what })?;
         if !matches!(after.first(), None | Some(b';' | b'?')) {
             return Err(Malformed { at: raw.len() - after.len(), what: "URI with text after its host" });
         }
-        let question = memchr(b'?', after).unwrap_or(after.len());
+        let end = raw.len() - after.len();
+        let question = marks.question.unwrap_or(raw.len());
         Ok(Self {
             raw,
             scheme,
             user,
             host: Some(host),
             port,
-            host_port: lex::before(place, place.len() - after.len()),
-            params: Params(lex::before(after, question)),
-            headers: lex::tail(after, question),
+            host_port: raw.get(offset..end).unwrap_or_default(),
+            params: Params(raw.get(end..question).unwrap_or_default()),
+            headers: lex::tail(raw, question),
         })
     }
 
@@ -165,6 +203,53 @@ impl<'a> Uri<'a> {
         let start = Span::of(user, self.raw).end as usize;
         let end = Span::of(self.host_port, self.raw).start as usize;
         self.raw.get(start..end.saturating_sub(1)).unwrap_or_default()
+    }
+}
+
+/// Where the pieces of a URI meet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Marks {
+    /// Behind the scheme.
+    colon: Option<usize>,
+    /// The next one, where there is a user part.
+    password: Option<usize>,
+    /// The first `@`.
+    at: Option<usize>,
+    /// The first `?` behind that.
+    question: Option<usize>,
+}
+
+impl Marks {
+    fn of(raw: &[u8]) -> Result<Self, Malformed> {
+        if raw.len() <= WIDTH
+            && let Some(marks) = Self::of_block(&Block::of(raw), raw.len())
+        {
+            return Ok(marks);
+        }
+        // All octets at once first: the search for a bad one begins where there is one.
+        if !raw.iter().fold(true, |good, byte| good & lex::is_uri_byte(*byte)) {
+            let at = raw.iter().position(|byte| !lex::is_uri_byte(*byte)).unwrap_or_default();
+            return Err(Malformed { at, what: "URI with a character that must be escaped" });
+        }
+        let beyond = |start: usize, mark| memchr(mark, lex::tail(raw, start)).map(|at| start + at);
+        let colon = memchr(b':', raw);
+        let at = memchr(b'@', raw);
+        let password = colon.filter(|_| at.is_some()).and_then(|colon| beyond(colon + 1, b':'));
+        Ok(Self { colon, password, at, question: beyond(at.unwrap_or_default(), b'?') })
+    }
+
+    /// The same of a URI that is `length` octets of a block; `None` if one of them is bad.
+    #[inline]
+    fn of_block(block: &Block, length: usize) -> Option<Self> {
+        let good = block.within(b'!', b'~') & !(block.equal(b'"') | block.equal(b'<') | block.equal(b'>'));
+        if good & below(length) != below(length) {
+            return None;
+        }
+        let colons = block.equal(b':');
+        let at = first(block.equal(b'@'));
+        let password = at.and_then(|_| first(colons & colons.wrapping_sub(1)));
+        let question = first(block.equal(b'?') & !below(at.unwrap_or_default()));
+        Some(Self { colon: first(colons), password, at, question })
     }
 }
 
@@ -288,6 +373,26 @@ mod tests {
             "tel:;phone-context=x",
         ] {
             assert!(Uri::parse(text.as_bytes()).is_err(), "{text}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn a_short_uri_is_read_as_a_long_one(text in "[sip:@?;a\"< ]{0,70}") {
+            let short = Marks::of(text.as_bytes());
+            let long = format!("{text}{}", "x".repeat(WIDTH));
+            assert_eq!(short, Marks::of(long.as_bytes()), "{text}");
+        }
+
+        #[test]
+        fn ipv4_as_the_standard_library_reads_it(text in "[0-9]{0,4}(\\.[0-9]{0,3}){2,4}[.x]?") {
+            assert_eq!(ipv4(text.as_bytes()), text.parse().ok(), "{text}");
+        }
+
+        #[test]
+        fn ipv4_of_every_address(address: u32) {
+            let ip = Ipv4Addr::from_bits(address);
+            assert_eq!(ipv4(ip.to_string().as_bytes()), Some(ip));
         }
     }
 

@@ -1,6 +1,6 @@
 //! Via (RFC 3261 §20.42).
 
-use super::{Host, Params, lex, uri};
+use super::{Host, Param, Params, lex, uri};
 use crate::{Malformed, Span};
 
 /// One Via value.
@@ -18,6 +18,38 @@ pub struct Via<'a> {
     pub sent_by: &'a [u8],
     /// Parameters.
     pub params: Params<'a>,
+    pub(super) named: Named<'a>,
+}
+
+/// What is asked of the parameters all the time, read in one pass.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Named<'a> {
+    /// What the first `branch` says.
+    pub(super) branch: Option<&'a [u8]>,
+    /// Which of these names are there.
+    pub(super) received: bool,
+    pub(super) rport: bool,
+    pub(super) keep: bool,
+}
+
+impl<'a> Named<'a> {
+    fn of(params: Params<'a>) -> Self {
+        let mut named = Self::default();
+        for param in params.iter() {
+            match param.name.first().map(u8::to_ascii_lowercase) {
+                Some(b'b') if named.branch.is_none() && param.is("branch") => {
+                    named.branch = Some(param.value.unwrap_or_default());
+                }
+                Some(b'r') => {
+                    named.received |= param.is("received");
+                    named.rport |= param.is("rport");
+                }
+                Some(b'k') => named.keep |= param.is("keep"),
+                Some(_) | None => {}
+            }
+        }
+        named
+    }
 }
 
 impl<'a> Via<'a> {
@@ -25,9 +57,16 @@ impl<'a> Via<'a> {
     pub fn parse(value: &'a [u8]) -> Result<Self, Malformed> {
         let refuse = |part: &[u8], what| Malformed { at: Span::of(part, value).start as usize, what };
         let raw = lex::trim(value);
-        let (protocol, rest) = token(raw);
-        let (version, rest) = token(slash(rest));
-        let (transport, rest) = token(slash(rest));
+        // As nearly everybody writes it, or else by the grammar.
+        let (protocol, version, rest) = match raw.strip_prefix(b"SIP/2.0/") {
+            Some(rest) => (lex::before(raw, 3), raw.get(4..7).unwrap_or_default(), lex::trim_start(rest)),
+            None => {
+                let (protocol, rest) = token(raw);
+                let (version, rest) = token(slash(rest));
+                (protocol, version, slash(rest))
+            }
+        };
+        let (transport, rest) = token(rest);
         if protocol.is_empty() || version.is_empty() || transport.is_empty() {
             return Err(refuse(raw, "Via without protocol, version and transport"));
         }
@@ -45,11 +84,28 @@ impl<'a> Via<'a> {
         if let Some(at) = bracket(params) {
             return Err(refuse(lex::tail(params, at), "Via with an angle bracket"));
         }
-        Ok(Self { raw, transport, host, port, sent_by, params: Params(params) })
+        let params = Params(params);
+        Ok(Self { raw, transport, host, port, sent_by, params, named: Named::of(params) })
     }
     /// `branch`.
     pub fn branch(&self) -> Option<&'a [u8]> {
-        self.params.value("branch")
+        self.named.branch
+    }
+    /// `received`, the first.
+    pub fn received(&self) -> Option<Param<'a>> {
+        self.named.received.then(|| self.params.find("received"))?
+    }
+    /// `rport`, the first.
+    pub fn rport(&self) -> Option<Param<'a>> {
+        self.named.rport.then(|| self.params.find("rport"))?
+    }
+    /// True when it has an `rport`.
+    pub fn has_rport(&self) -> bool {
+        self.named.rport
+    }
+    /// `keep`, the first.
+    pub fn keep(&self) -> Option<Param<'a>> {
+        self.named.keep.then(|| self.params.find("keep"))?
     }
 }
 

@@ -2,6 +2,7 @@
 //! changed. Passwords are in none.
 
 use nat::Side;
+use net::datapath::Datapath;
 use proxy::config::{Listener, MediaKeepAlive};
 
 use crate::config::Settings;
@@ -115,6 +116,15 @@ fn value<T: PartialEq + std::fmt::Display>(lines: &mut Vec<String>, key: &str, w
 
 pub(super) fn transport(listener: &Listener) -> String {
     listener.transport.via().to_ascii_lowercase()
+}
+
+pub(super) fn datapath(datapath: Datapath) -> String {
+    match datapath {
+        Datapath::Auto => "auto",
+        Datapath::Userspace => "userspace",
+        Datapath::Kernel => "kernel",
+    }
+    .to_owned()
 }
 
 pub(super) fn keepalive(keepalive: MediaKeepAlive) -> String {

@@ -3,7 +3,7 @@
 
 use std::io::ErrorKind;
 
-use net::Streams;
+use net::{Sleep, Streams};
 use proxy::config::Listener;
 use wire::ListenerId;
 
@@ -20,12 +20,12 @@ impl Opened {
     pub(in crate::edge) fn all(
         listeners: &[Listener],
         added: &[ListenerId],
-        streams: &mut Streams,
+        (streams, sleep): (&mut Streams, &Sleep),
     ) -> Result<Self, String> {
         let mut opened = Self::default();
         for id in added {
             let Some(listener) = listeners.get(usize::from(id.0)).filter(|listener| listener.accepts) else { continue };
-            match Open::new(*id, listener.transport, listener.bind, streams) {
+            match Open::new(*id, listener.transport, listener.bind, (streams, sleep)) {
                 Ok(socket) => opened.0.push((*id, socket)),
                 Err(error) => {
                     for (id, _) in opened.0 {
@@ -69,12 +69,12 @@ impl Sockets {
                 Some(socket) => {
                     if config.retired && !socket.config.retired {
                         tracing::info!(bind = %config.bind, "no longer listening");
-                        socket.open = Open::Not;
+                        (socket.open, socket.narrow) = (Open::Not, false);
                         streams.unlisten(ListenerId(id));
                     }
                     socket.config = config.clone();
                 }
-                None => self.all.push(Socket { config: config.clone(), open: Open::Not, said: false }),
+                None => self.all.push(Socket::new(config)),
             }
         }
         for (id, open) in opened.0 {

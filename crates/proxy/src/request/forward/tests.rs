@@ -27,7 +27,7 @@ fn left(route: &str, pops: usize, strict: bool, uri: Option<&str>) -> (String, S
         from,
         stored.message(),
         &target,
-        "SIP/2.0/UDP 192.168.1.2;branch=z9hG4bK2",
+        b"SIP/2.0/UDP 192.168.1.2;branch=z9hG4bK2",
         &routed,
         &mut edit,
     );
@@ -88,7 +88,7 @@ fn hops_are_counted_down() {
         let stored = stored(&format!("BYE sip:a SIP/2.0\r\nVia: SIP/2.0/UDP {ALICE};branch=z9hG4bK1\r\n{line}\r\n"));
         let mut edit = Edit::new();
         let target = target(Hop::Flow(from), None);
-        rig.proxy.route_edit(from, stored.message(), &target, "SIP/2.0/UDP x", &Routed::default(), &mut edit);
+        rig.proxy.route_edit(from, stored.message(), &target, b"SIP/2.0/UDP x", &Routed::default(), &mut edit);
         let text = String::from_utf8(stored.message().edited(&edit)).unwrap();
         let hops: Vec<_> = text.lines().filter_map(|line| line.strip_prefix("Max-Forwards: ")).collect();
         assert_eq!(hops, [left.to_string()], "{line}");
@@ -146,7 +146,7 @@ fn encrypted_ways_go_first_for_what_is_secure() {
 #[test]
 fn a_fork_says_how_it_could_not_be_carried_only_when_no_branch_is_left() {
     let mut rig = house(&[BOB, DOOR]);
-    let gone = rig.proxy.registry.bindings().find(|b| b.contact == b"sip:bob@192.168.1.22:5060").unwrap().clone();
+    let gone = rig.proxy.registry.bindings().find(|b| *b.contact == *b"sip:bob@192.168.1.22:5060").unwrap().clone();
     let tcp = Flow { transport: Transport::Tcp, connection: 7, ..gone.flow };
     rig.receive(0, ALICE, &invite("call", ""));
     let asked = only(&sent(&mut rig), BOB, "INVITE ");

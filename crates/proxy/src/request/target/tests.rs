@@ -88,7 +88,7 @@ fn of_several_flows_of_one_phone_one_is_asked_at_a_time() {
     let (_, one) = house("alice");
     let of = |id: u64, instance: &str, reg_id: Option<u32>| Binding {
         id: BindingId(id),
-        instance: Some(instance.into()),
+        instance: Some(instance.as_bytes().into()),
         reg_id,
         ..one.clone()
     };

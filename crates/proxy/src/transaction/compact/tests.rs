@@ -7,7 +7,7 @@ use crate::locate::{Hop, Way};
 use crate::request::Target;
 use crate::rig::{Rig, flow};
 use crate::transaction::context::Answering;
-use crate::transaction::{Key, Server};
+use crate::transaction::{Key, Patch, Server};
 
 const LONG: usize = 900;
 
@@ -43,7 +43,7 @@ fn context(method: &str, status: u16) -> (Rig, Flow, Context) {
         client.response(rig.now, Status(status));
         machine.respond(rig.now, Status(status));
         branch.result = Some(Status(status));
-        branch.response = Some(stored(method));
+        branch.response = Some(Box::new(stored(method)));
     }
     branch.client = Some(client);
     let key = Key::of(request.message(), &request.message().top_via().unwrap());
@@ -66,13 +66,16 @@ fn nothing_is_let_go_of_while_something_is_to_come() {
     assert_eq!(with(&|_| {}), done);
     assert_eq!(with(&|c| c.parked = Some(rig.now)), not_yet);
     assert_eq!(with(&|c| c.branches[0].client = Some(Client::new(rig.now, true, false))), not_yet);
-    assert_eq!(with(&|c| c.branches[0].cancel = Some((Client::new(rig.now, false, false), Vec::new()))), not_yet);
+    assert_eq!(
+        with(&|c| c.branches[0].cancel = Some(Box::new((Client::new(rig.now, false, false), Vec::new())))),
+        not_yet
+    );
     let wanted = |c: &mut Context, result| {
         (c.branches[0].cancel_wanted, c.branches[0].result) = (Some(Vec::new()), result);
     };
     assert_eq!(with(&|c| wanted(c, None)), not_yet);
     assert_eq!(with(&|c| wanted(c, Some(Status(486)))), done, "what has ended is cancelled no more");
-    assert_eq!(with(&|c| c.branches[0].held = Some((here, stored("INVITE")))), not_yet);
+    assert_eq!(with(&|c| c.branches[0].held = Some(Box::new((here, stored("INVITE"))))), not_yet);
     assert_eq!(with(&|c| c.answering = None), not_yet);
     let (_, _, mut open) = context("INVITE", 0);
     open.branches.clear();
@@ -111,18 +114,22 @@ fn what_stays_of_a_request() {
         assert_eq!(!request.body().is_empty(), body, "{method} {status}");
         assert_eq!(has_subject(request.bytes), subject);
         assert_eq!(context.routed.next.is_some(), subject, "{method} {status}");
-        let branch = &context.branches[0];
-        let text = String::from_utf8(branch.sent.clone()).unwrap();
-        match sent {
-            Some(start) => {
-                assert!(text.starts_with(start) && text.ends_with("\r\n\r\n") && !has_subject(&branch.sent), "{text}");
-                Stored::parse(branch.sent.clone(), &Limits::default()).unwrap();
+        assert_eq!(context.rests(), method == "MESSAGE");
+        assert_eq!(context.branches.len(), usize::from(method == "INVITE"), "{method} {status}");
+        for branch in &context.branches {
+            let text = String::from_utf8(branch.sent.clone()).unwrap();
+            match sent {
+                Some(start) => {
+                    let ends = text.starts_with(start) && text.ends_with("\r\n\r\n");
+                    assert!(ends && !has_subject(&branch.sent), "{text}");
+                    Stored::parse(branch.sent.clone(), &Limits::default()).unwrap();
+                }
+                None => assert_eq!(text, ""),
             }
-            None => assert_eq!(text, ""),
+            assert_eq!(branch.abandoned.len(), abandoned, "{method} {status}");
+            assert!(branch.others.is_empty() && branch.response.is_none() && branch.target.flows.is_empty());
+            assert_eq!(branch.target.uri, None);
         }
-        assert_eq!(branch.abandoned.len(), abandoned, "{method} {status}");
-        assert!(branch.others.is_empty() && branch.response.is_none() && branch.target.flows.is_empty());
-        assert_eq!(branch.target.uri, None);
         assert_eq!(context.answering.as_ref().unwrap().last.capacity(), 0);
         assert_eq!(context.belongs_to_call(), method == "INVITE" && status == 200);
     }
@@ -146,7 +153,10 @@ fn every_octet_that_is_held_is_counted() {
     let key = whole.answering.as_ref().unwrap().key.len();
     assert_eq!(without(&|c| c.answering = None), LONG + 2 * key);
     assert_eq!(without(&|c| c.request = Stored::default()), whole.request.octets() - Stored::default().octets());
-    assert_eq!(without(&|c| c.branches[0].response = None), whole.branches[0].response.as_ref().unwrap().octets());
+    assert_eq!(
+        without(&|c| c.branches[0].response = None),
+        size_of::<Stored>() + whole.branches[0].response.as_ref().unwrap().octets()
+    );
     assert_eq!(without(&|c| c.branches[0].sent = Vec::new()), whole.branches[0].sent.capacity());
     assert_eq!(without(&|c| c.branches[0].abandoned = Vec::new()), LONG);
     assert_eq!(without(&|c| c.branches[0].target.uri = None), 7);
@@ -156,10 +166,18 @@ fn every_octet_that_is_held_is_counted() {
         context.octets() - all
     };
     let held = stored("INVITE");
-    assert_eq!(more(&|c| c.branches[0].held = Some((here, stored("INVITE")))), held.octets());
-    assert_eq!(more(&|c| c.branches[0].accepted = Some((1, vec![0; 50]))), 50);
+    assert_eq!(
+        more(&|c| c.branches[0].held = Some(Box::new((here, stored("INVITE"))))),
+        size_of::<(Flow, Stored)>() + held.octets()
+    );
+    let mut edit = Edit::new();
+    edit.insert(0, wire::Rule::Via, &[&[b'x'; 47]]);
+    assert_eq!(more(&|c| c.branches[0].accepted = Some((1, Patch::of(&edit)))), 50);
     let client = || Client::new(std::time::Instant::now(), false, false);
-    assert_eq!(more(&|c| c.branches[0].cancel = Some((client(), vec![0; 60]))), 60);
+    assert_eq!(
+        more(&|c| c.branches[0].cancel = Some(Box::new((client(), vec![0; 60])))),
+        size_of::<(Client, Vec<u8>)>() + 60
+    );
     let two = more(&|c| {
         let target = c.branches[0].target.clone();
         c.branches.push(Branch::new(Target { uri: None, ..target }, here, 3));
@@ -167,7 +185,7 @@ fn every_octet_that_is_held_is_counted() {
     assert_eq!(two, size_of::<Branch>());
     assert_eq!(all - size_of::<Context>() - size_of::<Branch>() - 200, {
         let branch = &whole.branches[0];
-        let response = branch.response.as_ref().unwrap().octets();
+        let response = size_of::<Stored>() + branch.response.as_ref().unwrap().octets();
         whole.request.octets() + 2 * key + LONG + branch.sent.capacity() + response + LONG + 7
     });
 }

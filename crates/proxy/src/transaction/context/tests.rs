@@ -39,7 +39,7 @@ fn a_slot_that_is_used_again_has_another_id() {
     all.put_back(taken);
     assert!(all.holds(first));
     let taken = all.take(first).unwrap();
-    all.forget(&taken);
+    all.forget(taken.id, Some(&key));
     assert_eq!((all.len(), all.of_server(&key)), (1, None));
     let third = all.insert(context(&rig, request("OPTIONS", "192.0.2.3", FIELDS)));
     assert_eq!((third.slot, third.generation), (first.slot, first.generation + 1));
@@ -88,7 +88,7 @@ fn the_deadline_of_a_context_is_its_earliest() {
     branch.client = Some(Client::new(rig.now, false, false));
     let first = branch.deadline().unwrap();
     assert_eq!(first, rig.now + crate::transaction::T1);
-    branch.cancel = Some((Client::new(at(1), false, false), Vec::new()));
+    branch.cancel = Some(Box::new((Client::new(at(1), false, false), Vec::new())));
     assert_eq!(branch.deadline(), Some(first));
     branch.client = Some(Client::new(rig.now, false, true));
     assert_eq!(branch.deadline(), Some(at(1) + crate::transaction::T1));

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use nat::Side;
+use nat::alg::{Outcome, Rewritten, Way};
 use wire::{Flow, Transport};
 
 use crate::config::{Fallback, Role, Upstream};
@@ -182,4 +183,42 @@ fn nothing_that_works_is_no_reason_to_hurry_and_no_other_ways_are_none() {
     assert_eq!(office.ways(), [(UDP, 5070)]);
     assert!(!office.tried(TLS));
     assert_eq!(office.told, []);
+}
+
+/// UDP port 5060 and TCP port 5060 tried, and whether what arrived was changed.
+fn tried(udp: bool, tcp: bool) -> Rewritten {
+    let trial = |reliable, changed| {
+        let at = |port| ([192, 0, 2, 9], port).into();
+        let lists = Outcome::Changed { out: vec!["contact".to_owned()], back: Vec::new() };
+        (Way { reliable, local: at(4000), server: at(5060) }, if changed { lists } else { Outcome::Same })
+    };
+    Rewritten::of(&[trial(false, udp), trial(true, tcp)]).unwrap()
+}
+
+#[test]
+fn a_way_on_which_sip_is_rewritten_is_left_for_one_on_which_it_is_not() {
+    let mut office = Office::new(&ALL, &[UDP, TCP, TLS]);
+    office.pass(60);
+    office.rig.proxy.handle_input(office.rig.now, Input::Rewritten(tried(true, true)));
+    office.pass(15);
+    assert_eq!(office.ways()[0], (TLS, 5061));
+    office.pass(300);
+    assert_eq!(office.ways()[0], (TLS, 5061), "it is kept to");
+    office.works(&[UDP, TCP]);
+    office.pass(60);
+    assert_eq!(office.ways()[0], (UDP, 5070), "rewritten is better than not at all");
+    office.works(&[UDP, TCP, TLS]);
+    office.rig.proxy.handle_input(office.rig.now, Input::Rewritten(tried(false, false)));
+    office.pass(60);
+    assert_eq!(office.ways()[0], (UDP, 5070));
+    assert_eq!(office.told, [UDP, TLS, UDP]);
+}
+
+#[test]
+fn tcp_is_enough_where_only_udp_is_rewritten() {
+    let mut office = Office::new(&ALL, &[UDP, TCP, TLS]);
+    office.rig.proxy.handle_input(office.rig.now, Input::Rewritten(tried(true, false)));
+    office.pass(15);
+    assert_eq!(office.ways()[0], (TCP, 5070));
+    assert!(!office.tried(TLS));
 }

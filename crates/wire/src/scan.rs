@@ -1,0 +1,191 @@
+//! Marks among the next 64 octets, all at once, as bits: what parts a line, a
+//! URI or a list of parameters stands close together, and a search from one to
+//! the next costs more than to look for all of them.
+
+use wide::u8x16;
+
+/// Octets in a block.
+pub(crate) const WIDTH: usize = 64;
+
+/// Up to [`WIDTH`] octets. Bit 0 of what it answers is the first of them; what
+/// lies beyond the end reads as NUL.
+#[derive(Clone, Copy)]
+pub(crate) struct Block([u8x16; 4]);
+
+impl Block {
+    /// The first octets of `bytes`.
+    #[inline]
+    pub(crate) fn of(bytes: &[u8]) -> Self {
+        match bytes.first_chunk::<WIDTH>() {
+            Some(whole) => Self::whole(whole),
+            None => {
+                let mut padded = [0; WIDTH];
+                let (words, rest) = bytes.as_chunks::<8>();
+                let rooms = padded.as_chunks_mut::<8>().0;
+                rooms.iter_mut().zip(words).for_each(|(room, word)| *room = *word);
+                if let (Some(room), false) = (rooms.get_mut(words.len()), rest.is_empty()) {
+                    *room = short(bytes, rest);
+                }
+                Self::whole(&padded)
+            }
+        }
+    }
+
+    #[inline]
+    fn whole(bytes: &[u8; WIDTH]) -> Self {
+        let quarter = |at: usize| {
+            let mut quarter = [0; 16];
+            quarter.copy_from_slice(&bytes[at..at + 16]);
+            u8x16::new(quarter)
+        };
+        Self([quarter(0), quarter(16), quarter(32), quarter(48)])
+    }
+
+    /// Where `byte` stands.
+    #[inline]
+    pub(crate) fn equal(&self, byte: u8) -> u64 {
+        let sought = u8x16::splat(byte);
+        self.bits(|quarter| quarter.simd_eq(sought))
+    }
+
+    /// Where an octet from `low` to `high` stands.
+    #[inline]
+    pub(crate) fn within(&self, low: u8, high: u8) -> u64 {
+        let (low, high) = (u8x16::splat(low), u8x16::splat(high));
+        self.bits(|quarter| quarter.max(low).min(high).simd_eq(quarter))
+    }
+
+    #[inline]
+    fn bits(&self, which: impl Fn(u8x16) -> u8x16) -> u64 {
+        let [a, b, c, d] = self.0.map(|quarter| u64::from(which(quarter).to_bitmask()));
+        a | b << 16 | c << 32 | d << 48
+    }
+}
+
+/// The octets behind the last whole word of `bytes`, one to seven.
+#[inline]
+fn short(bytes: &[u8], rest: &[u8]) -> [u8; 8] {
+    match bytes.last_chunk() {
+        // The last eight, without those that are there already.
+        Some(last) => (u64::from_le_bytes(*last) >> (64 - 8 * rest.len())).to_le_bytes(),
+        None => {
+            let mut word = [0; 8];
+            word.iter_mut().zip(rest).for_each(|(room, byte)| *room = *byte);
+            word
+        }
+    }
+}
+
+/// The bits below `end`, which may lie beyond the block.
+#[inline]
+pub(crate) fn below(end: usize) -> u64 {
+    if end < WIDTH { (1 << end) - 1 } else { u64::MAX }
+}
+
+/// The first of the bits, as an offset.
+#[inline]
+pub(crate) fn first(bits: u64) -> Option<usize> {
+    (bits != 0).then(|| bits.trailing_zeros() as usize)
+}
+
+/// The ends of lines: offsets of the LFs, and whether a CR stands before it.
+pub(crate) struct LineEnds<'a> {
+    bytes: &'a [u8],
+    /// Where the block begins.
+    at: usize,
+    /// LFs of the block that were not handed out yet.
+    lf: u64,
+    /// What stands right behind a CR.
+    behind_cr: u64,
+    /// CRs with something else behind them.
+    stray: u64,
+    /// The octet before the block is a CR.
+    carry: bool,
+    /// An earlier block has a stray CR.
+    strayed: bool,
+}
+
+impl<'a> LineEnds<'a> {
+    /// From `start` on.
+    #[inline]
+    pub(crate) fn new(bytes: &'a [u8], start: usize) -> Self {
+        let mut ends = Self { bytes, at: start, lf: 0, behind_cr: 0, stray: 0, carry: false, strayed: false };
+        ends.load();
+        ends
+    }
+
+    #[inline]
+    fn load(&mut self) {
+        let block = Block::of(self.bytes.get(self.at..).unwrap_or_default());
+        let (lf, cr) = (block.equal(b'\n'), block.equal(b'\r'));
+        self.behind_cr = cr << 1 | u64::from(self.carry);
+        self.strayed |= self.carry && lf & 1 == 0;
+        self.carry = cr >> (WIDTH - 1) != 0;
+        // Of a CR at the end of the block the next one tells.
+        self.stray = cr & !(lf >> 1) & (u64::MAX >> 1);
+        self.lf = lf;
+    }
+
+    /// True when a CR that no LF follows stands before offset `end`, the last that was handed out.
+    #[inline]
+    pub(crate) fn has_stray_cr(&self, end: usize) -> bool {
+        self.strayed || self.stray & below(end - self.at) != 0
+    }
+}
+
+impl Iterator for LineEnds<'_> {
+    type Item = (usize, bool);
+
+    #[inline]
+    fn next(&mut self) -> Option<(usize, bool)> {
+        while self.lf == 0 {
+            if self.at + WIDTH >= self.bytes.len() {
+                return None;
+            }
+            self.at += WIDTH;
+            self.strayed |= self.stray != 0;
+            self.load();
+        }
+        let bit = self.lf.trailing_zeros();
+        self.lf &= self.lf - 1;
+        Some((self.at + bit as usize, self.behind_cr >> bit & 1 != 0))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    proptest::proptest! {
+        #[test]
+        fn bits_are_those_of_the_octets(bytes in proptest::collection::vec(0..=255_u8, 0..150), byte: u8, high: u8) {
+            let block = Block::of(&bytes);
+            let told = |wanted: &dyn Fn(u8) -> bool| {
+                let padded = bytes.iter().copied().chain(std::iter::repeat(0)).take(WIDTH);
+                padded.enumerate().fold(0, |bits, (at, byte)| bits | u64::from(wanted(byte)) << at)
+            };
+            assert_eq!(block.equal(byte), told(&|b| b == byte));
+            let (low, high) = (byte.min(high), byte.max(high));
+            assert_eq!(block.within(low, high), told(&|b| (low..=high).contains(&b)));
+        }
+
+        #[test]
+        fn lines_end_where_an_lf_stands(text in "[\r\na]{0,300}", start in 0..310_usize) {
+            let bytes = text.as_bytes();
+            let mut ends = LineEnds::new(bytes, start);
+            for end in (start..bytes.len()).filter(|at| bytes[*at] == b'\n') {
+                let before = &bytes[start..end];
+                assert_eq!(ends.next(), Some((end, before.ends_with(b"\r"))));
+                let stray = before.iter().zip(&bytes[start + 1..]).any(|(byte, next)| *byte == b'\r' && *next != b'\n');
+                assert_eq!(ends.has_stray_cr(end), stray);
+            }
+            assert_eq!(ends.next(), None);
+        }
+    }
+
+    #[test]
+    fn bits_below_an_end() {
+        assert_eq!([below(0), below(1), below(63), below(64), below(500)], [0, 1, u64::MAX >> 1, u64::MAX, u64::MAX]);
+        assert_eq!([first(0), first(0b1000), first(1 << 63)], [None, Some(3), Some(63)]);
+    }
+}

@@ -1,0 +1,179 @@
+//! What nearly every step asks of a message, read once: top Via, From, To, CSeq
+//! and Request-URI, as ranges. What cannot be read is kept
+//! as the fault that it is, for whoever asks.
+
+use super::via::Named;
+use super::{CSeq, Host, Message, Method, NameAddr, Params, Scheme, Uri, Via};
+use crate::{Malformed, Span};
+
+/// All of them, of one message.
+#[derive(Debug, Clone)]
+pub(super) struct Essentials {
+    via: Result<ViaAt, Malformed>,
+    from: Result<AddrAt, Malformed>,
+    to: Result<AddrAt, Malformed>,
+    cseq: Result<CSeqAt, Malformed>,
+    uri: Result<UriAt, Malformed>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct ViaAt {
+    raw: Span,
+    transport: Span,
+    host: Span,
+    port: Option<u16>,
+    sent_by: Span,
+    params: Span,
+    branch: Option<Span>,
+    /// Which of these parameters are there.
+    received: bool,
+    rport: bool,
+    keep: bool,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct AddrAt {
+    raw: Span,
+    display: Span,
+    uri: Span,
+    addr: Span,
+    params: Span,
+    tag: Option<Span>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct CSeqAt {
+    number: u32,
+    digits: Span,
+    name: Span,
+    /// The method of that name, if it is no other.
+    known: Option<Method<'static>>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct UriAt {
+    raw: Span,
+    scheme: Scheme,
+    user: Option<Span>,
+    host: Option<Span>,
+    port: Option<u16>,
+    host_port: Span,
+    params: Span,
+    headers: Span,
+}
+
+impl Essentials {
+    /// Of a message that has just been indexed.
+    pub(super) fn read(message: Message<'_>) -> Self {
+        let at = |part: &[u8]| message.span(part);
+        let addr = |read: Result<NameAddr<'_>, Malformed>| {
+            let read = read?;
+            let tag = read.tag().map(at);
+            let NameAddr { raw, display, uri, addr, params } = read;
+            Ok(AddrAt { raw: at(raw), display: at(display), uri: at(uri), addr: at(addr), params: at(params.0), tag })
+        };
+        Self {
+            via: message.read_top_via().map(|via| ViaAt {
+                raw: at(via.raw),
+                transport: at(via.transport),
+                host: at(via.host.0),
+                port: via.port,
+                sent_by: at(via.sent_by),
+                params: at(via.params.0),
+                branch: via.named.branch.map(at),
+                received: via.named.received,
+                rport: via.named.rport,
+                keep: via.named.keep,
+            }),
+            from: addr(message.read_from()),
+            to: addr(message.read_to()),
+            cseq: message.read_cseq().map(|cseq| CSeqAt {
+                number: cseq.number,
+                digits: at(cseq.digits),
+                name: at(cseq.name),
+                known: cseq.method.fixed(),
+            }),
+            uri: Uri::parse(message.request_uri()).map(|uri| UriAt {
+                raw: at(uri.raw),
+                scheme: uri.scheme,
+                user: uri.user.map(at),
+                host: uri.host.map(|host| at(host.0)),
+                port: uri.port,
+                host_port: at(uri.host_port),
+                params: at(uri.params.0),
+                headers: at(uri.headers),
+            }),
+        }
+    }
+
+    pub(super) fn via<'a>(&self, bytes: &'a [u8]) -> Result<Via<'a>, Malformed> {
+        let at = self.via?;
+        Ok(Via {
+            raw: at.raw.in_(bytes),
+            transport: at.transport.in_(bytes),
+            host: Host(at.host.in_(bytes)),
+            port: at.port,
+            sent_by: at.sent_by.in_(bytes),
+            params: Params(at.params.in_(bytes)),
+            named: Named {
+                branch: at.branch.map(|branch| branch.in_(bytes)),
+                received: at.received,
+                rport: at.rport,
+                keep: at.keep,
+            },
+        })
+    }
+
+    pub(super) fn from<'a>(&self, bytes: &'a [u8]) -> Result<NameAddr<'a>, Malformed> {
+        self.from.map(|at| at.in_(bytes))
+    }
+
+    pub(super) fn to<'a>(&self, bytes: &'a [u8]) -> Result<NameAddr<'a>, Malformed> {
+        self.to.map(|at| at.in_(bytes))
+    }
+
+    pub(super) fn tag_in_from<'a>(&self, bytes: &'a [u8]) -> Option<&'a [u8]> {
+        self.from.ok()?.tag.map(|tag| tag.in_(bytes))
+    }
+
+    pub(super) fn tag_in_to<'a>(&self, bytes: &'a [u8]) -> Option<&'a [u8]> {
+        self.to.ok()?.tag.map(|tag| tag.in_(bytes))
+    }
+
+    pub(super) fn cseq<'a>(&self, bytes: &'a [u8]) -> Result<CSeq<'a>, Malformed> {
+        let CSeqAt { number, digits, name, known } = self.cseq?;
+        let name = name.in_(bytes);
+        Ok(CSeq { number, digits: digits.in_(bytes), method: known.unwrap_or(Method::Other(name)), name })
+    }
+
+    /// The method in CSeq, if it is no other.
+    pub(super) fn method(&self) -> Option<Method<'static>> {
+        self.cseq.ok()?.known
+    }
+
+    pub(super) fn uri<'a>(&self, bytes: &'a [u8]) -> Result<Uri<'a>, Malformed> {
+        let at = self.uri?;
+        Ok(Uri {
+            raw: at.raw.in_(bytes),
+            scheme: at.scheme,
+            user: at.user.map(|user| user.in_(bytes)),
+            host: at.host.map(|host| Host(host.in_(bytes))),
+            port: at.port,
+            host_port: at.host_port.in_(bytes),
+            params: Params(at.params.in_(bytes)),
+            headers: at.headers.in_(bytes),
+        })
+    }
+}
+
+impl AddrAt {
+    fn in_(self, bytes: &[u8]) -> NameAddr<'_> {
+        NameAddr {
+            raw: self.raw.in_(bytes),
+            display: self.display.in_(bytes),
+            uri: self.uri.in_(bytes),
+            addr: self.addr.in_(bytes),
+            params: Params(self.params.in_(bytes)),
+        }
+    }
+}
