@@ -52,8 +52,7 @@ impl Class {
 /// the address is not ours, `PermissionDenied` below port 1024 without the
 /// right, and the raw EMFILE or ENFILE when descriptors have run out.
 pub fn bind_udp(local: SocketAddr, class: Class) -> io::Result<UdpSocket> {
-    let socket = Socket::new(Domain::for_address(local), Type::DGRAM, Some(Protocol::UDP))?;
-    socket.set_nonblocking(true)?;
+    let socket = Socket::new(Domain::for_address(local), Type::DGRAM.nonblocking(), Some(Protocol::UDP))?;
     if local.is_ipv6() {
         socket.set_only_v6(true)?;
     }
@@ -65,8 +64,9 @@ pub fn bind_udp(local: SocketAddr, class: Class) -> io::Result<UdpSocket> {
         socket.set_send_buffer_size(octets)?;
     }
     match class {
-        Class::Media(mark) => mark_media(&socket, local.is_ipv4(), mark),
-        Class::Signalling(point) => set_dscp(&socket, local.is_ipv4(), point),
+        Class::Media(Mark::Keep) => mark_media(&socket, local.is_ipv4(), Mark::Keep),
+        // A new socket tells of no marks by itself.
+        Class::Media(Mark::Set(point)) | Class::Signalling(point) => set_dscp(&socket, local.is_ipv4(), point),
     }
     socket.bind(&local.into())?;
     Ok(socket.into())

@@ -97,7 +97,7 @@ async fn a_pair_is_handed_out_empty() {
     let (mut ports, now) = (ports(), clock::now());
     let pair = bind_pair(&mut ports, now, false);
     let stranger = socket();
-    for _ in 0..100 {
+    for _ in 0..1000 {
         stranger.send_to(b"stray", pair.rtp()).unwrap();
     }
     let [rtp, _rtcp] = ports.take(now, pair).unwrap().map(plain);
@@ -137,6 +137,10 @@ async fn a_used_pair_rests_until_quiet_and_an_unused_one_does_not() {
 async fn a_flood_is_read_in_bites_with_pauses_between() {
     let (mut ports, now) = (ports(), clock::now());
     let pair = bind_pair(&mut ports, now, false);
+    // One that comes back is read from then on.
+    let sockets = ports.take(now, pair).unwrap();
+    ports.rest(now, pair, sockets, false);
+    assert_eq!(ports.poll_output(), Some(Event::Rested { pair }));
     let flooder = socket();
     for _ in 0..200 {
         flooder.send_to(&[0; 172], pair.rtp()).unwrap();

@@ -209,7 +209,7 @@ async fn media_passes_both_ways_over_udp_tcp_and_tls() {
         let sockets = ports.take(clock::now(), pair).unwrap();
         assert!(sockets.iter().all(|socket| matches!(socket, MediaSocket::Turn(_))));
         let (provider, stranger) = (world.peer(30), world.peer(31));
-        ports.permit(pair, vec![world.net.ip(30)]);
+        ports.permit(pair, || vec![world.net.ip(30)]);
         let call = Call::open(&world, sockets, pair, &provider);
         for number in 1..20 {
             call.exchange(&provider, relayed, number);
@@ -240,7 +240,7 @@ async fn refreshes_and_stale_nonces_are_lived_with() {
         let (pair, [relayed, _]) = relayed_pair(&world, &mut ports, &mut reports, 31_000).await;
         let sockets = ports.take(clock::now(), pair).unwrap();
         let provider = world.peer(30);
-        ports.permit(pair, vec![world.net.ip(30)]);
+        ports.permit(pair, || vec![world.net.ip(30)]);
         let call = Call::open(&world, sockets, pair, &provider);
         let until = clock::now() + Duration::from_secs(6);
         let mut number = 1;

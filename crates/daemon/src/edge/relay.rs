@@ -139,11 +139,14 @@ impl Relay {
     /// Those whom a leg may hear must have permission on the TURN server, if it has one.
     fn permit(&mut self, legs: &[LegPlan; 2]) {
         for leg in legs {
-            let targets = [leg.target, leg.sources.exact].into_iter().flatten();
-            let targets = targets.flat_map(|target| [target.rtp().ip(), target.rtcp().ip()]);
-            let mut peers: Vec<IpAddr> = targets.chain(leg.sources.ips.into_iter().flatten()).collect();
-            peers.sort_unstable();
-            peers.dedup();
+            let peers = || {
+                let targets = [leg.target, leg.sources.exact].into_iter().flatten();
+                let targets = targets.flat_map(|target| [target.rtp().ip(), target.rtcp().ip()]);
+                let mut peers: Vec<IpAddr> = targets.chain(leg.sources.ips.into_iter().flatten()).collect();
+                peers.sort_unstable();
+                peers.dedup();
+                peers
+            };
             self.family(leg.pair).permit(leg.pair, peers);
         }
     }

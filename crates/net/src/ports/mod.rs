@@ -5,9 +5,10 @@
 //! kept mapped meanwhile by one `nat::Discovery`, or have allocations on a TURN
 //! server where their own sockets cannot be reached. Pairs that come back from a
 //! worker rest until the network has been quiet toward them, so that no late
-//! packet of an old call reaches a new one. Everything that arrives on either
-//! kind is read and thrown away, in bounded bites: a flood may fill the
-//! kernel's buffers, it may not keep the signalling thread.
+//! packet of an old call reaches a new one. What arrives on those that rest, or ask
+//! where they are seen, is read and thrown away, in bounded bites: a flood may fill the
+//! kernel's buffers, it may not keep the signalling thread. What arrives on others that
+//! wait is thrown away when they are taken; they are few, and their buffers have an end.
 //!
 //! Must not choose ports, and must not forward anything.
 
@@ -46,6 +47,9 @@ const BITE: usize = 16;
 /// The pause after a bite that used up its budget: a flood. The kernel drops meanwhile.
 const BREATHER: Duration = Duration::from_millis(10);
 
+/// More packets than the buffer of a socket holds.
+const MOST_BUFFERED: usize = 4096;
+
 /// Octets of room per packet; a STUN answer has some hundred, the rest is thrown away anyway.
 const ROOM: usize = 2048 + 64;
 
@@ -58,6 +62,8 @@ pub struct Ports {
     discovery: Discovery,
     /// Who makes allocations for discovered pairs, while that is how it is done.
     turn: Option<Arc<Client>>,
+    /// Some pairs may have allocations: there has been such a server.
+    turns: bool,
     quiet: Duration,
     mark: Mark,
     pairs: Vec<Option<Pair>>,
@@ -85,6 +91,7 @@ impl Ports {
             batch: Batch::new(CALL, ROOM),
             discovery,
             turn: None,
+            turns: false,
             quiet,
             mark,
             pairs: Vec::new(),
@@ -122,6 +129,7 @@ impl Ports {
     /// TURN server, or again mapped addresses (`None`). Pairs that are taken stay as they are.
     pub fn set_turn(&mut self, now: Instant, turn: Option<&Arc<Client>>) {
         self.turn = turn.cloned();
+        self.turns |= turn.is_some();
         let idle: Vec<u32> = self.index.values().copied().collect();
         for slot in idle {
             let Some(entry) = self.pairs.get_mut(slot as usize).and_then(Option::as_mut) else { continue };
@@ -164,10 +172,13 @@ impl Ports {
     }
 
     /// These peers, and no others, may reach the pair through its TURN server, if it has one.
-    pub fn permit(&self, pair: PortPair, peers: Vec<IpAddr>) {
+    pub fn permit(&self, pair: PortPair, peers: impl FnOnce() -> Vec<IpAddr>) {
+        if !self.turns {
+            return;
+        }
         let entry = self.index.get(&pair).and_then(|slot| self.pairs.get(*slot as usize)?.as_ref());
         if let Some(allocation) = entry.and_then(|entry| entry.allocation.as_ref()) {
-            allocation.client.permit(allocation.id, peers);
+            allocation.client.permit(allocation.id, peers());
         }
     }
 
@@ -191,12 +202,13 @@ impl Ports {
             Some(allocation) => Some(allocation.client.attach(allocation.id).ok()?),
             None => None,
         };
+        let heard = std::mem::take(&mut entry.heard);
         for handle in handles {
             if let Some(socket) = entry.socket(handle) {
-                if let Err(error) = self.set.get_ref().remove(socket.as_fd()) {
+                if heard && let Err(error) = self.set.get_ref().remove(socket.as_fd()) {
                     tracing::debug!(%error, ?pair, "socket was not being drained");
                 }
-                empty(&mut self.batch, socket);
+                empty(socket);
             }
             if watched {
                 self.discovery.handle_input(now, discovery::Input::Forget { socket: handle.into() });
@@ -225,6 +237,7 @@ impl Ports {
                 tracing::warn!(%error, ?pair, "socket will not be drained");
             }
         }
+        entry.heard = true;
         let due = now + self.quiet;
         entry.state = State::Resting { sockets, heard: now, due };
         if used {
@@ -317,7 +330,7 @@ impl Ports {
         }
         let slot = self.vacant.last().copied().unwrap_or(self.pairs.len() as u32);
         let handles = Handle::pair(slot, self.births);
-        match self.open(pair, handles) {
+        match self.open(pair, handles, discover) {
             Ok(sockets) => {
                 self.vacant.pop();
                 self.births = self.births.wrapping_add(1);
@@ -342,9 +355,9 @@ impl Ports {
     }
 
     /// Both or neither: what was opened before an error is closed with it.
-    fn open(&self, pair: PortPair, handles: [Handle; 2]) -> io::Result<[UdpSocket; 2]> {
+    fn open(&self, pair: PortPair, handles: [Handle; 2], heard: bool) -> io::Result<[UdpSocket; 2]> {
         let sockets = [bind_udp(pair.rtp(), Class::Media(self.mark))?, bind_udp(pair.rtcp(), Class::Media(self.mark))?];
-        for (socket, handle) in sockets.iter().zip(handles) {
+        for (socket, handle) in sockets.iter().zip(handles).filter(|_| heard) {
             self.set.get_ref().add(socket.as_fd(), handle.0)?;
         }
         Ok(sockets)
@@ -469,13 +482,15 @@ impl Ports {
     }
 }
 
-/// Throws away what waits in a socket, within reason.
-fn empty(batch: &mut Batch, socket: &UdpSocket) {
-    for _ in 0..64 {
-        batch.clear();
-        if batch.receive(socket.as_fd(), CALL).unwrap_or_default() < CALL {
-            break;
+/// Throws away what waits in a socket, as much as its buffer can have held.
+fn empty(socket: &UdpSocket) {
+    let mut nothing = [0; 0];
+    for _ in 0..MOST_BUFFERED {
+        match socket.recv_from(&mut nothing) {
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+            // What an ICMP message left behind.
+            Err(_) => {}
         }
     }
-    batch.clear();
 }

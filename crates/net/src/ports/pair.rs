@@ -60,6 +60,8 @@ pub(super) struct Pair {
     pub(super) state: State,
     /// What stands for its sockets, where these cannot be reached.
     pub(super) allocation: Option<Allocation>,
+    /// Its sockets are in the set: what arrives is read.
+    pub(super) heard: bool,
     handles: [Handle; 2],
 }
 
@@ -117,7 +119,7 @@ impl Pair {
     /// Freshly bound.
     pub(super) fn idle(pair: PortPair, discover: bool, handles: [Handle; 2], sockets: [UdpSocket; 2]) -> Self {
         let state = State::Idle { sockets, mapped: Box::default(), told: false };
-        Self { pair, discover, handles, state, allocation: None }
+        Self { pair, discover, handles, state, allocation: None, heard: discover }
     }
 
     /// Its handles, RTP first.
