@@ -57,21 +57,27 @@ impl Relay {
 
     /// Tells all sockets of a stream, and of those joined to it, where their packets leave.
     pub(crate) fn relink(&mut self, now: Instant, slot: u32) {
-        for slot in self.tied(slot) {
-            for end in [End::A, End::B] {
-                let bypassed = self.facing((slot, end)).is_some();
-                let out = self.far(slot, end.other()).filter(|_| !bypassed);
-                let to = |component| out.map_or(NOWHERE, |(slot, end)| Slot::of(slot, end, component));
-                let muxed = out.is_some_and(|(slot, end)| self.muxed(slot, end));
-                for component in [Component::Rtp, Component::Rtcp] {
-                    if let Some(lane) = self.lane_mut(Slot::of(slot, end, component)) {
-                        lane.peer = to(component);
-                        lane.rtcp_peer = to(if muxed { Component::Rtp } else { Component::Rtcp });
-                    }
+        if [End::A, End::B].iter().all(|end| self.facing((slot, *end)).is_none()) {
+            self.relink_one(now, slot);
+        } else {
+            self.tied(slot).into_iter().for_each(|slot| self.relink_one(now, slot));
+        }
+    }
+
+    fn relink_one(&mut self, now: Instant, slot: u32) {
+        for end in [End::A, End::B] {
+            let bypassed = self.facing((slot, end)).is_some();
+            let out = self.far(slot, end.other()).filter(|_| !bypassed);
+            let to = |component| out.map_or(NOWHERE, |(slot, end)| Slot::of(slot, end, component));
+            let muxed = out.is_some_and(|(slot, end)| self.muxed(slot, end));
+            for component in [Component::Rtp, Component::Rtcp] {
+                if let Some(lane) = self.lane_mut(Slot::of(slot, end, component)) {
+                    lane.peer = to(component);
+                    lane.rtcp_peer = to(if muxed { Component::Rtp } else { Component::Rtcp });
                 }
             }
-            self.refresh(now, slot);
         }
+        self.refresh(now, slot);
     }
 
     /// The leg that really faces a peer, seen from this one: itself, or the far
@@ -97,6 +103,7 @@ impl Relay {
         self.streams.get(slot as usize)?.as_ref()?.joined[end.index()]
     }
 
+    /// The stream and all that are joined to it, also through others.
     fn tied(&self, slot: u32) -> BTreeSet<u32> {
         let mut all = BTreeSet::new();
         let mut next = vec![slot];

@@ -119,7 +119,11 @@ impl Relay {
             // Without consent not even that (RFC 7675 §5.1).
             (Some(_), Aim::Nowhere) if lane.latch.is_checked() => None,
             (Some(held), Aim::Capped(_) | Aim::Nowhere) => Some(held),
-            (None, _) => self.target(on).filter(|&to| permitted(&stream.legs[on.end().index()], to)),
+            (None, _) => {
+                // Most legs are not opened toward: what it takes to know their target is saved.
+                let plan = Some(&stream.legs[on.end().index()]).filter(|plan| plan.open)?;
+                self.target(on).filter(|&to| permitted(plan, to))
+            }
         }
     }
 

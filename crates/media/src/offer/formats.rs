@@ -36,7 +36,12 @@ fn format(value: &[u8]) -> Option<Format> {
 }
 
 fn number(text: &[u8]) -> Option<u32> {
-    std::str::from_utf8(text.trim_ascii()).ok()?.parse().ok()
+    let digits = text.trim_ascii();
+    let add = |number: u32, digit: &u8| {
+        let digit = digit.is_ascii_digit().then(|| u32::from(digit - b'0'))?;
+        number.checked_mul(10)?.checked_add(digit)
+    };
+    digits.iter().try_fold(0, add).filter(|_| !digits.is_empty())
 }
 
 /// Of both: the answer's word counts where the two differ.

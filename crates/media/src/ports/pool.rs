@@ -212,7 +212,10 @@ impl Pool {
 
     /// The one place where a pair's state is written.
     fn put(&mut self, rtp: u16, class: Class, state: State) {
-        self.remove(rtp);
+        // In its place where it has one: the tree is not changed for a change of state.
+        if let Some((class, former)) = self.pairs.insert(rtp, (class, state.clone())) {
+            self.forget(rtp, class, &former);
+        }
         self.mapped.extend(state.mapped().map(|address| (address, rtp)));
         let stock = &mut self.stock[usize::from(class)];
         match &state {
@@ -226,11 +229,16 @@ impl Pool {
             State::Live(_) => stock.live += 1,
             State::Resting => self.resting += 1,
         }
-        self.pairs.insert(rtp, (class, state));
     }
 
     pub(super) fn remove(&mut self, rtp: u16) {
-        let Some((class, state)) = self.pairs.remove(&rtp) else { return };
+        if let Some((class, state)) = self.pairs.remove(&rtp) {
+            self.forget(rtp, class, &state);
+        }
+    }
+
+    /// What is counted of a state ends with it.
+    fn forget(&mut self, rtp: u16, class: Class, state: &State) {
         for address in state.mapped() {
             self.mapped.remove(&(address, rtp));
         }

@@ -35,25 +35,27 @@ pub enum Codec {
     Other,
 }
 
+/// Encoding names (the registry of RFC 4855).
+static NAMES: [(&[u8], Codec); 13] = [
+    (b"PCMU", Codec::Pcmu),
+    (b"PCMA", Codec::Pcma),
+    (b"G722", Codec::G722),
+    (b"G723", Codec::G723),
+    (b"G729", Codec::G729),
+    (b"GSM", Codec::Gsm),
+    (b"iLBC", Codec::Ilbc),
+    (b"opus", Codec::Opus),
+    (b"AMR", Codec::Amr),
+    (b"AMR-WB", Codec::AmrWb),
+    (b"speex", Codec::Speex),
+    (b"telephone-event", Codec::Event),
+    (b"CN", Codec::Noise),
+];
+
 impl Codec {
     /// The encoding name of `a=rtpmap` (case does not count).
     pub fn named(name: &[u8]) -> Self {
-        let known: [(&[u8], Self); 13] = [
-            (b"PCMU", Self::Pcmu),
-            (b"PCMA", Self::Pcma),
-            (b"G722", Self::G722),
-            (b"G723", Self::G723),
-            (b"G729", Self::G729),
-            (b"GSM", Self::Gsm),
-            (b"iLBC", Self::Ilbc),
-            (b"opus", Self::Opus),
-            (b"AMR", Self::Amr),
-            (b"AMR-WB", Self::AmrWb),
-            (b"speex", Self::Speex),
-            (b"telephone-event", Self::Event),
-            (b"CN", Self::Noise),
-        ];
-        known.into_iter().find(|(known, _)| name.eq_ignore_ascii_case(known)).map_or(Self::Other, |(_, codec)| codec)
+        NAMES.iter().find(|(known, _)| name.eq_ignore_ascii_case(known)).map_or(Self::Other, |(_, codec)| *codec)
     }
 
     /// For records and logs.
