@@ -198,12 +198,11 @@ impl Registry {
     }
 
     /// Removes a call. It was published before as it was at the last.
-    pub fn remove_call(&mut self, id: PassId) -> Option<Call> {
+    pub fn remove_call(&mut self, id: PassId) -> Option<Arc<Call>> {
         let call = self.calls.remove(&id)?;
         for pending in self.changes.iter_mut().filter(|p| matches!(p, Pending::Call(of) if *of == id)) {
-            *pending = Pending::Change(Change::Put(Record::Call(call.clone())));
+            *pending = Pending::Change(Change::Put(Record::Call(Arc::clone(&call))));
         }
-        let call = Arc::unwrap_or_clone(call);
         self.by_call_id.remove(hashed(&call.call_id[..]), id);
         self.expiry.change(Key::Call(id), call.expires, None);
         self.publish(Change::Delete(Key::Call(id)));

@@ -14,6 +14,7 @@ const SLOTS: usize = 1 << 14;
 /// Deadlines of one tick that are in its slot at most.
 const MOST: usize = 1024;
 const WORD: usize = u64::BITS as usize;
+const WORDS: usize = SLOTS / WORD;
 
 /// All deadlines, each with what it is for.
 #[derive(Debug)]
@@ -25,7 +26,9 @@ pub(super) struct Wheel<T> {
     /// By tick, modulo their number.
     slots: Vec<Vec<(Instant, T)>>,
     /// Which of them are not empty, one bit each.
-    taken: Vec<u64>,
+    taken: Box<[u64; WORDS]>,
+    /// Which words of `taken` are not zero, one bit each.
+    words: [u64; WORDS / WORD],
     others: BTreeSet<(Instant, T)>,
     first: Option<(Instant, T)>,
 }
@@ -34,7 +37,15 @@ impl<T: Copy + Ord> Wheel<T> {
     /// No deadline yet.
     pub(super) fn new(now: Instant) -> Self {
         let slots = std::iter::repeat_with(Vec::new).take(SLOTS).collect();
-        Self { base: now, current: 0, slots, taken: vec![0; SLOTS / WORD], others: BTreeSet::new(), first: None }
+        Self {
+            base: now,
+            current: 0,
+            slots,
+            taken: Box::new([0; WORDS]),
+            words: [0; WORDS / WORD],
+            others: BTreeSet::new(),
+            first: None,
+        }
     }
 
     pub(super) fn arm(&mut self, at: Instant, what: T) {
@@ -50,7 +61,7 @@ impl<T: Copy + Ord> Wheel<T> {
                 } else if let Err(place) = entries.binary_search_by(|known| entry.cmp(known)) {
                     entries.insert(place, entry);
                 }
-                self.taken[slot / WORD] |= 1 << (slot % WORD);
+                self.fill(slot);
             }
             Some(_) | None => _ = self.others.insert(entry),
         }
@@ -81,10 +92,10 @@ impl<T: Copy + Ord> Wheel<T> {
 
     /// Those for which `keep` is false are disarmed.
     pub(super) fn retain(&mut self, mut keep: impl FnMut(&(Instant, T)) -> bool) {
-        for (slot, entries) in self.slots.iter_mut().enumerate() {
-            entries.retain(&mut keep);
-            if entries.is_empty() {
-                self.taken[slot / WORD] &= !(1 << (slot % WORD));
+        for slot in 0..SLOTS {
+            self.slots[slot].retain(&mut keep);
+            if self.slots[slot].is_empty() {
+                self.empty(slot);
             }
         }
         self.others.retain(keep);
@@ -106,16 +117,30 @@ impl<T: Copy + Ord> Wheel<T> {
         self.current as usize % SLOTS
     }
 
+    fn fill(&mut self, slot: usize) {
+        let word = slot / WORD;
+        self.taken[word] |= 1 << (slot % WORD);
+        self.words[word / WORD] |= 1 << (word % WORD);
+    }
+
+    fn empty(&mut self, slot: usize) {
+        let word = slot / WORD;
+        self.taken[word] &= !(1 << (slot % WORD));
+        if self.taken[word] == 0 {
+            self.words[word / WORD] &= !(1 << (word % WORD));
+        }
+    }
+
     /// The first slot from the current one on that is not empty.
     fn next_slot(&self) -> Option<usize> {
         let start = self.current_slot();
-        let in_word = |word: usize, mask: u64| {
-            let bits = self.taken[word] & mask;
-            (bits != 0).then(|| word * WORD + bits.trailing_zeros() as usize)
-        };
-        let ahead = (1..=self.taken.len()).map(|words| (start / WORD + words) % self.taken.len());
-        in_word(start / WORD, u64::MAX << (start % WORD))
-            .or_else(|| ahead.map(|word| in_word(word, u64::MAX)).find_map(|slot| slot))
+        let in_word = |word: usize| word * WORD + self.taken[word].trailing_zeros() as usize;
+        let rest = self.taken[start / WORD] & (u64::MAX << (start % WORD));
+        if rest != 0 {
+            return Some(start / WORD * WORD + rest.trailing_zeros() as usize);
+        }
+        // The words behind this one, then from the first on, up to this one again.
+        next_bit(&self.words, start / WORD + 1).or_else(|| next_bit(&self.words, 0)).map(in_word)
     }
 
     /// On to the tick of `now`, or to the first one before it that has a deadline.
@@ -154,10 +179,18 @@ impl<T: Copy + Ord> Wheel<T> {
         }
         if entries.is_empty() {
             *entries = Vec::new();
-            self.taken[slot / WORD] &= !(1 << (slot % WORD));
+            self.empty(slot);
         }
         true
     }
+}
+
+/// The first bit at `from` or behind it that is set.
+fn next_bit(words: &[u64], from: usize) -> Option<usize> {
+    let first = words.get(from / WORD)? & (u64::MAX << (from % WORD));
+    let behind = words.iter().enumerate().skip(from / WORD + 1).map(|(at, word)| (at, *word));
+    let found = std::iter::once((from / WORD, first)).chain(behind).find(|(_, word)| *word != 0)?;
+    Some(found.0 * WORD + found.1.trailing_zeros() as usize)
 }
 
 #[cfg(test)]
