@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use std::time::Instant;
 
 use registry::{CallState, PassId};
+use wire::Flow;
 use wire::sip::{Message, Method, Name, edit};
-use wire::{Edit, Flow};
 
 use crate::dialog::callee;
 use crate::locate::Located;
@@ -97,7 +97,7 @@ impl Proxy {
             return None;
         }
         let target = self.toward(call, to, routed.next.as_deref())?;
-        let branch = message.top_via().ok().and_then(|v| v.branch()).unwrap_or_default();
+        let branch = message.branch();
         let digest = self.key.digest("ack", &[branch, message.call_id(), &pass.0.to_be_bytes()]);
         // A retransmitted one goes to the same server (RFC 3263 §4.3).
         let Located::At(out) = self.locate_by(now, &target.hop, digest) else { return None };
@@ -107,7 +107,7 @@ impl Proxy {
         self.advertised(out)?;
         let own = self.own(out);
         let value = via::stateless(own, digest);
-        let mut edit = Edit::new();
+        let mut edit = self.blank();
         self.route_edit(flow, message, &target, &value, &routed, &mut edit);
         breadth::write(message, &mut edit, 0, 1);
         self.identities(flow, out, message, &mut edit);
@@ -128,6 +128,7 @@ impl Proxy {
         let side = self.side(out);
         self.observe(Observed::RequestOut { side, method: Method::Ack.into() });
         let bytes = self.edited(message, &edit);
+        self.reuse(edit);
         self.transmit(out, bytes);
         Some(())
     }

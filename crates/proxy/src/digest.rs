@@ -261,7 +261,7 @@ impl Proxy {
     /// (RFC 8760 §2.4), with one nonce.
     fn challenge(&self, now: Instant, flow: Flow, message: Message<'_>, register: bool, stale: bool) -> Reject {
         // A retransmitted request that we keep no state of gets the same challenge.
-        let branch = message.top_via().ok().and_then(|v| v.branch()).unwrap_or_default();
+        let branch = message.branch();
         let number = self.key.digest("salt", &[branch, message.call_id()]);
         let salt = number & !GIVEN_TO | self.nonces.given_to(flow.remote.ip());
         let nonce = self.nonces.make(now, salt);

@@ -14,7 +14,7 @@ use rand_chacha::ChaCha12Rng;
 use rand_core::{Rng, SeedableRng};
 use registry::{BindingId, PassId, Registry};
 use wire::sip::{Framing, Host, Index, Message, Method, Scheme, Status, Uri};
-use wire::{Flow, ListenerId, Transmit, Transport};
+use wire::{Edit, Flow, ListenerId, Transmit, Transport};
 
 use crate::ack::Unacknowledged;
 use crate::config::{Config, Listener, Role};
@@ -107,6 +107,8 @@ pub struct Proxy {
     loopback: VecDeque<(Flow, Vec<u8>)>,
     out: VecDeque<Output>,
     index: Index,
+    /// Room for the next message's changes.
+    edit: Edit,
 }
 
 /// Bits of a tag of ours that say that it is ours.
@@ -165,6 +167,7 @@ impl Proxy {
             loopback: VecDeque::new(),
             out: VecDeque::new(),
             index: Index::new(),
+            edit: Edit::new(),
             config,
         };
         proxy.begin(now);
@@ -420,15 +423,26 @@ impl Proxy {
 
     /// The side of a flow: its listener's, unless a `[[network]]` says otherwise.
     pub(crate) fn side(&self, flow: Flow) -> Side {
-        self.network(flow.remote.ip()).and_then(|n| n.side).unwrap_or_else(|| self.config.side(flow.listener))
+        self.side_in(self.network(flow.remote.ip()), flow)
+    }
+
+    fn side_in(&self, network: Option<&Network>, flow: Flow) -> Side {
+        network.and_then(|n| n.side).unwrap_or_else(|| self.config.side(flow.listener))
     }
 
     /// True on the side that phones are on.
     pub(crate) fn on_phones_side(&self, flow: Flow) -> bool {
-        match self.config.role {
-            Role::Standalone => true,
-            Role::Office | Role::Border => self.side(flow) == self.config.role.phones(),
-        }
+        self.config.role == Role::Standalone || self.side(flow) == self.config.role.phones()
+    }
+
+    /// An edit that changes nothing. Given [back](Self::reuse), its room serves the next message.
+    pub(crate) fn blank(&mut self) -> Edit {
+        std::mem::take(&mut self.edit)
+    }
+
+    pub(crate) fn reuse(&mut self, mut edit: Edit) {
+        edit.clear();
+        self.edit = edit;
     }
 
     pub(crate) fn network(&self, ip: IpAddr) -> Option<&nat::Network> {
@@ -436,7 +450,11 @@ impl Proxy {
     }
 
     fn policy(&self, flow: Flow) -> Advertise {
-        self.network(flow.remote.ip())
+        self.policy_in(self.network(flow.remote.ip()), flow)
+    }
+
+    fn policy_in(&self, network: Option<&Network>, flow: Flow) -> Advertise {
+        network
             .and_then(|n| n.advertise)
             .or_else(|| self.config.listeners.get(usize::from(flow.listener.0)).map(|l| l.advertise))
             .unwrap_or(Advertise::Listen)
@@ -450,8 +468,11 @@ impl Proxy {
     /// What we write as our signalling address toward this flow's remote end.
     /// Precedence for a discovered one: what the upstream saw, then STUN.
     pub(crate) fn advertised(&self, flow: Flow) -> Option<SocketAddr> {
-        let mapped = self.mapped_of(flow);
-        let address = Advertised::choose(self.policy(flow), flow.local, mapped)?.get();
+        self.advertised_by(self.policy(flow), flow)
+    }
+
+    fn advertised_by(&self, policy: Advertise, flow: Flow) -> Option<SocketAddr> {
+        let address = Advertised::choose(policy, flow.local, self.mapped_of(flow))?.get();
         let port = self.config.listeners.get(usize::from(flow.listener.0)).and_then(|l| l.advertise_port);
         Some(SocketAddr::new(address.ip(), port.unwrap_or(address.port())))
     }
@@ -486,35 +507,29 @@ impl Proxy {
     /// What the media half must know of one end: `flow` is the way its
     /// signalling goes, `phone` the `[[phone]]` whose range applies.
     pub(crate) fn end(&self, flow: Flow, phone: Option<usize>) -> EndPlan {
-        let side = self.side(flow);
-        let phones = self.on_phones_side(flow);
+        let network = self.network(flow.remote.ip());
+        let side = self.side_in(network, flow);
+        let phones = self.config.role == Role::Standalone || side == self.config.role.phones();
         let own_range = match self.config.role {
             Role::Office => side == Side::Outer,
             Role::Border | Role::Standalone => phones,
         };
-        let range = phone
-            .filter(|_| own_range)
-            .and_then(|p| self.config.phones.get(p))
-            .and_then(|p| p.range)
-            .unwrap_or(RangeId(0));
-        let advertise = phone
-            .filter(|_| own_range)
-            .and_then(|p| self.config.phones.get(p))
-            .and_then(|p| p.advertise)
-            .unwrap_or_else(|| self.policy(flow));
+        let phone = phone.filter(|_| own_range).and_then(|p| self.config.phones.get(p));
+        let range = phone.and_then(|p| p.range).unwrap_or(RangeId(0));
+        let policy = self.policy_in(network, flow);
+        let advertise = phone.and_then(|p| p.advertise).unwrap_or(policy);
         EndPlan {
             side,
             local: flow.local.ip(),
             range,
             advertise,
-            own: self.advertised(flow).unwrap_or(flow.local).ip(),
+            own: self.advertised_by(policy, flow).unwrap_or(flow.local).ip(),
             signalled_from: phones.then_some(flow.remote.ip()),
             private_targets: !(self.config.role == Role::Border && phones),
             open: self.config.role == Role::Office && side == Side::Outer,
             prefixes: self.latching.clone(),
             networks: self.networks.clone(),
-            media: Network::covering(&self.config.networks, flow.remote.ip())
-                .map_or(MediaMode::Relay, |network| network.media),
+            media: network.map_or(MediaMode::Relay, |network| network.media),
         }
     }
 

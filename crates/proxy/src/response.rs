@@ -13,7 +13,7 @@ use crate::cseq;
 use crate::dialog::callee;
 use crate::late::ELSEWHERE;
 use crate::request::Reject;
-use crate::rewrite::{body, contact, record_route, via};
+use crate::rewrite::{Own, body, contact, record_route, via};
 use crate::session_timer;
 use crate::token::Token;
 use crate::transaction::client::Verdict;
@@ -172,7 +172,7 @@ impl Proxy {
         message: Message<'_>,
         status: Status,
     ) -> bool {
-        let mut edit = Edit::new();
+        let mut edit = self.blank();
         via::pop(message, &mut edit);
         self.lower_cseq(&context.purpose, message, &mut edit);
         let Some(reply) = context.answering.as_ref().map(|a| a.reply) else { return false };
@@ -190,9 +190,9 @@ impl Proxy {
                     }
                     return false;
                 }
-                let target = context.branches[index].target.clone();
-                let leg = self.note_callee(pass, index as u16, &target, flow, context.request.message(), message);
-                self.face(context, index, pass, message, &mut edit);
+                let target = &context.branches[index].target;
+                let leg = self.note_callee(pass, index as u16, target, flow, context.request.message(), message);
+                self.face(context, index, pass, own, message, &mut edit);
                 let token = leg.map(|leg| self.key.seal(Token::Leg(pass, leg)));
                 contact::to_ours(message, &mut edit, own, token.as_ref());
                 session_timer::answer(context.request.message(), message, &mut edit);
@@ -218,7 +218,7 @@ impl Proxy {
                     self.note_streams(pass);
                 }
             }
-            Purpose::Create(pass) => self.face(context, index, pass, message, &mut edit),
+            Purpose::Create(pass) => self.face(context, index, pass, own, message, &mut edit),
             Purpose::Within { pass, from, to } => {
                 cseq::lower(context.request.message(), message, &mut edit);
                 if status.is_success() && self.registry.call(pass).is_none() && body::sdp(message).is_some() {
@@ -230,7 +230,7 @@ impl Proxy {
                 if dialog_forming {
                     let timer = session_timer::agreed(context.request.message(), message, from);
                     self.note_target(now, pass, to, flow, message, timer);
-                    self.face(context, index, pass, message, &mut edit);
+                    self.face(context, index, pass, own, message, &mut edit);
                     let token = self.key.seal(Token::Leg(pass, to));
                     contact::to_ours(message, &mut edit, own, Some(&token));
                     session_timer::answer(context.request.message(), message, &mut edit);
@@ -273,13 +273,14 @@ impl Proxy {
         if passed && context.invite && status.is_success() {
             context.branches[index].accepted = Some((0, Patch::of(&edit)));
         }
+        self.reuse(edit);
         passed
     }
 
     /// Our entries in Record-Route, as the sender of the request is to see them.
-    fn face(&self, context: &Context, index: usize, pass: PassId, message: Message<'_>, edit: &mut Edit) {
+    fn face(&self, context: &Context, index: usize, pass: PassId, own: Own, message: Message<'_>, edit: &mut Edit) {
         let Some(reply) = context.answering.as_ref().map(|a| a.reply) else { return };
-        let (out, own) = (context.branches[index].flow, self.reach(reply));
+        let out = context.branches[index].flow;
         let creates = matches!(context.purpose, Purpose::Create(_));
         if self.moves(reply) {
             record_route::leave(message, edit, &self.key, pass);
@@ -394,7 +395,7 @@ impl Proxy {
             }
         }
         if let (Some(pass), Some(reply)) = (context.purpose.pass(), context.answering.as_ref().map(|a| a.reply)) {
-            self.face(context, best, pass, message, &mut edit);
+            self.face(context, best, pass, self.reach(reply), message, &mut edit);
             self.identities(context.branches[best].flow, reply, message, &mut edit);
         }
         let bytes = self.edited(message, &edit);

@@ -101,8 +101,19 @@ impl Proxy {
 
     /// Where the far end of a flow reaches us later: in a Contact, a Record-Route.
     pub(crate) fn reach(&self, flow: Flow) -> Own {
+        self.own(self.for_size(flow).unwrap_or(flow))
+    }
+
+    /// The same as [`own`](Self::own) and [`reach`](Self::reach), which are nearly always one.
+    pub(crate) fn own_and_reach(&self, flow: Flow) -> (Own, Own) {
+        let own = self.own(flow);
+        (own, self.for_size(flow).map_or(own, |beside| self.own(beside)))
+    }
+
+    /// The UDP flow in whose stead this one is there, if it is.
+    fn for_size(&self, flow: Flow) -> Option<Flow> {
         let for_size = flow.transport == Transport::Tcp && self.streams.0.contains_key(&flow.remote);
-        self.own(Some(flow).filter(|_| for_size).and_then(|flow| self.back_beside(flow)).unwrap_or(flow))
+        self.back_beside(Some(flow).filter(|_| for_size)?)
     }
 
     /// The same way over UDP: the listener beside a TCP one.

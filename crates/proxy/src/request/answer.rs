@@ -24,7 +24,7 @@ impl Proxy {
         answer: &Reject,
         holder: Holder,
     ) {
-        let tag = self.tag_for(message.call_id(), message.top_via().ok().and_then(|v| v.branch()).unwrap_or_default());
+        let tag = self.tag_for(message.call_id(), message.branch());
         let reply = via::reply(flow, message);
         let last = self.composed(flow, message, &tag, answer);
         self.count_out(reply, answer.status);
@@ -100,7 +100,7 @@ impl Proxy {
         answer: &Reject,
         proven: bool,
     ) {
-        let branch = message.top_via().ok().and_then(|v| v.branch()).unwrap_or_default();
+        let branch = message.branch();
         let tag = self.tag_for(message.call_id(), branch);
         let peer = self.peer_session(message);
         let compose = |(extra, reason): (&[u8], _)| {

@@ -60,7 +60,7 @@ impl Proxy {
         targets: Vec<Target>,
         routed: Routed,
     ) -> Option<Box<Context>> {
-        let branch = message.top_via().ok().and_then(|v| v.branch()).unwrap_or_default();
+        let branch = message.branch();
         let tag = self.tag_for(message.call_id(), branch);
         let branches = targets.into_iter().map(|target| Branch::new(target, flow, self.random())).collect();
         let invite = message.method() == Method::Invite;
@@ -116,10 +116,10 @@ impl Proxy {
             // The call ended while this was parked.
             return Err(Stop::Reject(GONE));
         }
-        let target = context.branches[index].target.clone();
+        let target = &context.branches[index].target;
         let seed = self.chance(&target.hop);
         let (way, others) = match self.ways(now, &target.hop, seed) {
-            Located::At(ways) => secure_first(&target, context.request.message(), ways),
+            Located::At(ways) => secure_first(target, context.request.message(), ways),
             Located::Wait => return Err(Stop::Wait(PARK_LOCATE)),
             Located::Nowhere(reject) => return Err(Stop::Reject(reject)),
         };
@@ -127,14 +127,14 @@ impl Proxy {
         if !self.connections.is_open(flow) {
             return Err(Stop::Reject(Reject::new(480, "The phone's connection has ended")));
         }
-        self.keeps_secure(&target, context.request.message(), flow).map_err(Stop::Reject)?;
+        self.keeps_secure(target, context.request.message(), flow).map_err(Stop::Reject)?;
         if self.advertised(flow).is_none() {
             return Err(Stop::Reject(Reject::new(503, "Public address not known yet (STUN)").with("Retry-After: 5")));
         }
         let mut bytes = self.branch_bytes(context, index, flow)?;
         let (mut flow, mut way) = (flow, way);
         let mut others = others;
-        if let Some(stream) = self.by_size(&target.hop, &way, bytes.len()) {
+        if let Some(stream) = self.by_size(&context.branches[index].target.hop, &way, bytes.len()) {
             flow = self.outgoing(stream.flow, &stream.name, crate::size::CONNECT);
             others.insert(0, Way { sized: true, ..std::mem::replace(&mut way, stream) });
             bytes = self.branch_bytes(context, index, flow)?;
@@ -217,9 +217,10 @@ impl Proxy {
     fn branch_bytes(&mut self, context: &mut Context, index: usize, flow: Flow) -> Result<Vec<u8>, Stop> {
         let request = std::mem::take(&mut context.request);
         let message = request.message();
-        let mut edit = Edit::new();
+        let mut edit = self.blank();
         let result = self.branch_edit(context, index, message, flow, &mut edit);
         let bytes = result.map(|()| self.edited(message, &edit));
+        self.reuse(edit);
         context.request = request;
         bytes
     }
@@ -234,7 +235,7 @@ impl Proxy {
         edit: &mut Edit,
     ) -> Result<(), Stop> {
         let branch = &context.branches[index];
-        let (own, reach) = (self.own(flow), self.reach(flow));
+        let (own, reach) = self.own_and_reach(flow);
         let mut value = via::ours(own, context.id, branch.number);
         if matches!(context.purpose, Purpose::Register(_)) {
             self.offer_keep(flow, &mut value);

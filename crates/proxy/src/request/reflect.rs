@@ -22,7 +22,7 @@ impl Proxy {
     }
 
     pub(super) fn reflect(&mut self, now: Instant, flow: Flow, message: Message<'_>) {
-        let branch = message.top_via().ok().and_then(|via| via.branch()).unwrap_or_default();
+        let branch = message.branch();
         let tag = self.tag_for(message.call_id(), branch);
         let Some(bytes) = echo::answer(message, flow.remote, &tag) else {
             let side = self.side(flow);

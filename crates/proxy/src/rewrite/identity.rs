@@ -13,6 +13,9 @@ use crate::config::Role;
 impl Proxy {
     /// P-Asserted-Identity and P-Preferred-Identity on the way between two flows.
     pub(crate) fn identities(&self, from: Flow, to: Flow, message: Message<'_>, edit: &mut Edit) {
+        if message.field(Name::PAssertedIdentity).is_none() && message.field(Name::PPreferredIdentity).is_none() {
+            return;
+        }
         let to_trusted = self.trusts(to);
         // A valid token opens the way for strangers, too: they are not trusted with it.
         let from_trusted = self.trusts(from) && (!message.is_request() || self.is_upstream(from) || self.vouched(from));

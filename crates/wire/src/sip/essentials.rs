@@ -124,6 +124,10 @@ impl Essentials {
         })
     }
 
+    pub(super) fn branch<'a>(&self, bytes: &'a [u8]) -> &'a [u8] {
+        self.via.ok().and_then(|at| at.branch).map(|branch| branch.in_(bytes)).unwrap_or_default()
+    }
+
     pub(super) fn from<'a>(&self, bytes: &'a [u8]) -> Result<NameAddr<'a>, Malformed> {
         self.from.map(|at| at.in_(bytes))
     }

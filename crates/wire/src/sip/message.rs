@@ -193,6 +193,13 @@ impl<'a> Message<'a> {
             None => self.read_top_via(),
         }
     }
+    /// The branch of the topmost Via, empty where there is none.
+    pub fn branch(self) -> &'a [u8] {
+        match self.index.essentials() {
+            Some(known) => known.branch(self.bytes),
+            None => self.read_top_via().ok().and_then(|via| via.branch()).unwrap_or_default(),
+        }
+    }
     pub(super) fn read_top_via(self) -> Result<Via<'a>, Malformed> {
         let field = self.field(Name::Via).ok_or(Malformed { at: 0, what: "Via missing" })?;
         let value = comma_list(self.slice(field.value)).next().unwrap_or_default();
