@@ -3,7 +3,7 @@
 //! split over the branches of a fork; it never counts hops.
 
 use wire::sip::{Message, Name, edit};
-use wire::{Edit, Rule};
+use wire::{Edit, Rule, Text};
 
 use super::Reject;
 
@@ -24,7 +24,7 @@ pub(crate) fn write(message: Message<'_>, edit: &mut Edit, index: usize, branche
     let came = message.number(Name::MaxBreadth).and_then(Result::ok);
     let share = share(came.unwrap_or(MOST).min(MOST), index, branches);
     if came != Some(share) {
-        edit::set(message, edit, Rule::MaxBreadth, Name::MaxBreadth, &[share.to_string().as_bytes()]);
+        edit::set(message, edit, Rule::MaxBreadth, Name::MaxBreadth, &[Text::number(share.into()).get()]);
     }
 }
 

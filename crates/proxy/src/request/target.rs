@@ -292,15 +292,19 @@ impl Proxy {
 /// One target a phone: of several flows of one instance the first, never two
 /// at a time (RFC 5626 §6).
 fn one_flow_each(bindings: &[&Binding], uri: &Uri<'_>) -> Vec<Target> {
-    let mut targets: Vec<(&Binding, Target)> = Vec::new();
+    let mut firsts = Vec::with_capacity(bindings.len());
+    let mut targets: Vec<Target> = Vec::with_capacity(bindings.len());
     for binding in bindings {
-        let same = |b: &Binding| b.reg_id.is_some() && binding.reg_id.is_some() && b.instance == binding.instance;
-        match targets.iter_mut().find(|(first, _)| same(first)) {
-            Some((_, target)) => target.flows.insert(0, binding.id),
-            None => targets.push((binding, Target::binding(binding, uri))),
+        let same = |b: &&Binding| b.reg_id.is_some() && binding.reg_id.is_some() && b.instance == binding.instance;
+        match firsts.iter().position(|first| same(first)) {
+            Some(at) => targets[at].flows.insert(0, binding.id),
+            None => {
+                firsts.push(binding);
+                targets.push(Target::binding(binding, uri));
+            }
         }
     }
-    targets.into_iter().map(|(_, target)| target).collect()
+    targets
 }
 
 pub(super) const GONE: Reject =
