@@ -301,8 +301,8 @@ section! {
         /// What forwards media. "auto": a program in the kernel, where the kernel (6.6 or later), our
         /// rights (CAP_BPF, CAP_NET_ADMIN) and the interface allow, else the workers; the log of the
         /// start says which. "userspace": the workers alone. "kernel": without the kernel we do not
-        /// start. What the kernel forwards passes no INPUT chain of the firewall. Default: "userspace".
-        datapath: String = r#""userspace""#,
+        /// start. What the kernel forwards passes no INPUT chain of the firewall. Default: "auto".
+        datapath: String = r#""auto""#,
     }
 }
 

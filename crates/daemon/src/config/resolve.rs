@@ -211,8 +211,8 @@ impl Resolver<'_> {
     }
 
     fn datapath(&mut self) -> Datapath {
-        let datapath = self.raw.media.datapath.as_deref().map_or(Ok(Datapath::Userspace), written::datapath);
-        self.take("media.datapath", datapath).unwrap_or(Datapath::Userspace)
+        let datapath = self.raw.media.datapath.as_deref().map_or(Ok(Datapath::Auto), written::datapath);
+        self.take("media.datapath", datapath).unwrap_or(Datapath::Auto)
     }
 
     fn prefix(&mut self, key: &str, text: &str) -> Option<Prefix> {
