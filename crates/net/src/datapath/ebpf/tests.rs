@@ -475,18 +475,18 @@ fn a_rule_that_is_taken_has_counted_all_that_passed() {
             }
             passed
         });
-        let mut out = 0;
+        let (mut out, mut halves) = (0, 0);
         for _ in 0..100_000 {
             let sequence = next.load(Ordering::Relaxed) as u16;
             let (result, packet, _) = program.run(&Shape { sequence, ..shape }.packet(&[9; 20]), 1);
             if result == OUT {
                 out += 1;
                 next.fetch_add(1, Ordering::AcqRel);
-                assert_eq!(packet[29], packet[33], "half of one rule, half of another");
-                assert!(sum_is_right(&packet));
+                halves += usize::from(packet[29] != packet[33] || !sum_is_right(&packet));
             }
         }
         end.store(1, Ordering::Release);
+        assert_eq!(halves, 0, "half of one rule, half of another");
         (other.join().unwrap(), out)
     });
     println!("{out} of 100,000 packets passed");
