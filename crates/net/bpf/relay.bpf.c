@@ -27,59 +27,129 @@
 #define LEAP (1ULL << 30)
 #define RTP_HEADER 12
 
+// So many addresses of each family can have rules.
+#define PLACES 8
+// Ports of one address come in pairs, of which one is for RTP.
+#define PAIR_BITS 15
+// Numbers of rules in a word.
+#define NUMBER_BITS 16
+#define LINE 64
+
 struct address {
-	__u32 word[4];
+	__u64 half[2];
 };
 
-// IPv4 addresses are mapped (RFC 4291 section 2.5.5.2), all in network order.
-struct key {
-	struct address local;
-	struct address source;
+// All that user space says, in the first lines of a rule: written while it is not
+// in force, and only read here. Addresses and ports are in network order.
+struct terms {
+	// Whose packets, beside the addresses.
 	__be16 source_port;
 	__be16 local_port;
-};
-
-struct rule {
-	// What it is for, once more: an element may be taken for another rule under our eyes.
-	struct key key;
 	__u32 epoch;
-	// Its stream, and how many orders for that its worker had obeyed.
-	__u32 stream;
+	// How many orders for its stream its worker had obeyed.
 	__u32 orders;
+	__u32 ssrc;
 	// Rewriting.
-	struct address from;
-	struct address to;
 	__be16 from_port;
 	__be16 to_port;
-	__u32 address_diff;
-	__u32 port_diff;
+	__u16 address_diff;
+	__u16 port_diff;
+	__u16 most;
 	__u8 tos;
 	__u8 ttl;
-	__u16 most;
 	// The way out.
 	__u32 ifindex;
 	__u32 hop_family;
-	struct address hop;
-	// Where the stream stands.
-	__u32 ssrc;
-	__u32 timestamp;
-	__u16 sequence;
 	__u8 payload_type;
-	__u8 unused[5];
+	__u8 unused[3];
+	// Nanoseconds in 256 ticks.
 	__s64 tick;
-	__u64 jitter;
-	__u64 at;
-	__u64 packets;
+};
+
+// Where the stream stands, in the last line.
+struct state {
+	// Whether there is a rule, whose it is, and how far the stream went: its serial
+	// number, 0 for none, above the extended sequence number of the last packet.
+	__u64 turn;
+	// Of all packets that were ever forwarded by rules of this number.
 	__u64 bytes;
+	__u64 at;
+	__u64 jitter;
+	__u64 timestamp;
+	// A term, too; here it has room for either family.
+	struct address hop;
+} __attribute__((aligned(LINE)));
+
+struct rule4 {
+	struct terms terms;
+	__be32 local;
+	__be32 source;
+	__be32 from;
+	__be32 to;
+	struct state state;
+};
+
+struct rule6 {
+	struct terms terms;
+	struct address local;
+	struct address source;
+	struct address from;
+	struct address to;
+	struct state state;
+};
+
+_Static_assert(sizeof(struct rule4) == 2 * LINE, "two lines");
+_Static_assert(sizeof(struct rule6) == 3 * LINE, "three lines");
+
+// A hint which rule is for a pair of ports of one of our addresses, four to a
+// word; 0 for none. Whether it is, the rule says. User space writes all of these
+// as memory.
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, __u64);
+} numbers4 SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, __u64);
+} numbers6 SEC(".maps");
+
+// Two rules for each stream, one after the other from number 1, so that streams
+// that are few lie close together.
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct rule4);
+} rules4 SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct rule6);
+} rules6 SEC(".maps");
+
+// Our addresses, in the order of their ports.
+struct ours {
+	__be32 four[PLACES];
+	struct address six[PLACES];
 };
 
 struct {
-	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__uint(max_entries, 65536);
-	__type(key, struct key);
-	__type(value, struct rule);
-} rules SEC(".maps");
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct ours);
+} ours SEC(".maps");
 
 // Rules of another epoch are void.
 struct {
@@ -107,15 +177,12 @@ struct rtp {
 	__be32 ssrc;
 };
 
-static __always_inline int same(const struct key *a, const struct key *b)
+static __always_inline int same(const struct address *a, const struct in6_addr *b)
 {
-	const __u32 *x = (const void *)a, *y = (const void *)b;
-	__u32 differs = 0;
+	struct address other;
 
-#pragma unroll
-	for (int i = 0; i < (int)(sizeof(*a) / 4); i++)
-		differs |= x[i] ^ y[i];
-	return !differs;
+	__builtin_memcpy(&other, b, sizeof(other));
+	return !((a->half[0] ^ other.half[0]) | (a->half[1] ^ other.half[1]));
 }
 
 static __always_inline __u16 fold(__u64 sum)
@@ -128,22 +195,21 @@ static __always_inline __u16 fold(__u64 sum)
 }
 
 // RFC 3550 A.8 in nanoseconds, as quality.rs does it.
-static __always_inline void arrived(struct rule *rule, __u64 now, __u32 timestamp)
+static __always_inline void arrived(struct state *state, __s64 tick, __u64 now, __u32 timestamp)
 {
-	__s64 ticks = (__s32)(timestamp - rule->timestamp);
-	__s64 passed = (__s64)(now - rule->at) - ((ticks * rule->tick) >> 8);
+	__s64 ticks = (__s32)(timestamp - (__u32)state->timestamp);
+	__s64 passed = (__s64)(now - state->at) - ((ticks * tick) >> 8);
 	__u64 difference = passed < 0 ? -passed : passed;
 
-	rule->at = now;
-	rule->timestamp = timestamp;
+	state->at = now;
+	state->timestamp = timestamp;
 	if (difference < LEAP)
-		rule->jitter = rule->jitter + difference - ((rule->jitter + 8) >> 4);
+		state->jitter = state->jitter + difference - ((state->jitter + 8) >> 4);
 }
 
 // Every offset is a constant: without CAP_PERFMON no other may be added to a pointer.
 static __always_inline int family(struct __sk_buff *skb, const __u32 link, const int six)
 {
-	struct key key = {};
 	struct bpf_redir_neigh hop = {};
 
 	if (skb->pkt_type != 0 /* PACKET_HOST */ || skb->vlan_present || skb->gso_size)
@@ -175,8 +241,6 @@ static __always_inline int family(struct __sk_buff *skb, const __u32 link, const
 		// A zero checksum is for tunnels alone (RFC 6935).
 		if (!udp->check)
 			return UP;
-		__builtin_memcpy(&key.local, &ip6->daddr, 16);
-		__builtin_memcpy(&key.source, &ip6->saddr, 16);
 	} else {
 		if ((void *)(ip + 1) + sizeof(struct udphdr) + RTP_HEADER > end)
 			return UP;
@@ -186,12 +250,7 @@ static __always_inline int family(struct __sk_buff *skb, const __u32 link, const
 			return UP;
 		total = bpf_ntohs(ip->tot_len);
 		udp = (void *)(ip + 1);
-		key.local.word[2] = key.source.word[2] = bpf_htonl(0xffff);
-		key.local.word[3] = ip->daddr;
-		key.source.word[3] = ip->saddr;
 	}
-	key.source_port = udp->source;
-	key.local_port = udp->dest;
 
 	// RTP by its first octet (RFC 7983 section 7) and not RTCP (RFC 5761 section 4).
 	struct rtp *rtp = (void *)(udp + 1);
@@ -202,40 +261,79 @@ static __always_inline int family(struct __sk_buff *skb, const __u32 link, const
 	if (total != skb->len - link || total != network + bpf_ntohs(udp->len))
 		return UP;
 
-	struct rule *rule = bpf_map_lookup_elem(&rules, &key);
+	__u32 zero = 0, port = PLACES;
+	struct ours *own = bpf_map_lookup_elem(&ours, &zero);
 
-	if (!rule)
+	if (!own)
+		return UP;
+#pragma unroll
+	for (__u32 i = 0; i < PLACES; i++)
+		if (six ? same(&own->six[i], &ip6->daddr) : own->four[i] == ip->daddr)
+			port = i;
+	port = port << PAIR_BITS | bpf_ntohs(udp->dest) >> 1;
+
+	__u32 four = port >> 2;
+	__u64 *numbers = six ? bpf_map_lookup_elem(&numbers6, &four) : bpf_map_lookup_elem(&numbers4, &four);
+
+	if (!numbers)
 		return UP;
 
-	__u32 zero = 0, stream = rule->stream;
+	__u32 number = (__u16)(*numbers >> (port & 3) * NUMBER_BITS), stream = (number - 1) >> 1;
+
+	if (!number)
+		return UP;
+
+	struct rule4 *rule4 = six ? 0 : bpf_map_lookup_elem(&rules4, &number);
+	struct rule6 *rule6 = six ? bpf_map_lookup_elem(&rules6, &number) : 0;
+
+	if (six ? !rule6 : !rule4)
+		return UP;
+
+	const struct terms *terms = six ? &rule6->terms : &rule4->terms;
+	struct state *state = six ? &rule6->state : &rule4->state;
+	const __u64 turn = *(volatile __u64 *)&state->turn;
+	const __u32 next = (__u32)turn + 1;
+
+	// What is read from here on is believed if it is this rule's turn still when all is read.
+	barrier();
 	__u32 *current = bpf_map_lookup_elem(&epoch, &zero);
 	__u64 *given = bpf_map_lookup_elem(&orders, &stream);
-	__u16 sequence = bpf_ntohs(rtp->sequence);
 
-	if (!current || rule->epoch != *current || !given || rule->orders != (__u32)*given)
+	if (!(turn >> 32) || bpf_ntohs(rtp->sequence) != (__u16)next)
 		return UP;
-	if (total > rule->most)
+	if (!current || terms->epoch != *current || !given || terms->orders != (__u32)*given)
 		return UP;
-	if (rule->ssrc != bpf_ntohl(rtp->ssrc) || rule->payload_type != (rtp->type & PAYLOAD_TYPE) ||
-	    sequence != (__u16)(rule->sequence + 1))
+	if (terms->source_port != udp->source || terms->local_port != udp->dest ||
+	    (six ? !same(&rule6->local, &ip6->daddr) || !same(&rule6->source, &ip6->saddr)
+		 : rule4->local != ip->daddr || rule4->source != ip->saddr))
 		return UP;
-
-	struct address from = rule->from, to = rule->to;
-	__be16 from_port = rule->from_port, to_port = rule->to_port;
-	__u32 address_diff = rule->address_diff, port_diff = rule->port_diff;
-	__u32 ifindex = rule->ifindex, hop_family = rule->hop_family;
-	__u8 tos = rule->tos, ttl = rule->ttl;
-
-	hop.nh_family = hop_family;
-	__builtin_memcpy(&hop.ipv6_nh, &rule->hop, 16);
-	barrier();
-	if (!same(&rule->key, &key))
+	if (total > terms->most)
+		return UP;
+	if (terms->ssrc != bpf_ntohl(rtp->ssrc) || terms->payload_type != (rtp->type & PAYLOAD_TYPE))
 		return UP;
 
-	rule->sequence = sequence;
-	rule->packets++;
-	rule->bytes += total - network - sizeof(struct udphdr);
-	arrived(rule, bpf_ktime_get_boot_ns(), bpf_ntohl(rtp->timestamp));
+	// All of 64 bits: without CAP_PERFMON nothing shorter may be where a pointer was on the stack.
+	__u64 from_port = terms->from_port, to_port = terms->to_port;
+	__u64 address_diff = terms->address_diff, port_diff = terms->port_diff;
+	__u64 ifindex = terms->ifindex, tos = terms->tos, ttl = terms->ttl;
+	__s64 tick = terms->tick;
+	struct address from = {}, to = {};
+
+	if (six) {
+		from = rule6->from;
+		to = rule6->to;
+	} else {
+		from.half[0] = rule4->from;
+		to.half[0] = rule4->to;
+	}
+	hop.nh_family = terms->hop_family;
+	__builtin_memcpy(&hop.ipv6_nh, &state->hop, 16);
+
+	// One packet for one turn. Who takes the rule, or puts another, ends this one's.
+	if (__sync_val_compare_and_swap(&state->turn, turn, (turn >> 32 << 32) | next) != turn)
+		return UP;
+	state->bytes += total - network - sizeof(struct udphdr);
+	arrived(state, tick, bpf_ktime_get_boot_ns(), bpf_ntohl(rtp->timestamp));
 
 	if (six) {
 		__u32 first = bpf_htonl(6u << 28 | (__u32)tos << 20);
@@ -254,8 +352,8 @@ static __always_inline int family(struct __sk_buff *skb, const __u32 link, const
 		ip->tos = tos;
 		ip->ttl = ttl;
 		sum += word[0] + word[4];
-		ip->saddr = from.word[3];
-		ip->daddr = to.word[3];
+		ip->saddr = from.half[0];
+		ip->daddr = to.half[0];
 		ip->check = ~fold(sum);
 	}
 	udp->source = from_port;
@@ -267,7 +365,7 @@ static __always_inline int family(struct __sk_buff *skb, const __u32 link, const
 	    bpf_l4_csum_replace(skb, check, 0, port_diff, BPF_F_MARK_MANGLED_0))
 		return TC_ACT_SHOT;
 	// Into this machine only a route leads, not a neighbour.
-	if (!hop_family)
+	if (!hop.nh_family)
 		return bpf_redirect_neigh(ifindex, 0, 0, 0);
 	return bpf_redirect_neigh(ifindex, &hop, sizeof(hop), 0);
 }

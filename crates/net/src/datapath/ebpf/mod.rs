@@ -15,6 +15,7 @@
 mod netlink;
 mod offload;
 mod rule;
+mod rules;
 mod sys;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -35,11 +36,15 @@ use aya::{Ebpf, EbpfLoader, VerifierLogLevel};
 
 use self::netlink::{BARE, ETHERNET, LOOPBACK, Netlink};
 pub(super) use self::offload::Offload;
-use self::sys::{Number, Orders, Rules};
+use self::rules::{OURS, Orders, Ours, PLACES, Rules};
+use self::sys::Single;
 use crate::poll::{Epoll, Ready, Waker};
 
 /// The program, as `bpf/build` makes it.
 static OBJECT: &[u8] = aya::include_bytes_aligned!("../../../bpf/relay.bpf.o");
+
+/// The maps of IPv4 and IPv6, of numbers and of rules.
+const FAMILIES: [[&str; 2]; 2] = [["numbers4", "rules4"], ["numbers6", "rules6"]];
 
 /// tcx: links that belong to a descriptor.
 const SINCE: (u8, u8, u16) = (6, 6, 0);
@@ -65,8 +70,9 @@ pub(super) struct Kernel {
 #[derive(Debug)]
 struct Inner {
     rules: Rules,
-    current: Number,
+    current: Single<4>,
     orders: Orders,
+    workers: u32,
     /// Of each worker.
     streams: u32,
     epoch: AtomicU32,
@@ -96,14 +102,20 @@ impl Kernel {
         entitled()?;
         let netlink = Netlink::new()?;
         let all_streams = streams.saturating_mul(workers.into()).max(1);
-        let Loaded { ebpf, rules, current, orders } = load(all_streams).map_err(explain)?;
-        let orders = Orders::new(orders.as_fd(), all_streams)?;
-        current.set(1)?;
+        let (ours, left) = Ours::of(addresses);
+        if all && let Some(address) = left.first() {
+            return Err(io::Error::other(format!(
+                "there are more than {PLACES} addresses of its family before {address}"
+            )));
+        }
+        let Loaded { ebpf, rules, current, orders } = load(ours, all_streams).map_err(explain)?;
+        current.set(1_u32.to_ne_bytes())?;
         let attached = Attached { ebpf, netlink, links: BTreeMap::new(), refused: BTreeSet::new() };
         let inner = Arc::new(Inner {
             rules,
             current,
             orders,
+            workers: workers.into(),
             streams,
             epoch: AtomicU32::new(1),
             attached: Mutex::new(attached),
@@ -136,7 +148,8 @@ impl Kernel {
 
     /// A stream among those of all workers; `None` for one that no rule may be put for.
     fn number(&self, worker: u8, stream: u32) -> Option<u32> {
-        (stream < self.inner.streams).then(|| u32::from(worker) * self.inner.streams + stream)
+        // The first of each worker lie side by side.
+        (stream < self.inner.streams).then(|| stream * self.inner.workers + u32::from(worker))
     }
 
     fn rules(&self) -> &Rules {
@@ -212,7 +225,7 @@ impl Inner {
 
     fn renew(&self, epoch: u32) {
         // First the kernel: what a worker puts meanwhile is void at once.
-        if let Err(error) = self.current.set(epoch) {
+        if let Err(error) = self.current.set(epoch.to_ne_bytes()) {
             tracing::error!(%error, "rules cannot be revoked");
         }
         self.epoch.store(epoch, Ordering::Release);
@@ -285,16 +298,19 @@ impl Attached {
 struct Loaded {
     ebpf: Ebpf,
     rules: Rules,
-    current: Number,
-    orders: OwnedFd,
+    current: Single<4>,
+    orders: Orders,
 }
 
-/// The program, with room for so many streams.
-fn load(streams: u32) -> Result<Loaded, Box<dyn Error + Send + Sync>> {
+/// The program, with room for rules of these addresses and for so many streams.
+fn load(ours: Ours, streams: u32) -> Result<Loaded, Box<dyn Error + Send + Sync>> {
     let mut loader = EbpfLoader::new();
     // Nothing here depends on the layout of the kernel's own structures.
     loader.btf(None).verifier_log_level(VerifierLogLevel::DISABLE);
-    loader.map_max_entries("rules", streams.saturating_mul(2)).map_max_entries("orders", streams);
+    for ([numbers, rules], room) in FAMILIES.into_iter().zip(ours.room(streams)) {
+        loader.map_max_entries(numbers, room.0).map_max_entries(rules, room.1);
+    }
+    loader.map_max_entries("orders", streams);
     let mut ebpf = loader.load(OBJECT)?;
     for name in ["relay_ethernet", "relay_bare"] {
         let program: &mut SchedClassifier = ebpf.program_mut(name).ok_or("no such program")?.try_into()?;
@@ -302,12 +318,17 @@ fn load(streams: u32) -> Result<Loaded, Box<dyn Error + Send + Sync>> {
     }
     let map = |ebpf: &Ebpf, name| -> Result<OwnedFd, Box<dyn Error + Send + Sync>> {
         match ebpf.map(name) {
-            Some(Map::HashMap(map) | Map::Array(map)) => Ok(map.fd().as_fd().try_clone_to_owned()?),
+            Some(Map::Array(map)) => Ok(map.fd().as_fd().try_clone_to_owned()?),
             Some(_) | None => Err("no such map".into()),
         }
     };
-    let (rules, current) = (Rules(map(&ebpf, "rules")?), Number(map(&ebpf, "epoch")?));
-    let orders = map(&ebpf, "orders")?;
+    Single::<OURS>(map(&ebpf, "ours")?).set(ours.octets())?;
+    let [[numbers4, rules4], [numbers6, rules6]] = FAMILIES.map(|names| names.map(|name| map(&ebpf, name)));
+    let (numbers4, rules4, numbers6, rules6) = (numbers4?, rules4?, numbers6?, rules6?);
+    let families = [[numbers4.as_fd(), rules4.as_fd()], [numbers6.as_fd(), rules6.as_fd()]];
+    let rules = Rules::new(ours, families, streams)?;
+    let current = Single(map(&ebpf, "epoch")?);
+    let orders = Orders::new(map(&ebpf, "orders")?.as_fd(), streams)?;
     Ok(Loaded { ebpf, rules, current, orders })
 }
 

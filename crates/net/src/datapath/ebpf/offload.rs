@@ -25,13 +25,14 @@ use wire::demux::{self, Media};
 
 use super::Kernel;
 use super::netlink::Netlink;
-use super::rule::{Exit, Key, Rule, Standing};
+use super::rule::{Exit, Known, Rule};
+use super::rules::{Held, Place, Standing};
 use crate::clock;
 use crate::datapath::epoll::Backend;
 use crate::datapath::handle::Shared;
 
 /// So many packets must have passed for a rule to have been worth its while.
-const WORTH: u64 = 8;
+const WORTH: u8 = 8;
 /// At most so many packets are judged here before a rule is tried once more.
 const REST: u8 = 128;
 
@@ -54,19 +55,33 @@ pub(in crate::datapath) struct Offload {
 #[derive(Debug)]
 struct Lane {
     hold: Hold,
-    /// Under which rule it is in the kernel.
-    inside: Option<Key>,
+    /// Its rule in the kernel.
+    inside: Option<Inside>,
     /// Its rule is put after this batch, if it has a pace.
     again: bool,
     /// In which batch was asked last what had passed.
     looked: u64,
-    /// What of the rule's counts the relay knows.
-    told: (u64, u64),
     /// The way out, or that there is none, as of an epoch.
-    exit: Option<(u32, Option<(SocketAddr, Exit)>)>,
+    exit: Option<(u32, Option<(Entry, Exit)>)>,
     /// Packets to be judged here before the next rule, and how many it will be then.
     rest: u8,
     rests: u8,
+}
+
+/// Where packets come in.
+#[derive(Debug, Clone, Copy)]
+struct Entry {
+    local: SocketAddr,
+    place: Place,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Inside {
+    rule: Held,
+    /// Of the stream, when the rule was put.
+    sequence: u32,
+    /// What the relay knows of.
+    told: Standing,
 }
 
 impl Offload {
@@ -85,16 +100,8 @@ impl Offload {
         if self.lanes.len() <= at {
             self.lanes.resize_with(at + 1, || None);
         }
-        self.lanes[at] = Some(Box::new(Lane {
-            hold,
-            inside: None,
-            again: true,
-            looked: 0,
-            told: (0, 0),
-            exit: None,
-            rest: 0,
-            rests: 0,
-        }));
+        self.lanes[at] =
+            Some(Box::new(Lane { hold, inside: None, again: true, looked: 0, exit: None, rest: 0, rests: 0 }));
         self.again.push(hold.on);
     }
 
@@ -176,20 +183,17 @@ impl Offload {
         let Some(pace) = relay.pace(on) else { return };
         let epoch = self.kernel.epoch();
         if lane.exit.is_none_or(|(known, _)| known != epoch) {
-            lane.exit = Some((epoch, exit(&self.kernel, &mut self.netlink, backend, &lane.hold)));
+            let stream = self.kernel.number(self.worker, on.stream());
+            let exit = stream.and_then(|stream| exit(&self.kernel, &mut self.netlink, backend, &lane.hold, stream));
+            lane.exit = Some((epoch, exit));
         }
-        let Some((epoch, Some((local, exit)))) = lane.exit else { return };
-        let Some(stream) = self.kernel.number(self.worker, on.stream()) else { return };
+        let Some((epoch, Some((Entry { local, place }, exit)))) = lane.exit else { return };
         let orders = self.obeyed.get(on.stream() as usize).copied().unwrap_or_default();
-        let key = Key::new(local, lane.hold.from);
-        let standing = Standing { epoch, stream, orders };
-        match self.kernel.rules().put(&key, &Rule::new(standing, local, lane.hold.from, &exit, &pace)) {
-            Ok(()) => {
-                lane.inside = Some(key);
-                lane.told = (0, 0);
-            }
-            Err(error) => {
-                tracing::debug!(%error, "no room for a rule");
+        let known = Known { epoch, orders };
+        match self.kernel.rules().put(place, &Rule::new(known, local, lane.hold.from, &exit, &pace)) {
+            Some((rule, told)) => lane.inside = Some(Inside { rule, sequence: told.highest, told }),
+            None => {
+                tracing::debug!("no room for a rule");
                 lane.rest = REST;
             }
         }
@@ -198,19 +202,36 @@ impl Offload {
     /// Takes the rule of a socket, if it has one, and tells what has passed.
     fn withdraw(&mut self, relay: &mut Relay, on: Slot) {
         let Some(lane) = lane(&mut self.lanes, on) else { return };
-        let Some(key) = lane.inside.take() else { return };
-        let Some(rule) = self.kernel.rules().take(&key) else { return };
-        tell(&self.shared, relay, lane, &rule);
-        // A sender whose numbers do not go on is not worth two system calls a packet.
-        lane.rests = if rule.packets < WORTH { (lane.rests * 2 + 1).min(REST) } else { 0 };
-        lane.rest = if lane.rests > WORTH as u8 { lane.rests } else { 0 };
+        let Some(mut inside) = lane.inside.take() else { return };
+        let Some(now) = self.kernel.rules().take(inside.rule) else { return };
+        inside.tell(&self.shared, relay, &lane.hold, now);
+        // A sender whose numbers do not go on is not worth a rule a packet.
+        let worth = now.highest.wrapping_sub(inside.sequence) >= WORTH.into();
+        lane.rests = if worth { 0 } else { (lane.rests * 2 + 1).min(REST) };
+        lane.rest = if lane.rests > WORTH { lane.rests } else { 0 };
     }
 
     fn look(&mut self, relay: &mut Relay, on: Slot) {
         let Some(lane) = lane(&mut self.lanes, on) else { return };
-        if let Some(rule) = lane.inside.and_then(|key| self.kernel.rules().look(&key)) {
-            tell(&self.shared, relay, lane, &rule);
+        if let Some(inside) = &mut lane.inside
+            && let Some(now) = self.kernel.rules().look(inside.rule)
+        {
+            inside.tell(&self.shared, relay, &lane.hold, now);
         }
+    }
+}
+
+impl Inside {
+    fn tell(&mut self, shared: &Shared, relay: &mut Relay, hold: &Hold, now: Standing) {
+        let packets = now.highest.wrapping_sub(self.told.highest).into();
+        if packets == 0 {
+            return;
+        }
+        let bytes = now.bytes.wrapping_sub(self.told.bytes);
+        let (at, timestamp, jitter) = (clock::of_boot(now.at), now.timestamp, now.jitter);
+        self.told = now;
+        relay.passed(hold, &Passed { packets, bytes, at, timestamp, jitter });
+        shared.counts.kernel.fetch_add(packets, Ordering::Relaxed);
     }
 }
 
@@ -218,16 +239,8 @@ fn lane(lanes: &mut [Option<Box<Lane>>], on: Slot) -> Option<&mut Lane> {
     lanes.get_mut((on.0 / 2) as usize)?.as_deref_mut().filter(|lane| lane.hold.on == on)
 }
 
-fn tell(shared: &Shared, relay: &mut Relay, lane: &mut Lane, rule: &Rule) {
-    let (packets, bytes) = (rule.packets - lane.told.0, rule.bytes - lane.told.1);
-    lane.told = (rule.packets, rule.bytes);
-    let (at, timestamp, jitter) = (clock::of_boot(rule.at), rule.timestamp, rule.jitter);
-    relay.passed(&lane.hold, &Passed { packets, bytes, at, timestamp, jitter });
-    shared.counts.kernel.fetch_add(packets, Ordering::Relaxed);
-}
-
 /// Where packets of this hold come in and how they leave, if the program can do so.
-fn exit(kernel: &Kernel, netlink: &mut Netlink, backend: &Backend, hold: &Hold) -> Option<(SocketAddr, Exit)> {
+fn exit(kernel: &Kernel, netlink: &mut Netlink, backend: &Backend, hold: &Hold, stream: u32) -> Option<(Entry, Exit)> {
     let (entry, socket) = (backend.plain(hold.on)?, backend.plain(hold.via)?);
     let (local, from) = (entry.local_addr().ok()?, socket.local_addr().ok()?);
     let ipv4 = local.is_ipv4();
@@ -239,6 +252,7 @@ fn exit(kernel: &Kernel, netlink: &mut Netlink, backend: &Backend, hold: &Hold) 
     if !addresses.iter().all(plain) {
         return None;
     }
+    let place = kernel.rules().place(local, stream, hold.on.end())?;
     // A peer on this machine comes in by the loopback, whatever its address.
     let back = netlink.way(local.ip(), hold.from.ip())?;
     let seen = if back.local { kernel.covers_link(back.ifindex) } else { kernel.covers(local.ip()) };
@@ -255,5 +269,5 @@ fn exit(kernel: &Kernel, netlink: &mut Netlink, backend: &Backend, hold: &Hold) 
     let way = netlink.way(from.ip(), hold.to.ip())?;
     // What came in by the loopback has a route within this machine already.
     let routed = way.local && !back.local;
-    Some((local, Exit { from, to: hold.to, tos, ttl, way, routed }))
+    Some((Entry { local, place }, Exit { from, to: hold.to, tos, ttl, way, routed }))
 }
