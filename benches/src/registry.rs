@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use registry::{Binding, BindingId, Confirmed, FlowId, Key, Registry};
+use registry::{Binding, BindingId, Confirmed, FlowId, Key, Registry, Said};
 use wire::{Flow, ListenerId, Transport};
 
 use crate::{Bench, measured};
@@ -17,11 +17,16 @@ fn binding(number: u64, start: Instant) -> Binding {
     Binding {
         // Spread like the keyed digests that name bindings.
         id: BindingId(number.wrapping_mul(0x9e37_79b9_7f4a_7c15)),
-        aor: format!("{}@example.com", number.wrapping_mul(7919) % 1_000_000).into_bytes().into(),
-        contact: format!("sip:{number}@192.168.1.10:5060;ob").into_bytes().into(),
+        texts: Said {
+            aor: format!("{}@example.com", number.wrapping_mul(7919) % 1_000_000).as_bytes(),
+            contact: format!("sip:{number}@192.168.1.10:5060;ob").as_bytes(),
+            call_id: format!("{number}@192.168.1.10").as_bytes(),
+            user_agent: b"Deskphone/4.2.1",
+            lines: b"",
+        }
+        .into(),
         instance: Some(format!("\"<urn:uuid:00000000-0000-1000-8000-{number:012}>\"").into_bytes().into()),
         reg_id: None,
-        call_id: format!("{number}@192.168.1.10").into_bytes().into(),
         cseq: 1,
         flow: Flow {
             transport: Transport::Udp,
@@ -29,13 +34,13 @@ fn binding(number: u64, start: Instant) -> Binding {
             connection: 0,
             local: ([203, 0, 113, 30], 5060).into(),
             remote: remote.into(),
-        },
+        }
+        .into(),
         flow_id: FlowId(number),
         upstream: None,
         natted: true,
         phone: None,
         q: 1000,
-        user_agent: b"Deskphone/4.2.1"[..].into(),
         expires: start + Duration::from_secs(number),
         until: start + Duration::from_secs(number),
         confirmed: Confirmed::default(),

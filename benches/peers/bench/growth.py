@@ -3,6 +3,7 @@
 Phones register at full speed; then the program is started anew under valgrind, and knows them from its state.
 """
 
+import math
 import time
 
 from . import contenders, load, usage
@@ -11,8 +12,8 @@ from .instructions import CALLS, register, served
 
 # Of siplatch, whose transactions of the last 32 s have a limit, and of Kamailio, which answers registrations itself.
 RATE, KAMAILIO_RATE = 1000, 4000
-# Longer than any transaction lives (RFC 3261: 32 s).
-SETTLE_S = 35
+# A transaction lives so long (RFC 3261, timer J); and longer than that.
+TRANSACTION_S, SETTLE_S = 32, 35
 RESTORED_S, RESTORED_PER_S = 5, 10_000
 
 
@@ -38,9 +39,10 @@ def measure(run):
 
 
 def grown(run, contender, sip, known, users, rate=RATE):
-    """Memory with many phones less that with few; what transactions need at this rate was there before."""
-    for _ in range(1 if run.quick else 3):
+    """Memory with many phones less that with few; what transactions need at this rate was there before, and is free."""
+    for _ in range(math.ceil(min(users - known, rate * TRANSACTION_S) / known)):
         register(sip, 0, known, rate)
+    time.sleep(SETTLE_S)
     before = usage.private_bytes(contender.pids())
     register(sip, known, users - known, rate)
     if not run.quick:

@@ -14,6 +14,7 @@ mod unheard;
 mod writer;
 
 use std::collections::{BTreeMap, VecDeque};
+use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -21,7 +22,7 @@ use std::time::{Duration, Instant};
 use media::silence::Reason;
 use media::stats::LegCounts;
 use media::{Component, End, Fact, StreamId};
-use nat::{Side, Source};
+use nat::Side;
 use proxy::{Cause, Observed};
 use registry::{Call, CallKind, Change, Key, PassId, Record};
 use wire::sip::{NameAddr, Status, Uri};
@@ -46,7 +47,7 @@ const TEXT: usize = 128;
 /// All calls that are not written down yet.
 #[derive(Debug)]
 pub(crate) struct Records {
-    calls: BTreeMap<PassId, Row>,
+    calls: BTreeMap<PassId, Box<Row>>,
     by_stream: BTreeMap<StreamId, PassId>,
     /// Calls that have ended, in that order.
     ending: VecDeque<(Instant, PassId)>,
@@ -62,21 +63,34 @@ pub(crate) struct Records {
 /// One call.
 #[derive(Debug)]
 struct Row {
-    call_id: String,
-    from: String,
-    to: String,
+    names: Names,
     /// Of the caller's and the callee's leg.
     sides: [Side; 2],
     since: Instant,
     answered: Option<Instant>,
     /// In the order in which they were opened. A tree would have room for eleven at once.
     streams: Vec<(StreamId, Stream)>,
-    /// What was said of its end before it came.
+    /// Once something is known of it.
+    end: Option<Box<Ending>>,
+}
+
+/// Call-ID, who calls and who is called, one behind the other.
+#[derive(Debug)]
+struct Names {
+    all: Box<str>,
+    /// Where the first two end.
+    ends: [u16; 2],
+}
+
+/// The end of a call.
+#[derive(Debug, Default)]
+struct Ending {
+    /// What was said of it before it came.
     status: Option<Status>,
     reason: Option<String>,
     /// siplatch gave that status.
     own: bool,
-    ended: Option<(Instant, Cause)>,
+    came: Option<(Instant, Cause)>,
 }
 
 /// One stream of it.
@@ -94,7 +108,7 @@ struct Stream {
 struct Leg {
     /// Highest jitter of the reports.
     jitter: Duration,
-    source: Option<Source>,
+    source: Option<(IpAddr, u16)>,
     moves: u32,
     silences: u32,
     /// Of the last silence.
@@ -134,26 +148,26 @@ impl Records {
             return;
         }
         let proxy = &self.shared.settings().proxy;
-        let sides = [proxy.side(call.caller.flow.listener), proxy.side(call.onward.listener)];
+        let sides = [proxy.side(call.caller.flow.get().listener), proxy.side(call.onward.get().listener)];
         let started = self.started.take_if(|(started, _)| *started == call.id);
-        let row = self.calls.entry(call.id).or_insert_with(|| Row::of(call, sides));
+        let row = self.calls.entry(call.id).or_insert_with(|| Box::new(Row::of(call, sides)));
         if let Some((_, to)) = started {
-            row.to = to;
+            row.names.call(&to);
         }
-        if row.ended.is_some() {
+        if row.ended().is_some() {
             return;
         }
         row.sides = sides;
         row.answered = call.answered;
-        for stream in &call.streams {
+        for stream in call.streams.iter() {
             if row.streams.len() < STREAMS && row.streams.iter().all(|(known, _)| known != stream) {
                 row.streams.reserve_exact(1);
                 row.streams.push((*stream, Stream::default()));
                 self.by_stream.insert(*stream, call.id);
             }
         }
-        if let Some(callee) = call.callees.first().filter(|_| row.to.is_empty()) {
-            row.to = user(&callee.identity);
+        if let Some(callee) = call.callees.first().filter(|_| row.names.to().is_empty()) {
+            row.names.call(&user(&callee.identity));
         }
     }
 
@@ -161,9 +175,10 @@ impl Records {
     pub(crate) fn observe(&mut self, now: Instant, event: &Observed) {
         if let Observed::CallEnding { call, status, reason, own } = event {
             if let Some(row) = self.calls.get_mut(call) {
-                row.status = status.or(row.status);
-                row.reason = reason.as_deref().map(bounded).or(row.reason.take());
-                row.own |= own;
+                let end = row.end.get_or_insert_default();
+                end.status = status.or(end.status);
+                end.reason = reason.as_deref().map(bounded).or(end.reason.take());
+                end.own |= own;
             }
         } else if let Observed::CallStarted { call, from: _, to, session: _ } = event {
             self.started = Some((*call, user(to.as_bytes())));
@@ -171,7 +186,7 @@ impl Records {
             && let Some(row) = self.calls.get_mut(call)
         {
             // What the registry says of its end comes behind.
-            row.ended = Some((now, *cause));
+            row.end.get_or_insert_default().came = Some((now, *cause));
             self.ending.push_back((now, *call));
         }
     }
@@ -179,7 +194,7 @@ impl Records {
     /// The registry has it no more: it has ended, or it was nothing to be written down.
     fn gone(&mut self, call: PassId) {
         let Some(row) = self.calls.get(&call) else { return };
-        if let Some((ended, _)) = row.ended {
+        if let Some((ended, _)) = row.ended() {
             return self.settle(call, ended, false);
         }
         if let Some(row) = self.calls.remove(&call) {
@@ -193,7 +208,7 @@ impl Records {
             Fact::Latched { stream, epoch: _, end, component: Component::Rtp, side: _, source, moved } => {
                 if let Some((_, stream)) = self.stream(*stream) {
                     let leg = &mut stream.legs[end.index()];
-                    leg.source = Some(*source);
+                    leg.source = Some((source.0.ip(), source.0.port()));
                     leg.moves += u32::from(*moved);
                 }
             }
@@ -256,8 +271,8 @@ impl Records {
 
     /// Writes a call down, if all is known or there is no more to wait for.
     fn settle(&mut self, call: PassId, now: Instant, late: bool) {
-        let done = |row: &Row| row.ended.is_some() && (late || row.streams.iter().all(|(_, stream)| stream.closed));
-        if !self.calls.get(&call).is_some_and(done) {
+        let done = |row: &Row| row.ended().is_some() && (late || row.streams.iter().all(|(_, stream)| stream.closed));
+        if !self.calls.get(&call).is_some_and(|row| done(row)) {
             return;
         }
         let Some(row) = self.calls.remove(&call) else { return };
@@ -316,18 +331,47 @@ impl Records {
 impl Row {
     fn of(call: &Call, sides: [Side; 2]) -> Self {
         Self {
-            call_id: bounded(&String::from_utf8_lossy(&call.call_id)),
-            from: user(&call.caller.identity),
-            to: String::new(),
+            names: Names::new(&bounded(&String::from_utf8_lossy(&call.call_id)), &user(&call.caller.identity), ""),
             sides,
             since: call.since,
             answered: call.answered,
             streams: Vec::new(),
-            status: None,
-            reason: None,
-            own: false,
-            ended: None,
+            end: None,
         }
+    }
+
+    /// When it ended, and why.
+    fn ended(&self) -> Option<(Instant, Cause)> {
+        self.end.as_ref()?.came
+    }
+}
+
+impl Names {
+    /// Of texts that are [`bounded`].
+    fn new(call_id: &str, from: &str, to: &str) -> Self {
+        let ends = [call_id.len() as u16, (call_id.len() + from.len()) as u16];
+        Self { all: [call_id, from, to].concat().into(), ends }
+    }
+
+    fn get(&self, start: u16, end: usize) -> &str {
+        self.all.get(usize::from(start)..end).unwrap_or_default()
+    }
+
+    fn call_id(&self) -> &str {
+        self.get(0, self.ends[0].into())
+    }
+
+    fn from(&self) -> &str {
+        self.get(self.ends[0], self.ends[1].into())
+    }
+
+    fn to(&self) -> &str {
+        self.get(self.ends[1], self.all.len())
+    }
+
+    /// Whom the call is for.
+    fn call(&mut self, to: &str) {
+        *self = Self::new(self.call_id(), self.from(), to);
     }
 }
 

@@ -30,8 +30,8 @@ pub(crate) use status::{Mapping, Reload, Router, Status};
 #[derive(Debug, Default)]
 pub(crate) struct View {
     bindings: DashMap<BindingId, Arc<Binding>, Digesting>,
-    calls: DashMap<PassId, CallRow, Digesting>,
-    streams: DashMap<StreamId, StreamRow>,
+    calls: DashMap<PassId, Box<CallRow>, Digesting>,
+    streams: DashMap<StreamId, Box<StreamRow>>,
     upstreams: DashMap<usize, UpstreamState>,
     /// By which transport each is reached, where it has several.
     transports: DashMap<usize, Transport>,
@@ -54,14 +54,14 @@ pub(crate) struct TurnRow {
     pub(crate) trouble: Option<Failure>,
 }
 
-/// What the status shows of a call.
+/// What the status shows of a call; texts and lists are those of the record.
 #[derive(Debug, Clone)]
 struct CallRow {
     kind: CallKind,
     state: CallState,
-    from: Vec<u8>,
-    to: Vec<u8>,
-    streams: Vec<StreamId>,
+    from: Arc<[u8]>,
+    to: Option<Arc<[u8]>>,
+    streams: Arc<[StreamId]>,
     since: Instant,
     answered: Option<Instant>,
     phone: Option<usize>,
@@ -97,7 +97,7 @@ impl View {
             }
             Change::Put(Record::Call(call)) => match self.calls.entry(call.id) {
                 Entry::Occupied(mut row) => row.get_mut().follow(call),
-                Entry::Vacant(place) => drop(place.insert(CallRow::of(call))),
+                Entry::Vacant(place) => drop(place.insert(Box::new(CallRow::of(call)))),
             },
             Change::Delete(Key::Binding(id)) => {
                 self.bindings.remove(id);
@@ -304,13 +304,14 @@ impl CallRow {
     fn follow(&mut self, call: &Call) {
         (self.kind, self.state, self.answered, self.phone) = (call.kind, call.state, call.answered, call.phone);
         self.since = call.since;
-        let to = call.callees.first().map_or(&[][..], |callee| &callee.identity);
-        for (known, now) in [(&mut self.from, &call.caller.identity[..]), (&mut self.to, to)] {
-            if known != now {
-                *known = now.to_vec();
-            }
+        if !Arc::ptr_eq(&self.from, &call.caller.identity) {
+            self.from.clone_from(&call.caller.identity);
         }
-        if self.streams != call.streams {
+        let to = call.callees.first().map(|callee| &callee.identity);
+        if self.to.as_ref().map(Arc::as_ptr) != to.map(Arc::as_ptr) {
+            self.to = to.cloned();
+        }
+        if !Arc::ptr_eq(&self.streams, &call.streams) {
             self.streams.clone_from(&call.streams);
         }
     }
@@ -320,7 +321,7 @@ impl CallRow {
             kind: call.kind,
             state: call.state,
             from: call.caller.identity.clone(),
-            to: call.callees.first().map(|callee| callee.identity.clone()).unwrap_or_default(),
+            to: call.callees.first().map(|callee| callee.identity.clone()),
             streams: call.streams.clone(),
             since: call.since,
             answered: call.answered,

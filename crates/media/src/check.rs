@@ -28,11 +28,7 @@ impl Relay {
         let stream = self.streams.get(on.stream() as usize)?.as_ref()?;
         let end = on.end().index();
         let agent = stream.legs[end].ice.as_ref()?;
-        if stream.joined[end].is_some()
-            || self.own.contains(&from)
-            || from.port() == 0
-            || nat::address::is_absurd(from.ip())
-        {
+        if stream.joined[end].is_some() || self.is_own(from) || from.port() == 0 || nat::address::is_absurd(from.ip()) {
             return None;
         }
         let (worth, answer) = agent.judge(packet, from)?;

@@ -50,6 +50,13 @@ impl Target {
     }
 }
 
+/// An address as SDP names it, and small.
+pub(crate) type Place = (IpAddr, u16);
+
+pub(crate) fn place(address: SocketAddr) -> Place {
+    (address.ip(), address.port())
+}
+
 /// Which sources a leg's latch may accept (`docs/flows/packet.md`): nothing else, ever.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Sources {

@@ -62,6 +62,7 @@ use std::time::{Duration, Instant};
 use wire::demux::Media;
 use wire::rtp;
 
+use crate::command::{Place, place};
 use crate::srtp::Key;
 use crate::srtp::context::Contexts;
 use crate::{Component, Drop};
@@ -146,7 +147,7 @@ pub(crate) struct Latch {
     /// Sender of the last RTCP packet (§6.4.1).
     reporter: Option<u32>,
     /// What SDP said when the source was taken.
-    base: Option<SocketAddr>,
+    base: Option<Place>,
     /// What few latches have, while they have it.
     rare: Option<Box<Rare>>,
     /// The held source is outside the plan and has proven itself.
@@ -231,7 +232,7 @@ impl Latch {
 
     /// SDP named exactly the held source when it was taken: no NAT stands between.
     pub(crate) fn truthful(&self) -> bool {
-        self.source().is_some() && self.source() == self.base
+        self.source().is_some() && self.source().map(place) == self.base
     }
 
     /// An RTP packet from the held source.
@@ -278,8 +279,9 @@ impl Latch {
     /// known, none (hold by `c=0.0.0.0`), or the held source itself is not a change.
     pub(crate) fn rearm(&mut self, now: Instant, target: Option<SocketAddr>) {
         if self.source().is_some() {
-            self.base = if target == self.source() { target } else { self.base.or(target) };
-            let changed = target.is_some() && target != self.base;
+            let named = target.map(place);
+            self.base = if target == self.source() { named } else { self.base.or(named) };
+            let changed = target.is_some() && named != self.base;
             self.rare.get_or_insert_default().armed = Some(Armed { at: now, changed });
         }
     }
@@ -364,7 +366,7 @@ impl Latch {
         self.restart();
         let roamed = roamed && !self.any_checked();
         let (checked, contexts) = (self.checked.take(), self.contexts.take());
-        *self = Self { held: Some(from), base, roamed, checked, contexts, ..Self::new(now) };
+        *self = Self { held: Some(from), base: base.map(place), roamed, checked, contexts, ..Self::new(now) };
     }
 
     /// SDP shows these keys of the peer; none: they are not known.

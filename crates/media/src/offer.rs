@@ -52,6 +52,7 @@ pub use terms::{EndPlan, Key, News, Refusal, Settles, Text};
 use wire::sdp::Body;
 use wire::{Edit, Malformed};
 
+use crate::command::{Place, place};
 use crate::ports::{self, Pools};
 use crate::{Command, End, Fact, PortPair, RangeId, StreamId, Target, srtp};
 
@@ -71,7 +72,7 @@ pub struct Offers {
     /// Those that were closing at the last audit.
     closed_late: BTreeSet<StreamId>,
     /// Advertised addresses of live legs: what a spiral's SDP names.
-    live: BTreeMap<SocketAddr, (StreamId, End)>,
+    live: BTreeMap<Place, (StreamId, End)>,
     out: VecDeque<Command>,
     /// Whom the sockets of a call ask where they are seen.
     servers: Vec<SocketAddr>,
@@ -426,7 +427,7 @@ impl Offers {
     /// A target that is a port of ours but no live leg is refused.
     fn guard(&self, target: Option<Target>) -> Result<(), Refusal> {
         match target {
-            Some(target) if !self.live.contains_key(&target.rtp()) && self.pools.owns(target.rtp()) => {
+            Some(target) if !self.live.contains_key(&place(target.rtp())) && self.pools.owns(target.rtp()) => {
                 Err(Refusal::OwnPort)
             }
             Some(_) | None => Ok(()),
@@ -447,11 +448,11 @@ impl Offers {
         pairs: Pairs,
     ) {
         let target = near.target(false);
-        let spiral = target.and_then(|t| self.live.get(&t.rtp()).copied());
+        let spiral = target.and_then(|t| self.live.get(&place(t.rtp())).copied());
         let worker = spiral.map_or((worker_hint % self.workers.len() as u64) as u8, |(stream, _)| stream.worker);
         let id = self.slot(worker);
-        self.live.insert(pairs.advertised[0].rtp(), (id, End::A));
-        self.live.insert(pairs.advertised[1].rtp(), (id, End::B));
+        self.live.insert(place(pairs.advertised[0].rtp()), (id, End::A));
+        self.live.insert(place(pairs.advertised[1].rtp()), (id, End::B));
         let mut stream = Stream::new(id, pairs);
         stream.targets[from.index()] = target.filter(|_| spiral.is_none());
         stream.srtp[from.index()] = keys;
@@ -480,7 +481,7 @@ impl Offers {
     fn close_stream(&mut self, session: &mut Session, line: usize) {
         let Some(stream) = session.streams.get_mut(line).and_then(Option::take) else { return };
         for target in stream.advertised {
-            self.live.remove(&target.rtp());
+            self.live.remove(&place(target.rtp()));
         }
         for partner in stream.joined.into_iter().flatten() {
             self.bereave(partner);

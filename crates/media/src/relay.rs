@@ -11,7 +11,7 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, BinaryHeap, VecDeque};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -80,8 +80,8 @@ pub struct Relay {
     pub(crate) lanes: Vec<Option<Lane>>,
     /// By stream slot.
     pub(crate) streams: Vec<Option<Box<Stream>>>,
-    /// Addresses of all sockets of all streams.
-    pub(crate) own: BTreeSet<SocketAddr>,
+    /// Pairs of all sockets of all streams: address and even port.
+    own: BTreeSet<(IpAddr, u16)>,
     pub(crate) live: usize,
     /// When to look at which stream. Entries of streams that are gone, or
     /// whose deadline has changed, are skipped as they come up.
@@ -165,6 +165,11 @@ impl Relay {
         }
     }
 
+    /// True for the address of a socket of some stream.
+    pub(crate) fn is_own(&self, address: SocketAddr) -> bool {
+        self.own.contains(&even(address))
+    }
+
     /// The next thing to do.
     pub fn poll_output(&mut self) -> Option<Output> {
         self.settle();
@@ -188,7 +193,7 @@ impl Relay {
             self.lanes.resize_with(4 * (slot + 1), || None);
         }
         for plan in legs.iter() {
-            self.own.extend([plan.pair.rtp(), plan.pair.rtcp()]);
+            self.own.insert(even(plan.pair.rtp()));
         }
         for (end, component) in SOCKETS {
             let mut lane = Lane::new(now, legs[end.index()].side, component);
@@ -313,8 +318,7 @@ impl Relay {
         }
         if let Some(stream) = self.streams.get_mut(id.slot as usize).and_then(Option::take) {
             for plan in stream.legs.iter() {
-                self.own.remove(&plan.pair.rtp());
-                self.own.remove(&plan.pair.rtcp());
+                self.own.remove(&even(plan.pair.rtp()));
             }
         }
         self.live -= 1;
@@ -335,7 +339,7 @@ impl Relay {
 
     /// What the latch says of a packet whose source does not hold it.
     fn judge(&mut self, now: Instant, on: Slot, from: SocketAddr, kind: Kind, packet: &[u8]) -> Judgement {
-        if self.own.contains(&from) {
+        if self.is_own(from) {
             return Judgement::Refuse(Drop::Loop);
         }
         let beside = match on.component() {
@@ -458,7 +462,7 @@ impl Relay {
             let (lane, other) = self.lane(on).and_then(|lane| Some((lane, self.lane(lane.peer)?)))?;
             (lane.side == other.side).then(|| other.latch.source()).flatten()
         };
-        (leg::usable(target) && !self.own.contains(&target) && echoes() != Some(target)).then_some(target)
+        (leg::usable(target) && !self.is_own(target) && echoes() != Some(target)).then_some(target)
     }
 
     pub(crate) fn lane(&self, on: Slot) -> Option<&Lane> {
@@ -485,6 +489,11 @@ impl Relay {
 
 fn credentials(plan: &LegPlan) -> Option<Credentials> {
     plan.ice.as_ref().map(|agent| agent.credentials())
+}
+
+/// The pair that a socket of ours is of.
+fn even(address: SocketAddr) -> (IpAddr, u16) {
+    (address.ip(), address.port() & !1)
 }
 
 #[cfg(test)]

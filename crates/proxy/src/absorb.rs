@@ -10,7 +10,7 @@
 
 use std::time::{Duration, Instant};
 
-use registry::{Binding, BindingId};
+use registry::{Binding, BindingId, Said};
 use wire::sip::{Message, Name, Status, Stored};
 use wire::{Flow, Span};
 
@@ -145,16 +145,16 @@ impl Proxy {
             && binding.flow == flow
             // A registration moves with the upstream.
             && binding.upstream.as_deref().is_some_and(|upstream| !self.is_down(now, *upstream))
-            && *binding.call_id == *message.call_id()
+            && binding.call_id() == message.call_id()
             && message.cseq().is_ok_and(|c| c.number > binding.cseq)
             && confirmed.told < confirmed.seconds
-            && !confirmed.lines.is_empty()
+            && !binding.said().lines.is_empty()
     }
 
     /// The registrar's 200 again.
     fn say_again(&mut self, now: Instant, flow: Flow, message: Message<'_>, key: Key, id: BindingId, holder: Holder) {
         let Some(binding) = self.registry.binding(id) else { return };
-        let answer = Reject { status: Status(200), reason: "OK", extra: binding.confirmed.lines.clone() };
+        let answer = Reject { status: Status(200), reason: "OK", extra: binding.said().lines.to_vec() };
         let (expires, until) = (self.patience(now, binding.confirmed.told, binding.until), binding.until);
         self.registry.refresh(id, message.cseq().map_or(0, |c| c.number), expires, until);
         self.answer(now, flow, message, key, &answer, holder);
@@ -165,7 +165,7 @@ impl Proxy {
     pub(crate) fn binding_due(&mut self, now: Instant, id: BindingId) {
         let Some(binding) = self.registry.binding(id) else { return };
         let answers = binding.answered && binding.missed == 0;
-        let connected = binding.flow.transport.reliable() && self.connections.is_open(binding.flow);
+        let connected = binding.flow.get().transport.reliable() && self.connections.is_open(binding.flow.get());
         if (answers || connected) && binding.until > now {
             let expires = self.patience(now, binding.confirmed.told, binding.until);
             self.registry.prolong(id, expires);
@@ -178,10 +178,10 @@ impl Proxy {
     /// said to the others is not the whole truth any more.
     pub(crate) fn no_repeats(&mut self, aor: &[u8], changed: BindingId) {
         let known = self.registry.binding(changed).is_some();
-        let stale = |b: &&Binding| b.id != changed && !b.confirmed.lines.is_empty();
+        let stale = |b: &&Binding| b.id != changed && !b.said().lines.is_empty();
         let others: Vec<Binding> = self.registry.of_aor(aor).filter(stale).cloned().collect();
         for mut binding in others.into_iter().filter(|_| !known) {
-            binding.confirmed.lines.clear();
+            binding.texts = Said { lines: b"", ..binding.said() }.into();
             self.registry.bind(binding);
         }
     }
@@ -213,7 +213,6 @@ pub(crate) fn lines(answer: &Stored) -> Vec<u8> {
             lines.extend_from_slice(message.slice(field.line));
         }
     }
-    lines.shrink_to_fit();
     if lines.len() > LONGEST || !message.body().is_empty() { Vec::new() } else { lines }
 }
 

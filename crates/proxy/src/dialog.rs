@@ -1,6 +1,7 @@
 //! Dialogs (RFC 3261 §12): functions over [`registry::Call`], which holds all
 //! that must survive.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use media::offer::Key as MediaKey;
@@ -40,23 +41,23 @@ impl Proxy {
         let kind = if message.method() == Method::Invite { CallKind::Invite } else { CallKind::Subscription };
         let binding = self.registry.on_flow(flow).next().map(|b| (b.id, b.phone));
         let caller = Party {
-            tag: tag.to_vec(),
-            identity: from.raw.to_vec(),
-            contact: contact_of(message).unwrap_or_default(),
+            tag: tag.into(),
+            identity: from.raw.into(),
+            contact: contact_of(message).unwrap_or_default().into(),
             route: message.values(Name::RecordRoute).map(<[u8]>::to_vec).collect(),
-            flow,
+            flow: flow.into(),
             binding: binding.map(|(id, _)| id),
             cseq: message.cseq().map_or(0, |c| c.number),
             state: CallState::Early,
             branch: 0,
             raised: [0; 2],
-            session: session_of(message).unwrap_or_default(),
+            session: session_of(message).unwrap_or_default().into(),
         };
         let retried = self
             .registry
             .by_call_id(message.call_id())
             .find(|c| {
-                c.state == CallState::Early && c.expires.is_some() && c.caller.tag == tag && c.caller.flow == flow
+                c.state == CallState::Early && c.expires.is_some() && *c.caller.tag == *tag && c.caller.flow == flow
             })
             .map(|c| c.id);
         let expires = (kind == CallKind::Subscription).then(|| now + Duration::from_secs(300));
@@ -94,11 +95,11 @@ impl Proxy {
             id,
             kind,
             state: CallState::Early,
-            call_id: message.call_id().to_vec(),
+            call_id: message.call_id().into(),
             caller,
             callees: Vec::new(),
-            onward: flow,
-            streams: Vec::new(),
+            onward: flow.into(),
+            streams: Arc::default(),
             since: now,
             answered: None,
             expires,
@@ -126,7 +127,7 @@ impl Proxy {
             .and_then(seconds);
         // Where the sender is bound now, its requests may still come from elsewhere.
         let sender = self.registry.call(pass).and_then(|call| party(call, from)).and_then(|p| p.binding);
-        let at = sender.and_then(|id| self.registry.binding(id)).map(|b| b.flow);
+        let at = sender.and_then(|id| self.registry.binding(id)).map(|b| b.flow.get());
         let identity = message.from().map(|f| (message.tag_in_from().unwrap_or_default(), f.raw)).unwrap_or_default();
         self.registry.update_call(pass, |call| {
             let unknown = from != 0 && usize::from(from) > call.callees.len();
@@ -134,24 +135,24 @@ impl Proxy {
                 // Nearly always the only one.
                 call.callees.reserve_exact(1);
                 call.callees.push(Party {
-                    tag: identity.0.to_vec(),
-                    identity: identity.1.to_vec(),
-                    contact: contact.clone().unwrap_or_default(),
+                    tag: identity.0.into(),
+                    identity: identity.1.into(),
+                    contact: contact.clone().unwrap_or_default().into(),
                     route: message.values(Name::RecordRoute).map(<[u8]>::to_vec).collect(),
-                    flow,
+                    flow: flow.into(),
                     binding,
                     cseq: number,
                     state: CallState::Early,
                     branch: 0,
                     raised: [0; 2],
-                    session: Vec::new(),
+                    session: Box::default(),
                 });
             }
             if let Some(party) = party_mut(call, from) {
                 note_session(party, message);
                 party.cseq = party.cseq.max(number);
                 if at.is_none_or(|at| at == flow) {
-                    party.flow = flow;
+                    party.flow = flow.into();
                 }
                 // The remote target is refreshed by these methods (RFC 3261 §12.2.1.2, RFC 3311, RFC 6665).
                 if let Some(contact) = contact
@@ -160,7 +161,7 @@ impl Proxy {
                         Method::Invite | Method::Update | Method::Subscribe | Method::Notify | Method::Refer
                     )
                 {
-                    party.contact = contact;
+                    party.contact = contact.into();
                 }
             }
             if call.kind == CallKind::Subscription {
@@ -195,7 +196,7 @@ impl Proxy {
             record_route::behind(request, message, &self.key, pass).map(<[u8]>::to_vec).collect();
         route.reverse();
         self.registry.update_call(pass, |call| {
-            let position = call.callees.iter().position(|p| p.tag == tag && p.branch == branch);
+            let position = call.callees.iter().position(|p| *p.tag == *tag && p.branch == branch);
             let position = match position {
                 Some(position) => position,
                 None if call.callees.len() >= MOST_CALLEES => return None,
@@ -203,17 +204,17 @@ impl Proxy {
                     // Nearly always the only one.
                     call.callees.reserve_exact(1);
                     call.callees.push(Party {
-                        tag: tag.to_vec(),
-                        identity: to.raw.to_vec(),
-                        contact: Vec::new(),
+                        tag: tag.into(),
+                        identity: to.raw.into(),
+                        contact: Box::default(),
                         route: Vec::new(),
-                        flow,
+                        flow: flow.into(),
                         binding: target.binding,
                         cseq: 0,
                         state: CallState::Early,
                         branch,
                         raised: [0; 2],
-                        session: Vec::new(),
+                        session: Box::default(),
                     });
                     call.callees.len() - 1
                 }
@@ -221,7 +222,7 @@ impl Proxy {
             let callee = &mut call.callees[position];
             note_session(callee, message);
             if let Some(contact) = contact {
-                callee.contact = contact;
+                callee.contact = contact.into();
                 callee.route = route;
             }
             Some(position as u8 + 1)
@@ -251,9 +252,9 @@ impl Proxy {
             let Some(party) = party_mut(call, leg) else { return };
             note_session(party, message);
             if let Some(contact) = contact {
-                party.contact = contact;
+                party.contact = contact.into();
                 if party.binding.is_none() {
-                    party.flow = flow;
+                    party.flow = flow.into();
                 }
             }
         });
@@ -281,7 +282,7 @@ impl Proxy {
         let tag = message.tag_in_to().unwrap_or_default();
         let first = self.registry.update_call(pass, |call| {
             let mut legs = (1..=u8::MAX).zip(&mut call.callees);
-            let callee = legs.find(|(_, p)| p.tag == tag && p.branch == branch);
+            let callee = legs.find(|(_, p)| *p.tag == *tag && p.branch == branch);
             let mut new = None;
             if let Some((leg, callee)) = callee.filter(|(_, p)| p.state == CallState::Early) {
                 new = (call.kind == CallKind::Invite).then_some(leg);
@@ -310,8 +311,8 @@ impl Proxy {
     /// The record shows which streams the call holds.
     pub(crate) fn note_streams(&mut self, pass: PassId) {
         let streams = self.offers.streams(pass.0);
-        if self.registry.call(pass).is_some_and(|call| call.streams != streams) {
-            self.registry.update_call(pass, |call| call.streams = streams);
+        if self.registry.call(pass).is_some_and(|call| *call.streams != *streams) {
+            self.registry.update_call(pass, |call| call.streams = streams.into());
         }
     }
 
@@ -449,7 +450,7 @@ pub(crate) fn session_of(message: Message<'_>) -> Option<Vec<u8>> {
 /// It may be another one at any time (RFC 7989 §8); of a message without any nothing follows.
 fn note_session(party: &mut Party, message: Message<'_>) {
     if let Some(session) = session_of(message) {
-        party.session = session;
+        party.session = session.into();
     }
 }
 

@@ -165,7 +165,7 @@ impl Proxy {
     /// need none: it is not locked out by who else is behind its NAT.
     fn may_try(&mut self, now: Instant, flow: Flow, message: Message<'_>) -> bool {
         let user = message.to().and_then(|to| to.uri()).ok().and_then(|uri| uri.user);
-        let refreshes = self.registry.on_flow(flow).any(|binding| Some(&binding.aor[..]) == user);
+        let refreshes = self.registry.on_flow(flow).any(|binding| Some(binding.aor()) == user);
         refreshes || self.attempts.allowed(now, flow.remote.ip())
     }
 

@@ -41,7 +41,7 @@ impl Proxy {
     /// The phone that a GRUU names; of its flows the one that was refreshed last.
     pub(crate) fn of_gruu(&self, uri: &Uri<'_>) -> Option<&Binding> {
         uri.params.find("gr")?;
-        let reachable = |b: &&Binding| names(b, uri) && !b.gone() && self.connections.is_open(b.flow);
+        let reachable = |b: &&Binding| names(b, uri) && !b.gone() && self.connections.is_open(b.flow.get());
         self.registry.bindings().filter(reachable).max_by_key(|b| b.expires)
     }
 }

@@ -277,12 +277,12 @@ impl Proxy {
 
     fn let_go(&mut self, id: Id) {
         if let Some(rest) = self.contexts.take_rest(id) {
-            let side = self.side(rest.flow);
+            let side = self.side(rest.flow());
             self.observe(Observed::Forgotten { side });
             self.timers.disarm(rest.until, Timer::Context(id));
             self.forget_rest(&rest);
         } else if let Some(accepted) = self.contexts.take_accepted(id) {
-            let side = self.side(accepted.flow);
+            let side = self.side(accepted.flow());
             self.observe(Observed::Forgotten { side });
             self.timers.disarm(accepted.until, Timer::Context(id));
             self.forget_accepted(&accepted);

@@ -62,14 +62,14 @@ impl Proxy {
             return;
         };
         let target = Target {
-            uri: Some(binding.contact.to_vec()),
-            hop: Hop::Flow(binding.flow),
+            uri: Some(binding.contact().to_vec()),
+            hop: Hop::Flow(binding.flow.get()),
             binding: Some(id),
             phone: binding.phone,
             flows: Vec::new(),
         };
-        let flow = binding.flow;
-        let to = format!("<{}>", String::from_utf8_lossy(&binding.contact));
+        let flow = binding.flow.get();
+        let to = format!("<{}>", String::from_utf8_lossy(binding.contact()));
         let due = Schedule::PHONE.next(now, &mut self.rng);
         self.pings.insert(id, Ping { due });
         self.timers.arm(due, Timer::Ping(id));

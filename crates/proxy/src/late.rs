@@ -83,7 +83,7 @@ impl Proxy {
         if self.acknowledge_2xx(now, &call, offer).is_none() {
             return;
         }
-        let tag = call.callees[0].tag.clone();
+        let tag = call.callees[0].tag.to_vec();
         if !context.ended.contains(&tag) && context.ended.len() < MOST_ENDED {
             context.ended.push(tag);
             self.bye(now, &call, 0, 1, &crate::ours::header(reason));
@@ -103,21 +103,21 @@ impl Proxy {
         let (from, to) = (request.from().ok()?, message.to().ok()?);
         let cseq = request.cseq().ok()?.number;
         let route = |values: Vec<&[u8]>| values.into_iter().map(<[u8]>::to_vec).collect();
-        let party = |tag: &[u8], identity: &[u8], flow| Party {
-            tag: tag.to_vec(),
-            identity: identity.to_vec(),
-            contact: Vec::new(),
+        let party = |tag: &[u8], identity: &[u8], flow: Flow| Party {
+            tag: tag.into(),
+            identity: identity.into(),
+            contact: Box::default(),
             route: Vec::new(),
-            flow,
+            flow: flow.into(),
             binding: None,
             cseq,
             state: CallState::Early,
             branch: 0,
             raised: [0; 2],
-            session: Vec::new(),
+            session: Box::default(),
         };
         let caller = Party {
-            session: crate::dialog::session_of(request).unwrap_or_default(),
+            session: crate::dialog::session_of(request).unwrap_or_default().into(),
             ..party(from.tag().unwrap_or_default(), from.raw, context.flow)
         };
         let contact = match message.contacts().next() {
@@ -127,20 +127,20 @@ impl Proxy {
         let mut behind: Vec<&[u8]> = record_route::behind(request, message, &self.key, pass).collect();
         behind.reverse();
         let callee = Party {
-            contact,
+            contact: contact.into(),
             route: route(behind),
-            session: crate::dialog::session_of(message).unwrap_or_default(),
+            session: crate::dialog::session_of(message).unwrap_or_default().into(),
             ..party(to.tag()?, to.raw, flow)
         };
         Some(Call {
             id: pass,
             kind: CallKind::Invite,
             state: CallState::Early,
-            call_id: request.call_id().to_vec(),
+            call_id: request.call_id().to_vec().into(),
             caller,
             callees: vec![callee],
-            onward: flow,
-            streams: Vec::new(),
+            onward: flow.into(),
+            streams: Vec::new().into(),
             since: now,
             answered: None,
             expires: None,

@@ -108,7 +108,7 @@ impl Proxy {
             call.kind == CallKind::Invite
                 && call.state != CallState::Ending
                 && (far(0)
-                    || call.onward.listener == listener
+                    || call.onward.get().listener == listener
                     || (1..=u8::MAX).zip(&call.callees).any(|(leg, _)| far(leg)))
         };
         let calls: Vec<PassId> = self.registry.calls().filter(concerned).map(|call| call.id).collect();
@@ -135,7 +135,7 @@ impl Proxy {
     /// The listener toward a leg, if that leg is to be told when its address changes.
     fn tells(&self, call: &Call, leg: u8) -> Option<ListenerId> {
         let party = party(call, leg)?;
-        (self.moves(party.flow) && !self.on_phones_side(party.flow)).then_some(party.flow.listener)
+        (self.moves(party.flow.get()) && !self.on_phones_side(party.flow.get())).then_some(party.flow.get().listener)
     }
 
     fn arm_moved(&mut self, due: Instant, pass: PassId) {
@@ -188,7 +188,8 @@ impl Proxy {
         let dialogs = standing(call).flat_map(|(leg, _)| [(0, leg), (leg, 0)]);
         let told: Vec<(u8, u8)> = dialogs.filter(|(_, to)| self.tells(call, *to).is_some()).collect();
         for (from, to) in told {
-            let Some(flow) = self.registry.call(pass).and_then(|call| party(call, to)).map(|party| party.flow) else {
+            let Some(flow) = self.registry.call(pass).and_then(|call| party(call, to)).map(|party| party.flow.get())
+            else {
                 continue;
             };
             let former = self.seen.get(usize::from(flow.listener.0)).map(|seen| seen.former).unwrap_or_default();
@@ -265,7 +266,7 @@ impl Proxy {
         let Some(cseq) = self.next_cseq(pass, from, to) else { return self.move_over(telling) };
         let Some(call) = self.registry.call(pass).cloned() else { return };
         let (Some(speaker), Some(listener)) = (party(&call, from), party(&call, to)) else { return };
-        let ends = self.ends_within(pass, from, to, speaker.flow, listener.flow);
+        let ends = self.ends_within(pass, from, to, speaker.flow.get(), listener.flow.get());
         let offer = self.offers.offer_again(self.media_key(pass, leg), leg, end_of(from), ends);
         let method = if offer.is_some() { Method::Invite } else { Method::Update };
         let moving = Moving { telling, offers: offer.is_some(), challenged: login.is_some() };
@@ -324,7 +325,10 @@ impl Proxy {
         let leg = callee(from, to);
         let key = self.media_key(pass, leg);
         if status.is_success() {
-            let ends = self.registry.call(pass).and_then(|call| Some((party(call, from)?.flow, party(call, to)?.flow)));
+            let ends = self
+                .registry
+                .call(pass)
+                .and_then(|call| Some((party(call, from)?.flow.get(), party(call, to)?.flow.get())));
             let ends = ends.map(|(here, there)| self.ends_within(pass, from, to, here, there));
             match (ends, sdp(message)) {
                 (Some(ends), Some(body)) if moving.offers => {

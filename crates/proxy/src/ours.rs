@@ -149,7 +149,7 @@ impl Proxy {
                     && binding.gone()
                     && binding.missed == 3
                 {
-                    let aor = String::from_utf8_lossy(&binding.aor).into_owned();
+                    let aor = String::from_utf8_lossy(binding.aor()).into_owned();
                     self.observe(Observed::PhoneGone { aor });
                 }
             }

@@ -143,10 +143,10 @@ impl Proxy {
                 let binding = match named {
                     Some(named) => of(&|b| b.id == named),
                     None => of(&|b| gruu::names(b, uri))
-                        .or_else(|| of(&|b| Uri::parse(&b.contact).is_ok_and(|c| c.user == uri.user)))
+                        .or_else(|| of(&|b| Uri::parse(b.contact()).is_ok_and(|c| c.user == uri.user)))
                         .or(here.first().copied().filter(|_| here.len() == 1)),
                 };
-                let alive = |b: &&Binding| !b.gone() && self.connections.is_open(b.flow);
+                let alive = |b: &&Binding| !b.gone() && self.connections.is_open(b.flow.get());
                 binding.filter(alive).map(|b| Target::binding(b, uri)).ok_or(FLOW_FAILED)
             }
             Token::Binding(id) => self.bound(named.unwrap_or(id), uri),
@@ -162,8 +162,8 @@ impl Proxy {
         if !several || !Uri::parse(&party.contact).is_ok_and(|uri| uri.params.find("ob").is_some()) {
             return Ok(None);
         }
-        let bound = self.registry.on_flow(party.flow).any(|b| !b.gone());
-        if bound && self.connections.is_open(party.flow) { Ok(Some(party.flow)) } else { Err(FLOW_FAILED) }
+        let bound = self.registry.on_flow(party.flow.get()).any(|b| !b.gone());
+        if bound && self.connections.is_open(party.flow.get()) { Ok(Some(party.flow.get())) } else { Err(FLOW_FAILED) }
     }
 
     /// The way to a phone has ended: whatever waits for an answer over it

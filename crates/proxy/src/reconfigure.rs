@@ -31,7 +31,7 @@ impl Proxy {
         self.follow_phones(&before);
         self.follow_upstreams(&before);
         self.follow_users();
-        let ends: Vec<_> = self.registry.bindings().map(|b| self.end(b.flow, b.phone)).collect();
+        let ends: Vec<_> = self.registry.bindings().map(|b| self.end(b.flow.get(), b.phone)).collect();
         for end in ends {
             self.offers.want(&end);
         }
@@ -60,7 +60,8 @@ impl Proxy {
             }
         }
         let lost = |b: &&Binding| {
-            gone.contains(&b.flow.listener) || b.upstream.as_ref().is_some_and(|flow| gone.contains(&flow.listener))
+            gone.contains(&b.flow.get().listener)
+                || b.upstream.as_ref().is_some_and(|flow| gone.contains(&flow.listener))
         };
         let lost: Vec<BindingId> = self.registry.bindings().filter(lost).map(|b| b.id).collect();
         for id in lost {
@@ -76,7 +77,7 @@ impl Proxy {
         let mut bindings = Vec::new();
         for binding in self.registry.bindings() {
             // One that was nobody's may be of a phone that is known from now on.
-            let named = || self.phone_of(&binding.aor, binding.instance.as_deref(), binding.flow);
+            let named = || self.phone_of(binding.aor(), binding.instance.as_deref(), binding.flow.get());
             let phone = follow(binding.phone).or_else(named);
             if phone != binding.phone {
                 bindings.push(Binding { phone, ..binding.clone() });
@@ -137,7 +138,7 @@ impl Proxy {
         if self.config.role != Role::Standalone || self.config.users.is_empty() {
             return;
         }
-        let known = |b: &&Binding| self.config.users.iter().any(|user| user.name.as_bytes() == &*b.aor);
+        let known = |b: &&Binding| self.config.users.iter().any(|user| user.name.as_bytes() == b.aor());
         let strangers: Vec<BindingId> = self.registry.bindings().filter(|b| !known(b)).map(|b| b.id).collect();
         for id in strangers {
             self.release(id, false);

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use nat::{Side, Source, detect};
 use registry::registry::Bound;
-use registry::{Binding, BindingId, Confirmed, Renewal};
+use registry::{Binding, BindingId, Confirmed, Renewal, Said};
 use wire::sip::{Contact, Host, Message, Name, NameAddr, Status, Uri};
 use wire::{Edit, Flow, Rule, sip};
 
@@ -158,10 +158,10 @@ impl Proxy {
         let same_phone = |b: &&Binding| {
             let same_instance = match (&b.instance, instance) {
                 (Some(a), Some(b)) => **a == *b,
-                (None, None) => b.flow.remote.ip() == flow.remote.ip() || *b.call_id == *call_id,
+                (None, None) => b.flow.get().remote.ip() == flow.remote.ip() || b.call_id() == call_id,
                 (Some(_), None) | (None, Some(_)) => false,
             };
-            *b.contact == *uri && same_instance && b.reg_id.is_none()
+            b.contact() == uri && same_instance && b.reg_id.is_none()
         };
         if let Some(known) = self.registry.of_aor(aor).find(same_phone) {
             return known.id;
@@ -345,10 +345,11 @@ impl Proxy {
         let (asked, again) = (self.kept_sign(registration.sign, own), self.kept_again(registration.sign.again, own));
         let mut kept = Confirmed { asked, again, ..Confirmed::default() };
         kept.credentials = registration.sign.credentials;
+        let mut said = Vec::new();
         if registration.only().is_some()
             && let Ok(answer) = wire::sip::Stored::parse(message.edited(edit), &self.config.limits)
         {
-            kept.lines = lines(&answer);
+            said = lines(&answer);
         }
         let asked = std::mem::take(&mut registration.contacts);
         for contact in asked {
@@ -358,17 +359,21 @@ impl Proxy {
                     let told = if short { told.min(*seconds) } else { *seconds };
                     let binding = Binding {
                         id: contact.id,
-                        aor: registration.aor[..].into(),
-                        contact: contact.uri.into(),
-                        call_id: message.call_id().into(),
+                        texts: Said {
+                            aor: &registration.aor,
+                            contact: &contact.uri,
+                            call_id: message.call_id(),
+                            user_agent: &registration.user_agent,
+                            lines: &said,
+                        }
+                        .into(),
                         cseq: registration.cseq,
-                        flow,
+                        flow: flow.into(),
                         flow_id: self.flow_id(flow),
                         upstream: Some(Arc::new(upstream)),
                         natted: registration.natted,
                         phone: self.phone_of(&registration.aor, contact.instance.as_deref(), flow),
                         q: contact.q,
-                        user_agent: registration.user_agent[..].into(),
                         expires: self.patience(now, told, until),
                         until,
                         confirmed: Confirmed {
@@ -406,7 +411,7 @@ impl Proxy {
 
     /// What is kept of a confirmed REGISTER; ours may have gone out since it was sent.
     fn kept_renewal(&self, id: BindingId, registration: &Registration, call_id: &[u8]) -> Option<Renewal> {
-        let before = self.registry.binding(id).filter(|b| *b.call_id == *call_id);
+        let before = self.registry.binding(id).filter(|b| b.call_id() == call_id);
         let before = before.and_then(|b| b.confirmed.renewal.as_ref()).map_or(0, |renewal| renewal.shift);
         let mut renewal = registration.renewal.clone();
         if before > registration.shift() {
@@ -420,11 +425,11 @@ impl Proxy {
         let mut replaced = None;
         if let Some(old) = self.registry.binding(binding.id) {
             binding.answered = old.answered && old.flow == binding.flow;
-            replaced = binding.reg_id.is_some().then_some(old.flow);
+            replaced = binding.reg_id.is_some().then_some(old.flow.get());
         }
-        self.no_repeats(&binding.aor, binding.id);
-        let (id, flow, natted) = (binding.id, binding.flow, binding.natted);
-        let aor = String::from_utf8_lossy(&binding.aor).into_owned();
+        self.no_repeats(binding.aor(), binding.id);
+        let (id, flow, natted) = (binding.id, binding.flow.get(), binding.natted);
+        let aor = String::from_utf8_lossy(binding.aor()).into_owned();
         match self.registry.bind(binding) {
             Bound::Refreshed => {}
             bound @ (Bound::New | Bound::Moved) => {
@@ -452,8 +457,8 @@ impl Proxy {
     pub(crate) fn release(&mut self, id: BindingId, expired: bool) {
         self.stop_pings(id);
         if let Some(binding) = self.registry.unbind(id) {
-            self.no_repeats(&binding.aor, id);
-            let aor = String::from_utf8_lossy(&binding.aor).into_owned();
+            self.no_repeats(binding.aor(), id);
+            let aor = String::from_utf8_lossy(binding.aor()).into_owned();
             self.observe(Observed::Unregistered { aor, expired });
         }
     }

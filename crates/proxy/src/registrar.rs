@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::time::{Duration, Instant};
 
-use registry::{Binding, BindingId, Confirmed};
+use registry::{Binding, BindingId, Confirmed, Said};
 use wire::sip::{Contact, Message, Name};
 use wire::{Flow, Text};
 
@@ -59,7 +59,7 @@ impl Proxy {
                     }
                     let id = self.binding_id(&aor, addr.uri, instance, reg_id, message.call_id(), flow);
                     let stale =
-                        self.registry.binding(id).is_some_and(|b| *b.call_id == *message.call_id() && b.cseq >= cseq);
+                        self.registry.binding(id).is_some_and(|b| b.call_id() == message.call_id() && b.cseq >= cseq);
                     if stale {
                         return Err(Reject::new(500, "CSeq out of order"));
                     }
@@ -77,7 +77,7 @@ impl Proxy {
         }
         let others = self.registry.of_aor(&aor).filter(|b| !put.iter().any(|(id, ..)| *id == b.id));
         let (gone, there): (Vec<&Binding>, Vec<&Binding>) =
-            others.partition(|b| b.gone() || !self.connections.is_open(b.flow));
+            others.partition(|b| b.gone() || !self.connections.is_open(b.flow.get()));
         if there.len() + put.len() > MOST_CONTACTS {
             return Err(Reject::new(403, "Too many phones for this user"));
         }
@@ -106,18 +106,22 @@ impl Proxy {
             let binding = Binding {
                 id,
                 phone: self.phone_of(&aor, instance.as_deref(), flow),
-                aor: aor[..].into(),
-                contact: contact.into(),
+                texts: Said {
+                    aor: &aor,
+                    contact: &contact,
+                    call_id: message.call_id(),
+                    user_agent: &user_agent(message),
+                    lines: b"",
+                }
+                .into(),
                 instance: instance.map(Into::into),
                 reg_id,
-                call_id: message.call_id().into(),
                 cseq,
-                flow,
+                flow: flow.into(),
                 flow_id: self.flow_id(flow),
                 upstream: None,
                 natted,
                 q,
-                user_agent: user_agent(message).into(),
                 expires: now + Duration::from_secs(u64::from(seconds)),
                 until: now + Duration::from_secs(u64::from(seconds)),
                 confirmed: Confirmed {
@@ -162,7 +166,7 @@ impl Proxy {
         let Ok(cseq) = message.cseq() else { return Ok(false) };
         let kept = || Some(self.kept_again(Some(self.sign_again(message)?), self.own(flow)));
         let copied = |b: &&Binding| {
-            *b.call_id == *message.call_id()
+            b.call_id() == message.call_id()
                 && b.cseq < cseq.number
                 && b.reg_id.is_none()
                 && kept() == Some(b.confirmed.again)
@@ -170,16 +174,17 @@ impl Proxy {
         let known = {
             let mut same = self.registry.on_flow(flow).filter(copied);
             // One that registers several Contacts at once has a binding for each.
-            same.next().filter(|_| same.next().is_none()).map(|b| (b.id, b.aor.clone(), b.confirmed.seconds))
+            same.next().filter(|_| same.next().is_none()).map(|b| (b.id, b.confirmed.seconds))
         };
-        let Some((id, aor, seconds)) = known else { return Ok(false) };
+        let Some((id, seconds)) = known else { return Ok(false) };
         // Its own flow is known, and here is nobody else than phones.
         let holder = Holder::Phone(flow);
         self.make_room_for(holder, message)?;
         let expires = now + Duration::from_secs(u64::from(seconds));
         self.registry.refresh(id, cseq.number, expires, expires);
         let mut answer = Reject::new(200, "OK");
-        self.list_contacts(now, flow, &aor, &mut answer.extra);
+        let aor = self.registry.binding(id).map(Binding::aor).unwrap_or_default();
+        self.list_contacts(now, flow, aor, &mut answer.extra);
         self.answer(now, flow, message, key.clone(), &answer, holder);
         Ok(true)
     }
@@ -189,10 +194,10 @@ impl Proxy {
         for binding in self.registry.of_aor(aor) {
             let left = binding.expires.saturating_duration_since(now).as_secs();
             // A phone of the other side is seen as reached through us.
-            let same_side = self.side(binding.flow) == self.side(flow);
+            let same_side = self.side(binding.flow.get()) == self.side(flow);
             let ours =
-                || contact::uri(&binding.contact, self.own(flow), Some(&self.key.seal(Token::Binding(binding.id))));
-            let contact = if same_side { Cow::Borrowed(&binding.contact[..]) } else { Cow::Owned(ours()) };
+                || contact::uri(binding.contact(), self.own(flow), Some(&self.key.seal(Token::Binding(binding.id))));
+            let contact = if same_side { Cow::Borrowed(binding.contact()) } else { Cow::Owned(ours()) };
             lines.reserve(contact.len() + 64);
             for piece in [b"Contact: <", &contact[..], b">;expires=", Text::number(left).get()] {
                 lines.extend_from_slice(piece);

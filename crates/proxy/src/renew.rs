@@ -70,7 +70,7 @@ impl Proxy {
 
     /// By how much a phone's CSeq numbers are raised under this Call-ID.
     pub(crate) fn shift_of(&self, aor: &[u8], call_id: &[u8]) -> u32 {
-        let same = self.registry.of_aor(aor).filter(|b| *b.call_id == *call_id);
+        let same = self.registry.of_aor(aor).filter(|b| b.call_id() == call_id);
         same.filter_map(|b| b.confirmed.renewal.as_ref()).map(|renewal| renewal.shift).max().unwrap_or_default()
     }
 
@@ -153,15 +153,15 @@ impl Proxy {
         let target = self.upstream_target(&uri, binding.phone).ok()?;
         let Located::At(flow) = self.locate(now, &target.hop) else { return None };
         self.advertised(flow)?;
-        let registration = self.registration(binding.flow, message).ok().filter(|r| r.only() == Some(id))?;
+        let registration = self.registration(binding.flow.get(), message).ok().filter(|r| r.only() == Some(id))?;
         let own = self.own(flow);
         let mut edit = Edit::new();
         sip::edit::remove(message, &mut edit, Rule::Via, Name::Via);
-        let routed = self.route_of(binding.flow, message)?;
+        let routed = self.route_of(binding.flow.get(), message)?;
         sip::edit::pop(message, &mut edit, Rule::Route, Name::Route, routed.pops);
         sip::edit::set(message, &mut edit, Rule::MaxForwards, Name::MaxForwards, &[b"70"]);
         breadth::write(message, &mut edit, 0, 1);
-        self.identities(binding.flow, flow, message, &mut edit);
+        self.identities(binding.flow.get(), flow, message, &mut edit);
         self.register_edit(&registration, message, own, &mut edit);
         sip::edit::set(message, &mut edit, Rule::CSeq, Name::CSeq, &[cseq.to_string().as_bytes(), b" REGISTER"]);
         if let Some((name, value)) = &login {
@@ -189,7 +189,7 @@ impl Proxy {
         status: Status,
     ) {
         let Some(before) = self.registry.binding(renewing.id).cloned() else { return };
-        if *before.call_id != *message.call_id() {
+        if before.call_id() != message.call_id() {
             // The phone has begun anew meanwhile.
             return;
         }
@@ -204,7 +204,7 @@ impl Proxy {
             let mut registration = renewing.registration.clone();
             registration.cseq = before.cseq;
             registration.renewal = before.confirmed.renewal.as_deref().cloned();
-            self.registered_edit(now, &mut registration, before.flow, flow, message, status, &mut Edit::new());
+            self.registered_edit(now, &mut registration, before.flow.get(), flow, message, status, &mut Edit::new());
             if let Some(mut binding) = self.registry.binding(renewing.id).cloned() {
                 // The phone itself was not heard.
                 binding.expires = before.expires.min(binding.until);
@@ -231,7 +231,7 @@ impl Proxy {
         let phone = self.config.phones.get(binding.phone?)?;
         let accepted = String::from_utf8_lossy(&renewal.realm);
         let realm = phone.realm.as_deref().unwrap_or(&accepted);
-        let of_aor = binding.aor.split(|b| *b == b'@').next().unwrap_or_default();
+        let of_aor = binding.aor().split(|b| *b == b'@').next().unwrap_or_default();
         let username = if renewal.username.is_empty() { of_aor } else { &renewal.username };
         let login =
             Login { username: std::str::from_utf8(username).ok()?, password: &phone.password.as_ref()?.0, realm };

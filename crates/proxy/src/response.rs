@@ -17,7 +17,7 @@ use crate::rewrite::{Own, body, contact, record_route, via};
 use crate::session_timer;
 use crate::token::Token;
 use crate::transaction::client::Verdict;
-use crate::transaction::{Context, Ours, Patch, Purpose, belongs};
+use crate::transaction::{Client, Context, Ours, Patch, Purpose, belongs};
 use crate::upstream::{Failure, retry_after};
 use crate::{Cause, DropReason, Observed, Proxy};
 
@@ -105,7 +105,11 @@ impl Proxy {
         status: Status,
     ) {
         if context.answering.is_none() {
-            return self.own_response(now, context, flow, message, status);
+            self.own_response(now, context, flow, message, status);
+            if !status.is_provisional() {
+                context.branches[index].client.iter_mut().for_each(Client::conclude);
+            }
+            return;
         }
         if status.0 != 503
             && let Some(way) = &context.branches[index].way

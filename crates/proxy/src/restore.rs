@@ -33,8 +33,8 @@ impl Proxy {
     /// The same but that nobody is told of a phone that never left. To which
     /// `[[phone]]` it belongs is what the configuration says now.
     fn bind_again(&mut self, now: Instant, mut binding: Binding) {
-        binding.phone = self.phone_of(&binding.aor, binding.instance.as_deref(), binding.flow);
-        let (id, flow, natted) = (binding.id, binding.flow, binding.natted);
+        binding.phone = self.phone_of(binding.aor(), binding.instance.as_deref(), binding.flow.get());
+        let (id, flow, natted) = (binding.id, binding.flow.get(), binding.natted);
         // Ports of the phone's side are bound before its first call.
         let end = self.end(flow, binding.phone);
         self.offers.want(&end);

@@ -48,8 +48,8 @@ impl Proxy {
         let register = message.method() == Method::Register;
         let elsewhere = |from: Flow| register && flow.remote.ip() != from.remote.ip();
         if let Some(rest) = self.contexts.rest(id) {
-            if !elsewhere(rest.flow) && !rest.last.is_empty() {
-                let here = rest.flow.listener == flow.listener;
+            if !elsewhere(rest.flow()) && !rest.last.is_empty() {
+                let here = rest.flow().listener == flow.listener;
                 let (reply, last) = (if here { via::reply(flow, message) } else { rest.reply() }, rest.last.to_vec());
                 self.again(now, reply, last);
             }

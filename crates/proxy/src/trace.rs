@@ -117,7 +117,7 @@ impl Proxy {
     /// Calls that run already, named as the log and the status name them.
     fn calls_named(&self, filter: &Filter) -> VecDeque<Vec<u8>> {
         let named = self.registry.calls().filter(|call| filter.names(&call.id.to_string()));
-        named.map(|call| call.call_id.clone()).take(CALLS).collect()
+        named.map(|call| call.call_id.to_vec()).take(CALLS).collect()
     }
 
     /// Applies an edit; whoever watches is told of it when the message leaves.

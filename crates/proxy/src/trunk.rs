@@ -47,7 +47,7 @@ impl Proxy {
         let registered = self
             .registry
             .bindings()
-            .filter(|b| b.phone == Some(phone) && !b.gone() && self.connections.is_open(b.flow));
+            .filter(|b| b.phone == Some(phone) && !b.gone() && self.connections.is_open(b.flow.get()));
         let targets: Vec<Target> = registered.take(MOST).map(|b| Target::binding(b, uri)).collect();
         if targets.is_empty() { self.trunk_address(phone, uri).into_iter().collect() } else { targets }
     }

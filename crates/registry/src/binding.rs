@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
-use wire::Flow;
+use wire::{Flow, PackedFlow};
 
-use crate::Confirmed;
+use crate::{Confirmed, Said, Texts};
 
 /// Names a binding; derived from AOR, Contact and instance so that the same
 /// phone gets the same token again after a restart.
@@ -23,20 +23,16 @@ pub struct FlowId(pub u64);
 pub struct Binding {
     /// Its name.
     pub id: BindingId,
-    /// Address of record without scheme and parameters: `user@domain`, or `user` in standalone.
-    pub aor: Arc<[u8]>,
-    /// The phone's own Contact URI, as it wrote it.
-    pub contact: Arc<[u8]>,
+    /// What it says in words.
+    pub texts: Texts,
     /// `+sip.instance`, if given (RFC 5626 §4.1).
     pub instance: Option<Arc<[u8]>>,
     /// `reg-id`, by which the same phone keeps several flows (RFC 5626 §4.2).
     pub reg_id: Option<u32>,
-    /// Call-ID of its REGISTER.
-    pub call_id: Arc<[u8]>,
     /// CSeq of the last REGISTER that was confirmed.
     pub cseq: u32,
     /// The present way to the phone.
-    pub flow: Flow,
+    pub flow: PackedFlow,
     /// The name of that way.
     pub flow_id: FlowId,
     /// The flow over which the upstream confirmed it; `None` in standalone. Most have the same.
@@ -47,8 +43,6 @@ pub struct Binding {
     pub phone: Option<usize>,
     /// Preference among several contacts, 0 to 1000 (q value × 1000).
     pub q: u16,
-    /// User-Agent, shortened to 64 octets, for the status page.
-    pub user_agent: Arc<[u8]>,
     /// When the expiry that the phone was told runs out.
     pub expires: Instant,
     /// When the expiry that the upstream granted runs out; not before `expires`.
@@ -62,6 +56,26 @@ pub struct Binding {
 }
 
 impl Binding {
+    /// Address of record, as of [`Said::aor`].
+    pub fn aor(&self) -> &[u8] {
+        self.said().aor
+    }
+
+    /// The phone's own Contact URI, as it wrote it.
+    pub fn contact(&self) -> &[u8] {
+        self.said().contact
+    }
+
+    /// Call-ID of its REGISTER.
+    pub fn call_id(&self) -> &[u8] {
+        self.said().call_id
+    }
+
+    /// All that it says in words.
+    pub fn said(&self) -> Said<'_> {
+        self.texts.get()
+    }
+
     /// True when pings prove that nobody is there: it had answered before and
     /// then missed three.
     pub fn gone(&self) -> bool {

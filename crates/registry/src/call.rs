@@ -3,11 +3,12 @@
 //! A record belongs to one *pass*, one traversal of us by the request that
 //! created it: an office-to-office call that spirals through the core has two.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use media::StreamId;
 use serde::{Deserialize, Serialize};
-use wire::Flow;
+use wire::PackedFlow;
 
 use crate::BindingId;
 
@@ -47,15 +48,15 @@ pub enum CallState {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Party {
     /// Its tag.
-    pub tag: Vec<u8>,
+    pub tag: Box<[u8]>,
     /// Its From (caller) or To (callee) value, with the tag: used when we speak for it.
-    pub identity: Vec<u8>,
+    pub identity: Arc<[u8]>,
     /// Its remote target: the Contact URI as it wrote it (RFC 3261 §12.1).
-    pub contact: Vec<u8>,
+    pub contact: Box<[u8]>,
     /// Record-Route values between us and it, nearest to us first (§12.1.1, §12.1.2).
     pub route: Vec<Vec<u8>>,
     /// The flow that its last message came from.
-    pub flow: Flow,
+    pub flow: PackedFlow,
     /// If it is a registered phone: its binding, whose present flow is used.
     pub binding: Option<BindingId>,
     /// Highest CSeq number seen from it, 0 if none (§12.2.1.1).
@@ -69,7 +70,7 @@ pub struct Party {
     /// requests toward it and of its own, because we have spoken in between.
     pub raised: [u32; 2],
     /// Its UUID in Session-ID (RFC 7989), empty while it is not known.
-    pub session: Vec<u8>,
+    pub session: Box<[u8]>,
 }
 
 /// One call, of one pass.
@@ -82,15 +83,15 @@ pub struct Call {
     /// State.
     pub state: CallState,
     /// Call-ID.
-    pub call_id: Vec<u8>,
+    pub call_id: Box<[u8]>,
     /// Who sent the creating request.
     pub caller: Party,
     /// Who answered it, one per To tag (forks, §12.1.2).
     pub callees: Vec<Party>,
     /// The flow facing the callees: where their side's listener and address are taken from.
-    pub onward: Flow,
+    pub onward: PackedFlow,
     /// Its media streams.
-    pub streams: Vec<StreamId>,
+    pub streams: Arc<[StreamId]>,
     /// When the creating request came.
     pub since: Instant,
     /// When the first 2xx passed.

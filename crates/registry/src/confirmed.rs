@@ -19,8 +19,6 @@ pub struct Confirmed {
     pub again: u64,
     /// A digest of who was authenticated; `None` when nobody was.
     pub credentials: Option<u64>,
-    /// Header lines that a repeated 200 carries, each with its CRLF; empty when none may be repeated.
-    pub lines: Vec<u8>,
     /// Public and temporary GRUUs of the phone, the latest last.
     pub gruus: Vec<Vec<u8>>,
     /// What it takes to register it again in its place; `None` where nobody could.

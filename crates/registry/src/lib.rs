@@ -24,9 +24,11 @@ mod expiry;
 #[allow(clippy::module_inception, reason = "the room's main type has the room's name")]
 pub mod registry;
 pub mod snapshot;
+pub mod texts;
 
 pub use binding::{Binding, BindingId, FlowId};
 pub use call::{Call, CallKind, CallState, Party, PassId};
 pub use change::{Change, Key, Record};
 pub use confirmed::{Confirmed, Renewal};
 pub use registry::Registry;
+pub use texts::{Said, Texts};

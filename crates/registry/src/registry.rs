@@ -29,6 +29,7 @@ pub struct Registry {
     bindings: BTreeMap<BindingId, Arc<Binding>>,
     by_aor: Index<BindingId>,
     by_flow: Index<BindingId>,
+    /// Those with a `reg-id`: of other flows nobody was told a name.
     by_flow_id: BTreeSet<(FlowId, BindingId)>,
     /// Shared with those who fold the changes, until the next one.
     calls: BTreeMap<PassId, Arc<Call>>,
@@ -57,6 +58,11 @@ fn hashed_flow(flow: Flow) -> u64 {
     hashed(flow.octets().get())
 }
 
+/// How a binding is found by the name of its flow.
+fn named(binding: &Binding) -> Option<(FlowId, BindingId)> {
+    binding.reg_id.map(|_| (binding.flow_id, binding.id))
+}
+
 const FIRST: BindingId = BindingId(0);
 
 impl Registry {
@@ -75,20 +81,20 @@ impl Registry {
         }
         let binding = Arc::new(binding);
         self.publish(Change::Put(Record::Binding(binding.clone())));
-        self.by_aor.insert(hashed(&binding.aor[..]), id);
-        self.by_flow.insert(hashed_flow(binding.flow), id);
-        let (flow, flow_id, expires) = (binding.flow, binding.flow_id, binding.expires);
+        self.by_aor.insert(hashed(binding.aor()), id);
+        self.by_flow.insert(hashed_flow(binding.flow.get()), id);
+        let (flow, name, expires) = (binding.flow.get(), named(&binding), binding.expires);
         let old = self.bindings.insert(id, binding);
         self.expiry.change(Key::Binding(id), old.as_ref().map(|b| b.expires), Some(expires));
-        if let Some(old) = &old {
-            self.by_flow_id.remove(&(old.flow_id, id));
+        if let Some(name) = old.as_deref().and_then(named) {
+            self.by_flow_id.remove(&name);
         }
-        self.by_flow_id.insert((flow_id, id));
+        self.by_flow_id.extend(name);
         match old {
             None => Bound::New,
             Some(old) if old.flow == flow => Bound::Refreshed,
             Some(old) => {
-                self.by_flow.remove(hashed_flow(old.flow), id);
+                self.by_flow.remove(hashed_flow(old.flow.get()), id);
                 Bound::Moved
             }
         }
@@ -97,9 +103,11 @@ impl Registry {
     /// Removes a binding.
     pub fn unbind(&mut self, id: BindingId) -> Option<Binding> {
         let binding = Arc::unwrap_or_clone(self.bindings.remove(&id)?);
-        self.by_aor.remove(hashed(&binding.aor[..]), id);
-        self.by_flow.remove(hashed_flow(binding.flow), id);
-        self.by_flow_id.remove(&(binding.flow_id, id));
+        self.by_aor.remove(hashed(binding.aor()), id);
+        self.by_flow.remove(hashed_flow(binding.flow.get()), id);
+        if let Some(name) = named(&binding) {
+            self.by_flow_id.remove(&name);
+        }
         self.expiry.change(Key::Binding(id), Some(binding.expires), None);
         self.publish(Change::Delete(Key::Binding(id)));
         Some(binding)
@@ -138,7 +146,7 @@ impl Registry {
     /// The bindings of an address of record.
     pub fn of_aor<'a>(&'a self, aor: &'a [u8]) -> impl Iterator<Item = &'a Binding> {
         let found = self.by_aor.of(hashed(aor)).filter_map(|id| self.binding(id));
-        found.filter(move |binding| *binding.aor == *aor)
+        found.filter(move |binding| binding.aor() == aor)
     }
 
     /// The bindings of a flow: usually one phone's.
@@ -147,12 +155,11 @@ impl Registry {
         found.filter(move |binding| binding.flow == flow)
     }
 
-    /// The same by the name of the flow; none when it has vanished.
+    /// The same by the name of the flow, which a phone with a `reg-id` has; none when it has vanished.
     pub fn on_flow_id(&self, flow: FlowId) -> impl Iterator<Item = &Binding> {
-        self.by_flow_id
-            .range((flow, FIRST)..)
-            .take_while(move |(f, _)| *f == flow)
-            .filter_map(|(_, id)| self.binding(*id))
+        let named = self.by_flow_id.range((flow, FIRST)..).next().filter(|(named, _)| *named == flow);
+        let named = named.and_then(|(_, id)| self.binding(*id));
+        named.into_iter().flat_map(|binding| self.on_flow(binding.flow.get()))
     }
 
     /// Notes a refresh that changes nothing else of a binding: when it expires, and what the registrar granted.
@@ -248,7 +255,7 @@ impl Registry {
     /// The calls, one per pass, that share a Call-ID.
     pub fn by_call_id<'a>(&'a self, call_id: &'a [u8]) -> impl Iterator<Item = &'a Call> {
         let found = self.by_call_id.of(hashed(call_id)).filter_map(|id| self.call(id));
-        found.filter(move |call| call.call_id == call_id)
+        found.filter(move |call| *call.call_id == *call_id)
     }
 
     /// The earliest expiry.
@@ -284,6 +291,7 @@ mod tests {
     use wire::{ListenerId, Transport};
 
     use super::*;
+    use crate::Said;
 
     fn flow(port: u16) -> Flow {
         Flow {
@@ -298,19 +306,16 @@ mod tests {
     fn binding(id: u64, aor: &str, port: u16, expires: Instant) -> Binding {
         Binding {
             id: BindingId(id),
-            aor: aor.as_bytes().into(),
-            contact: b"sip:a@192.168.1.9"[..].into(),
+            texts: Said { aor: aor.as_bytes(), contact: b"sip:a@192.168.1.9", call_id: b"c", ..Said::default() }.into(),
             instance: None,
             reg_id: None,
-            call_id: b"c"[..].into(),
             cseq: 1,
-            flow: flow(port),
+            flow: flow(port).into(),
             flow_id: FlowId(u64::from(port)),
             upstream: None,
             natted: true,
             phone: None,
             q: 1000,
-            user_agent: [].into(),
             expires,
             answered: false,
             missed: 0,

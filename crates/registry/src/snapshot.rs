@@ -22,7 +22,9 @@ use serde::Deserialize;
 use text::Text;
 use wire::{Flow, ListenerId, Transport};
 
-use crate::{Binding, BindingId, Call, CallKind, CallState, Confirmed, FlowId, Key, Party, PassId, Record, Renewal};
+use crate::{
+    Binding, BindingId, Call, CallKind, CallState, Confirmed, FlowId, Key, Party, PassId, Record, Renewal, Said,
+};
 
 /// A configured listener, as it is known without its number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -53,7 +55,7 @@ pub enum Lost {
 /// would be left to answer it.
 pub fn outlives(record: &Record) -> bool {
     match record {
-        Record::Binding(binding) => !binding.flow.transport.reliable(),
+        Record::Binding(binding) => !binding.flow.get().transport.reliable(),
         Record::Call(call) => call.state != CallState::Early,
     }
 }
@@ -67,7 +69,7 @@ pub fn same(before: &Record, after: &Record) -> bool {
         (Record::Binding(before), Record::Binding(after)) => {
             Arc::ptr_eq(before, after)
                 || is_refreshed(before, after)
-                    && (&before.call_id, before.cseq) == (&after.call_id, after.cseq)
+                    && (before.call_id(), before.cseq) == (after.call_id(), after.cseq)
                     && (before.expires, before.until) == (after.expires, after.until)
         }
         (Record::Call(before), Record::Call(after)) => Arc::ptr_eq(before, after) || is_same_call(before, after),
@@ -110,11 +112,9 @@ pub fn is_refresh(before: &Record, after: &Record) -> bool {
 fn is_refreshed(before: &Binding, after: &Binding) -> bool {
     let Binding {
         id,
-        aor,
-        contact,
+        texts,
         instance,
         reg_id,
-        call_id: _,
         cseq: _,
         flow,
         flow_id,
@@ -122,7 +122,6 @@ fn is_refreshed(before: &Binding, after: &Binding) -> bool {
         natted,
         phone: _,
         q,
-        user_agent,
         expires: _,
         until: _,
         confirmed,
@@ -131,8 +130,8 @@ fn is_refreshed(before: &Binding, after: &Binding) -> bool {
     } = before;
     (id, reg_id, flow, flow_id, upstream) == (&after.id, &after.reg_id, &after.flow, &after.flow_id, &after.upstream)
         && (natted, q, answered) == (&after.natted, &after.q, &after.answered)
-        && (aor, contact, instance) == (&after.aor, &after.contact, &after.instance)
-        && (user_agent, confirmed) == (&after.user_agent, &after.confirmed)
+        && (instance, confirmed) == (&after.instance, &after.confirmed)
+        && (texts == &after.texts || Said { call_id: b"", ..texts.get() } == Said { call_id: b"", ..after.said() })
 }
 
 /// Writes what a refresh has changed of a binding.
@@ -274,19 +273,23 @@ impl PortableBinding {
     fn restore(self, now: Instant, passed: Duration, places: &[Place]) -> Result<Binding, Lost> {
         Ok(Binding {
             id: self.id,
-            aor: self.aor.into(),
-            contact: self.contact.into(),
+            texts: Said {
+                aor: &self.aor.0,
+                contact: &self.contact.0,
+                call_id: &self.call_id.0,
+                user_agent: &self.user_agent.0,
+                lines: &self.confirmed.lines.0,
+            }
+            .into(),
             instance: self.instance.map(Arc::from),
             reg_id: self.reg_id,
-            call_id: self.call_id.into(),
             cseq: self.cseq,
-            flow: self.flow.restore(places)?,
+            flow: self.flow.restore(places)?.into(),
             flow_id: self.flow_id,
             upstream: self.upstream.map(|flow| flow.restore(places).map(Arc::new)).transpose()?,
             natted: self.natted,
             phone: None,
             q: self.q,
-            user_agent: self.user_agent.into(),
             expires: left(now, passed, self.lasts_ms)?,
             until: left(now, passed, self.granted_ms)?,
             confirmed: self.confirmed.restore(),
@@ -304,7 +307,6 @@ impl PortableConfirmed {
             asked: self.asked,
             again: 0,
             credentials: self.credentials,
-            lines: self.lines.into(),
             gruus: self.gruus.into_iter().map(Vec::from).collect(),
             renewal: self.renewal.map(|renewal| Box::new(renewal.restore())),
         }
@@ -328,8 +330,8 @@ impl PortableCall {
             call_id: self.call_id.into(),
             caller: self.caller.restore(places)?,
             callees: self.callees.into_iter().map(|callee| callee.restore(places)).collect::<Result<_, _>>()?,
-            onward: self.onward.restore(places)?,
-            streams: Vec::new(),
+            onward: self.onward.restore(places)?.into(),
+            streams: Arc::default(),
             since: at(self.began_ms_ago),
             answered: self.answered_ms_ago.map(at),
             expires: self.lasts_ms.map(|lasts| left(now, passed, lasts)).transpose()?,
@@ -345,7 +347,7 @@ impl PortableParty {
             identity: self.identity.into(),
             contact: self.contact.into(),
             route: self.route.into_iter().map(Vec::from).collect(),
-            flow: self.flow.restore(places)?,
+            flow: self.flow.restore(places)?.into(),
             binding: self.binding,
             cseq: self.cseq,
             state: self.state,

@@ -1,9 +1,13 @@
 //! Flows (RFC 5626 §1): transport, local and remote address of a signalling
 //! association; and what is to be sent over one.
 
+mod packed;
+
 use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
+
+pub use packed::PackedFlow;
 
 /// SIP transports (RFC 3261 §18, RFC 7118).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

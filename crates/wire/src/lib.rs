@@ -24,7 +24,7 @@ pub mod upnp;
 
 pub use changes::Change;
 pub use edit::{Edit, Rule};
-pub use flow::{Flow, ListenerId, Transmit, Transport};
+pub use flow::{Flow, ListenerId, PackedFlow, Transmit, Transport};
 pub use span::Span;
 pub use text::Text;
 

@@ -268,7 +268,7 @@ impl Edge {
                         self.asked.push_back(question);
                     }
                 }
-                Output::Changed(Change::Put(Record::Binding(binding))) => self.recipients.bound(binding.flow),
+                Output::Changed(Change::Put(Record::Binding(binding))) => self.recipients.bound(binding.flow.get()),
                 Output::Changed(_) | Output::Observed(_) => {}
                 Output::Connect { flow, .. } => panic!("no stream is configured: {flow:?}"),
                 Output::KeepAlive(_)

@@ -62,7 +62,7 @@ impl Rule for Fold {
 impl Fold {
     fn bound(&self, user: &str) -> usize {
         let of = |record: &&Record| match record {
-            Record::Binding(binding) => binding.aor.split(|b| *b == b'@').next() == Some(user.as_bytes()),
+            Record::Binding(binding) => binding.aor().split(|b| *b == b'@').next() == Some(user.as_bytes()),
             Record::Call(_) => false,
         };
         self.records.values().filter(of).count()

@@ -22,21 +22,22 @@ use crate::metrics::label::Label as _;
 /// `siplatch`; `status` is the final response, where that ended the call;
 /// `reason` is what a Reason (RFC 3326) said, or what siplatch said.
 pub(super) fn write(call: PassId, row: &Row, now: Instant, lines: &mut Vec<u8>) {
-    let (end, cause) = row.ended.unwrap_or((now, Cause::Lost));
+    let (end, cause) = row.ended().unwrap_or((now, Cause::Lost));
+    let said = row.end.as_deref();
     let wall = Wall { now, unix: clock::unix_time(), dates: RefCell::new(Dates::new()) };
     lines.reserve(512 + 1024 * row.streams.len());
     let mut json = Json(lines);
-    json.raw("{\"pass\":\"").hex(call.0).raw("\",\"call_id\":").string(&row.call_id);
-    json.raw(",\"from\":").string(&row.from).raw(",\"to\":").string(&row.to);
+    json.raw("{\"pass\":\"").hex(call.0).raw("\",\"call_id\":").string(row.names.call_id());
+    json.raw(",\"from\":").string(row.names.from()).raw(",\"to\":").string(row.names.to());
     json.raw(",\"start\":");
     wall.date(&mut json, row.since).raw(",\"answered\":");
     json.optional(row.answered, |json, at| wall.date(json, at)).raw(",\"end\":");
     let duration = row.answered.map_or(0.0, |at| end.saturating_duration_since(at).as_secs_f64());
     decimal(wall.date(&mut json, end).raw(",\"duration_s\":"), duration, 3);
     json.raw(",\"ended_by\":\"").raw(by(cause, row)).raw("\",\"cause\":\"").raw(cause.label());
-    let status = row.status.filter(|_| row.answered.is_none());
+    let status = said.and_then(|said| said.status).filter(|_| row.answered.is_none());
     json.raw("\",\"status\":").optional(status, |json, status| json.number(status.0));
-    json.raw(",\"reason\":").optional(row.reason.as_deref(), |json, reason| json.string(reason));
+    json.raw(",\"reason\":").optional(said.and_then(|said| said.reason.as_deref()), |json, reason| json.string(reason));
     json.raw(",\"streams\":").all(&row.streams, |json, (_, stream)| {
         leg(json.raw("{\"caller\":"), stream, row.sides, End::A, &wall);
         leg(json.raw(",\"callee\":"), stream, row.sides, End::B, &wall).raw("}")
@@ -49,7 +50,7 @@ fn by(cause: Cause, row: &Row) -> &'static str {
     match cause {
         Cause::CallerBye | Cause::Cancelled => row.sides[0].label(),
         Cause::CalleeBye => row.sides[1].label(),
-        Cause::Failed if !row.own => row.sides[1].label(),
+        Cause::Failed if !row.end.as_ref().is_some_and(|end| end.own) => row.sides[1].label(),
         Cause::Failed | Cause::MediaTimeout | Cause::MediaFailed | Cause::Stopped | Cause::Lost => "siplatch",
     }
 }
@@ -87,7 +88,7 @@ fn leg<'a, 'b>(json: &'a mut Json<'b>, stream: &Stream, sides: [Side; 2], end: E
     word(json.raw(",\"codec\":"), figures.codec.map(quality::Codec::as_str));
     json.raw(",\"first_media\":").optional(figures.first, |json, at| wall.date(json, at));
     json.raw(",\"last_media\":").optional(figures.last, |json, at| wall.date(json, at));
-    json.raw(",\"source\":").optional(source, |json, source| json.address(source.0));
+    json.raw(",\"source\":").optional(source, |json, source| json.address(source.into()));
     json.raw(",\"latch_moves\":").number(moves).raw(",\"silences\":").number(silences);
     word(json.raw(",\"silence\":"), reason.map(|reason| reason.label()));
     json.raw(",\"rtcp_bye\":").truth(figures.bye).raw("}")

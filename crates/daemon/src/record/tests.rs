@@ -48,7 +48,7 @@ impl Desk {
     }
 
     fn answer(&mut self) {
-        let known = Call { answered: Some(self.now), streams: vec![STREAM], ..call(self.now) };
+        let known = Call { answered: Some(self.now), streams: [STREAM].into(), ..call(self.now) };
         self.records.change(&Change::Put(Record::Call(Arc::new(known))));
     }
 
@@ -89,27 +89,27 @@ fn call(since: Instant) -> Call {
         remote: at(4000),
     };
     let caller = Party {
-        tag: b"1".to_vec(),
-        identity: b"\"Alice\" <sip:alice:secret@example.com>;tag=1".to_vec(),
-        contact: Vec::new(),
+        tag: b"1".to_vec().into(),
+        identity: b"\"Alice\" <sip:alice:secret@example.com>;tag=1".to_vec().into(),
+        contact: Box::default(),
         route: Vec::new(),
-        flow: flow(1),
+        flow: flow(1).into(),
         binding: None,
         cseq: 1,
         state: CallState::Early,
         branch: 0,
         raised: [0; 2],
-        session: Vec::new(),
+        session: Box::default(),
     };
     Call {
         id: CALL,
         kind: CallKind::Invite,
         state: CallState::Early,
-        call_id: b"a84b4c76e66710".to_vec(),
+        call_id: b"a84b4c76e66710".to_vec().into(),
         caller,
         callees: Vec::new(),
-        onward: flow(0),
-        streams: Vec::new(),
+        onward: flow(0).into(),
+        streams: Arc::default(),
         since,
         answered: None,
         expires: None,
@@ -143,7 +143,7 @@ fn a_call_leaves_one_line_with_all_that_is_known_of_it() {
     desk.start("sip:bob:pw@example.com");
     desk.pass(2_000);
     desk.answer();
-    let source = Source("198.51.100.7:4000".parse().unwrap());
+    let source = nat::Source("198.51.100.7:4000".parse().unwrap());
     for moved in [false, true] {
         let (stream, side, component) = (STREAM, Side::Outer, Component::Rtp);
         desk.fact(Fact::Latched { stream, epoch: 1, end: End::A, component, side, source, moved });
@@ -254,7 +254,7 @@ fn lines_are_bounded_whatever_is_written_in_messages() {
     desk.answer();
     for slot in 0..100 {
         let stream = StreamId { worker: 0, slot, generation: 1 };
-        let known = Call { streams: vec![stream], ..call(desk.now) };
+        let known = Call { streams: [stream].into(), ..call(desk.now) };
         desk.records.change(&Change::Put(Record::Call(Arc::new(known))));
     }
     desk.end(Cause::Failed);

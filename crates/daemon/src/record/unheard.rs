@@ -28,8 +28,8 @@ impl Records {
         let call = *self.by_stream.get(stream)?;
         let row = self.calls.get(&call)?;
         let who = match end {
-            End::A => row.from.clone(),
-            End::B => row.to.clone(),
+            End::A => row.names.from().to_owned(),
+            End::B => row.names.to().to_owned(),
         };
         Some(Unheard { call, end: *end, who, silence: *silence })
     }

@@ -40,17 +40,23 @@ impl Log {
         self.length
     }
 
-    /// Appends whole lines. On an error none of them is in it: what came of
-    /// them is cut off again, or the file must be written anew.
+    /// Appends whole lines, the last of a batch: all of it is forced to the disk.
     pub(super) fn append(&mut self, lines: &[u8]) -> io::Result<()> {
+        self.write(lines)?;
         let Some(file) = &mut self.open else { return Err(io::ErrorKind::NotFound.into()) };
-        let written = file.write_all(lines);
-        let forced = written.is_ok().then(|| file.sync_data());
-        if let Some(Err(error)) = forced {
+        let forced = file.sync_data();
+        if forced.is_err() {
             // What the kernel holds and what the disk has may differ from here on.
             self.open = None;
-            return Err(error);
         }
+        forced
+    }
+
+    /// Appends whole lines of a batch. On an error none of them is in it: what came of
+    /// them is cut off again, or the file must be written anew.
+    pub(super) fn write(&mut self, lines: &[u8]) -> io::Result<()> {
+        let Some(file) = &mut self.open else { return Err(io::ErrorKind::NotFound.into()) };
+        let written = file.write_all(lines);
         match written {
             Ok(()) => self.length += lines.len() as u64,
             Err(_) => {

@@ -15,8 +15,8 @@ use super::line::{self, Opening, Stamp};
 const SMALL: u64 = 1 << 20;
 /// Records that are gone while the file says otherwise; beyond so many it is written anew.
 pub(super) const FORGOTTEN: usize = 65_536;
-/// Octets of room that are kept from one batch of lines to the next.
-const KEPT: usize = 1 << 16;
+/// Octets of lines that go to the file at once: the room for them is kept.
+const PIECE: usize = 1 << 13;
 /// A file may grow to so many times what it must hold.
 const GROWTH: u64 = 4;
 
@@ -154,7 +154,7 @@ impl Fold {
         if self.dirty.is_empty() {
             return Ok(0);
         }
-        let at = &Opening::of(at);
+        let (at, before) = (&Opening::of(at), log.length());
         for (key, due) in &self.dirty {
             match self.live.get_mut(key) {
                 Some(Live { record: Record::Binding(binding), .. }) if *due == Due::Refresh => {
@@ -167,14 +167,16 @@ impl Fold {
                 }
                 None => line::delete(*key, at, octets),
             }
+            if octets.len() >= PIECE {
+                log.write(octets)?;
+                octets.clear();
+                octets.shrink_to(2 * PIECE);
+            }
         }
-        if !octets.is_empty() {
+        if !octets.is_empty() || log.length() > before {
             log.append(octets)?;
         }
         self.dirty.clear();
-        let written = octets.len() as u64;
-        octets.clear();
-        octets.shrink_to(KEPT);
-        Ok(written)
+        Ok(log.length() - before)
     }
 }

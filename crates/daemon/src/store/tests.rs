@@ -3,7 +3,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 
 use nat::Side;
-use registry::{Binding, BindingId, Call, CallKind, CallState, Party, PassId};
+use registry::{Binding, BindingId, Call, CallKind, CallState, Party, PassId, Said};
 use wire::{Flow, ListenerId, Transport};
 
 use super::line::Stamp;
@@ -26,19 +26,23 @@ fn flow(listener: u16) -> Flow {
 fn binding(id: u64, expires: Instant) -> Record {
     Record::Binding(Arc::new(Binding {
         id: BindingId(id),
-        aor: format!("user{id}@example.com").into_bytes().into(),
-        contact: format!("sip:user{id}@192.168.1.10:5060;ob").into_bytes().into(),
+        texts: Said {
+            aor: format!("user{id}@example.com").as_bytes(),
+            contact: format!("sip:user{id}@192.168.1.10:5060;ob").as_bytes(),
+            call_id: &[0xff, 0, b'\n', b'"', b'\\', 0x80],
+            user_agent: b"A phone/1.0",
+            lines: b"",
+        }
+        .into(),
         instance: Some(b"\"<urn:uuid:00000000-0000-1000-8000-000a95a0e128>\""[..].into()),
         reg_id: None,
-        call_id: [0xff, 0, b'\n', b'"', b'\\', 0x80].into(),
         cseq: 1,
-        flow: flow(1),
+        flow: flow(1).into(),
         flow_id: registry::FlowId(1),
         upstream: Some(Arc::new(flow(0))),
         natted: true,
         phone: None,
         q: 1000,
-        user_agent: b"A phone/1.0"[..].into(),
         expires,
         until: expires,
         confirmed: registry::Confirmed::default(),
@@ -49,27 +53,27 @@ fn binding(id: u64, expires: Instant) -> Record {
 
 fn call(id: u64, state: CallState, now: Instant) -> Call {
     let party = |tag: &str, listener| Party {
-        tag: tag.into(),
-        identity: format!("\"A\" <sip:{tag}@example.com>;tag={tag}").into_bytes(),
-        contact: format!("sip:{tag}@192.168.1.10:5060").into_bytes(),
+        tag: tag.as_bytes().into(),
+        identity: format!("\"A\" <sip:{tag}@example.com>;tag={tag}").into_bytes().into(),
+        contact: format!("sip:{tag}@192.168.1.10:5060").into_bytes().into(),
         route: vec![b"<sip:10.0.0.5;lr>".to_vec()],
-        flow: flow(listener),
+        flow: flow(listener).into(),
         binding: None,
         cseq: 1,
         state,
         branch: 0,
         raised: [0; 2],
-        session: Vec::new(),
+        session: Box::default(),
     };
     Call {
         id: PassId(id),
         kind: CallKind::Invite,
         state,
-        call_id: format!("call-{id}@192.168.1.10").into_bytes(),
+        call_id: format!("call-{id}@192.168.1.10").into_bytes().into(),
         caller: party("alice", 1),
         callees: vec![party("bob", 0)],
-        onward: flow(0),
-        streams: Vec::new(),
+        onward: flow(0).into(),
+        streams: Arc::default(),
         since: now,
         answered: Some(now),
         expires: Some(now + Duration::from_secs(1800)),
@@ -268,7 +272,7 @@ fn what_does_not_matter_is_not_written() {
     }
     let answered = call(7, CallState::Confirmed, now);
     let first = written(&mut bench, Record::Call(Arc::new(answered.clone())));
-    let media = Call { streams: vec![media::StreamId { worker: 0, slot: 0, generation: 1 }], ..answered.clone() };
+    let media = Call { streams: [media::StreamId { worker: 0, slot: 0, generation: 1 }].into(), ..answered.clone() };
     assert_eq!(written(&mut bench, Record::Call(Arc::new(media))), 0, "media");
     let ending = Call { state: CallState::Ending, ..answered };
     assert_eq!(written(&mut bench, Record::Call(Arc::new(ending))), 0, "its end has begun");
@@ -288,7 +292,8 @@ fn a_file_that_has_grown_is_written_anew() {
     let mut writes = 0;
     for refresh in 0..4000 {
         let Record::Binding(mut other) = binding(refresh % 50, later(&bench)) else { panic!() };
-        Arc::make_mut(&mut other).user_agent = format!("A phone/{refresh}").into_bytes().into();
+        let user_agent = format!("A phone/{refresh}");
+        Arc::make_mut(&mut other).texts = Said { user_agent: user_agent.as_bytes(), ..other.said() }.into();
         bench.put(Record::Binding(other));
         most = most.max(bench.log.length());
         writes += u64::from(bench.log.length() < 2 * live);
@@ -348,7 +353,7 @@ fn shared() -> Arc<Shared> {
 /// A binding on the one listener of [`shared`].
 fn inner(id: u64, expires: Instant) -> Binding {
     let Record::Binding(binding) = binding(id, expires) else { panic!() };
-    Binding { flow: flow(0), upstream: None, ..Arc::unwrap_or_clone(binding) }
+    Binding { flow: flow(0).into(), upstream: None, ..Arc::unwrap_or_clone(binding) }
 }
 
 fn drain(registry: &mut Registry, store: &mut Store, now: Instant) {
@@ -380,7 +385,7 @@ fn a_second_process_finds_what_the_first_one_left() {
     assert_eq!(store.poll_timeout(), Some(now + DELAY), "not yet");
     // A listener of a later configuration, which the next process does not have.
     listeners.push(Listener { bind: ([127, 0, 0, 1], 5080).into(), ..listeners[0].clone() });
-    registry.bind(Binding { flow: flow(2), ..inner(3, now + Duration::from_secs(60)) });
+    registry.bind(Binding { flow: flow(2).into(), ..inner(3, now + Duration::from_secs(60)) });
     drain(&mut registry, &mut store, now);
     finish(store, &registry, &listeners);
     let mode = fs::metadata(dir.join("snapshot")).unwrap().permissions().mode();

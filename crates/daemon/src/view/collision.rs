@@ -48,17 +48,17 @@ fn of<'a>(bindings: impl Iterator<Item = &'a Binding>) -> Vec<Collision> {
         if let Some(instance) = &binding.instance {
             instances.entry(instance).or_default().push(binding);
         }
-        if binding.flow.transport == Transport::Udp {
-            sources.entry((&binding.aor, binding.flow.remote)).or_default().push(binding);
+        if binding.flow.get().transport == Transport::Udp {
+            sources.entry((binding.aor(), binding.flow.get().remote)).or_default().push(binding);
         }
     }
     let names = |group: &[&Binding], from: bool| {
         let name = |binding: &&Binding| {
-            let aor: String = String::from_utf8_lossy(&binding.aor).chars().filter(|c| !c.is_control()).collect();
+            let aor: String = String::from_utf8_lossy(binding.aor()).chars().filter(|c| !c.is_control()).collect();
             if from {
-                format!("{aor} from {}", binding.flow.remote.ip())
+                format!("{aor} from {}", binding.flow.get().remote.ip())
             } else {
-                format!("{aor} from {}", binding.flow.remote)
+                format!("{aor} from {}", binding.flow.get().remote)
             }
         };
         let mut names: Vec<String> = group.iter().map(name).collect();
@@ -68,7 +68,8 @@ fn of<'a>(bindings: impl Iterator<Item = &'a Binding>) -> Vec<Collision> {
     };
     let mut found = Vec::new();
     for group in instances.values() {
-        let differ = |a: &Binding, b: &Binding| a.aor != b.aor && a.flow.remote.ip() != b.flow.remote.ip();
+        let differ =
+            |a: &Binding, b: &Binding| a.aor() != b.aor() && a.flow.get().remote.ip() != b.flow.get().remote.ip();
         if group.iter().any(|a| differ(a, group[0])) {
             found.push(Collision::Instance(names(group, true)));
         }
@@ -87,7 +88,7 @@ fn of<'a>(bindings: impl Iterator<Item = &'a Binding>) -> Vec<Collision> {
 mod tests {
     use std::time::Duration;
 
-    use registry::{BindingId, Confirmed, FlowId};
+    use registry::{BindingId, Confirmed, FlowId, Said};
     use wire::{Flow, ListenerId};
 
     use super::*;
@@ -99,19 +100,22 @@ mod tests {
         let flow = Flow { transport: Transport::Udp, listener: ListenerId(0), connection: 0, local, remote };
         Binding {
             id: BindingId(id),
-            aor: aor.as_bytes().into(),
-            contact: format!("sip:{id}@{from}").into_bytes().into(),
+            texts: Said {
+                aor: aor.as_bytes(),
+                contact: format!("sip:{id}@{from}").as_bytes(),
+                call_id: b"c",
+                ..Said::default()
+            }
+            .into(),
             instance: instance.map(|instance| instance.as_bytes().into()),
             reg_id: None,
-            call_id: b"c"[..].into(),
             cseq: 1,
-            flow,
+            flow: flow.into(),
             flow_id: FlowId(id),
             upstream: None,
             natted: true,
             phone: None,
             q: 1000,
-            user_agent: [].into(),
             expires: now + Duration::from_secs(60),
             until: now + Duration::from_secs(60),
             confirmed: Confirmed::default(),

@@ -190,19 +190,19 @@ impl View {
         let mut phones = Vec::new();
         let mut flows: BTreeMap<(Side, Flow), usize> = BTreeMap::new();
         for binding in &self.bindings {
-            *flows.entry((config.side(binding.flow.listener), binding.flow)).or_default() += 1;
+            *flows.entry((config.side(binding.flow.get().listener), binding.flow.get())).or_default() += 1;
             if let Some(upstream) = binding.upstream.as_deref().copied() {
                 *flows.entry((config.side(upstream.listener), upstream)).or_default() += 1;
             }
             phones.push(Phone {
-                aor: text(&binding.aor),
+                aor: text(binding.aor()),
                 name: name(binding.phone),
-                contact: text(&binding.contact),
-                source: binding.flow.remote.to_string(),
+                contact: text(binding.contact()),
+                source: binding.flow.get().remote.to_string(),
                 behind_nat: binding.natted,
                 gone: binding.gone(),
                 expires_s: seconds(now, binding.expires),
-                user_agent: text(&binding.user_agent),
+                user_agent: text(&binding.said().user_agent),
             });
         }
         phones.sort_by(|a, b| (&a.aor, &a.source).cmp(&(&b.aor, &b.source)));
@@ -268,7 +268,7 @@ impl View {
                 id: row.key().to_string(),
                 state: row.state,
                 from: text(&row.from),
-                to: text(&row.to),
+                to: text(row.to.as_deref().unwrap_or_default()),
                 phone: name(row.phone),
                 since_s: seconds(row.since, now),
                 answered_s: row.answered.map(|at| seconds(at, now)),

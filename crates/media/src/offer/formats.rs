@@ -90,7 +90,7 @@ mod tests {
         );
         let format = |payload_type, codec, clock| Format { payload_type, codec, clock };
         let list =
-            [format(111, Codec::Opus, 48_000), format(0, Codec::Pcmu, 8000), format(101, Codec::Event, 8000)].to_vec();
+            [format(111, Codec::Opus, 48_000), format(0, Codec::Pcmu, 8000), format(101, Codec::Event, 8000)].into();
         assert_eq!(read, Formats { audio: true, video: false, secure: true, packet_ms: 30, list });
         let odd = "m=video 4000 RTP/AVP 96\r\na=rtpmap:\r\na=rtpmap:300 x/1\r\na=rtpmap:96\r\na=rtpmap:97 x\r\n\
                    a=rtpmap:98 x/fast\r\na=ptime:0\r\n";

@@ -20,6 +20,7 @@ use wire::sdp::Body;
 use super::body::{As, write};
 use super::session::{Pending, Session, Stream};
 use super::{EndPlan, Key, News, Offers, Text};
+use crate::command::place;
 use crate::{Command, Component, End, StreamId, Target};
 
 /// What has been found of one leg.
@@ -117,8 +118,8 @@ impl Offers {
     /// A leg is written as this from here on.
     fn readdress(&mut self, stream: &mut Stream, end: End, target: Target) {
         let former = std::mem::replace(&mut stream.advertised[end.index()], target);
-        self.live.remove(&former.rtp());
-        self.live.insert(target.rtp(), (stream.id, end));
+        self.live.remove(&place(former.rtp()));
+        self.live.insert(place(target.rtp()), (stream.id, end));
     }
 
     /// The offer that tells the other end of `by` where its legs are now: what

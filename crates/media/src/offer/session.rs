@@ -94,8 +94,8 @@ impl Session {
         let pending = &mut self.fork_mut(leg).pending[by.index()];
         // What an earlier one opened is this one's, too.
         let before = pending.take();
-        let before = before.as_ref().map(|before| before.opened.as_slice()).unwrap_or_default();
-        *pending = Some(Arc::new(Pending { opened: [before, &opened].concat(), number, ..read }));
+        let before = before.as_ref().map(|before| &before.opened[..]).unwrap_or_default();
+        *pending = Some(Arc::new(Pending { opened: [before, &opened].concat().into(), number, ..read }));
     }
 
     /// How many streams the offer of `by` that waits in this dialog has opened.
@@ -355,15 +355,15 @@ impl Stream {
 /// What one offer or answer said of each m-line.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Pending {
-    pub(super) media: Vec<Line>,
+    pub(super) media: Box<[Line]>,
     /// What its payload types mean.
-    pub(super) formats: Vec<Formats>,
+    pub(super) formats: Box<[Formats]>,
     /// What it says of SRTP keys.
-    pub(super) crypto: Vec<crypto::Said>,
+    pub(super) crypto: Box<[crypto::Said]>,
     /// Some section asks for less than both directions.
     pub(super) held: bool,
     /// m-lines whose streams this offer opened.
-    pub(super) opened: Vec<usize>,
+    pub(super) opened: Box<[usize]>,
     /// Which offer of the session it is.
     pub(super) number: u32,
     /// The body as it came, where we may have to say it again.
@@ -410,6 +410,6 @@ impl Pending {
         };
         self.held = sdp.media.iter().zip(&self.media).any(held);
         self.formats = sdp.media.iter().map(formats::read).collect();
-        self.crypto = crypto::Said::read(sdp);
+        self.crypto = crypto::Said::read(sdp).into();
     }
 }

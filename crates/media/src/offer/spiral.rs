@@ -6,12 +6,13 @@
 use super::session::Session;
 use super::{Command, End, Offers, Target};
 use crate::StreamId;
+use crate::command::place;
 
 impl Offers {
     /// Points one leg at what its peer's SDP says, or joins it to the stream
     /// of ours that the SDP names.
     pub(super) fn aim(&mut self, session: &mut Session, line: usize, end: End, target: Option<Target>) {
-        let other = target.and_then(|t| self.live.get(&t.rtp()).copied());
+        let other = target.and_then(|t| self.live.get(&place(t.rtp())).copied());
         let Some(stream) = &mut session.streams[line] else { return };
         match other {
             Some(other) if other.0.worker == stream.id.worker => {

@@ -17,6 +17,7 @@ use wire::sdp::{self, Body};
 use super::body::{As, signalled};
 use super::session::{Session, Stream};
 use super::{EndPlan, Offers};
+use crate::command::place;
 use crate::command::{Early, LegPlan};
 use crate::{Command, End, Part, Sources, Splice, SpliceLeg};
 
@@ -328,7 +329,7 @@ impl Offers {
     /// Where our connection goes to, if anywhere: never to this machine, but for a leg of another stream.
     fn connect(&self, session: &Session, stream: &Stream, end: &EndPlan, at: Option<SocketAddr>) -> Part {
         let Some(at) = at else { return Part::Rest };
-        if let Some((id, other)) = self.live.get(&at) {
+        if let Some((id, other)) = self.live.get(&place(at)) {
             return if *id == stream.id { Part::Rest } else { Part::Face(*id, *other) };
         }
         let own = session.ends.iter().flat_map(|end| [end.local, end.own]);

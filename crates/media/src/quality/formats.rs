@@ -107,7 +107,7 @@ pub struct Formats {
     /// `a=ptime` (RFC 8866 §6.4), milliseconds of audio a packet; 20 where it is not written.
     pub packet_ms: u8,
     /// One per payload type; the first of a number counts.
-    pub list: Vec<Format>,
+    pub list: Box<[Format]>,
 }
 
 /// When nobody says what a payload type is: the clock of nearly all telephony.
@@ -161,7 +161,7 @@ mod tests {
     #[test]
     fn sdp_counts_before_the_static_table() {
         let said = Format { payload_type: 0, codec: Codec::Opus, clock: 48_000 };
-        let formats = Formats { list: vec![said], ..Formats::default() };
+        let formats = Formats { list: [said].into(), ..Formats::default() };
         assert_eq!(look_up(Some(&formats), 0), said);
         assert_eq!(look_up(Some(&formats), 18).codec, Codec::G729);
         assert_eq!(look_up(None, 34).clock, 90_000);

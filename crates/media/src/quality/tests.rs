@@ -89,8 +89,10 @@ fn jitter_is_that_of_rfc_3550() {
     let delays = [0u64, 3, 7, 0, 12, 1, 18, 2, 2, 9, 0, 0, 15, 4];
     for (rate, ticks) in [(8000u32, 160u32), (48_000, 960), (90_000, 1800)] {
         let (mut meter, mut clock, start) = (Meter::new(), Clock::default(), beginning());
-        let formats =
-            Formats { list: vec![Format { payload_type: 0, codec: Codec::Opus, clock: rate }], ..Formats::default() };
+        let formats = Formats {
+            list: [Format { payload_type: 0, codec: Codec::Opus, clock: rate }].into(),
+            ..Formats::default()
+        };
         meter.tell(Arc::new(formats));
         let (mut jitter, mut transit) = (0f64, None);
         for (n, delay) in (0u16..).zip(delays.iter().cycle().take(200)) {
@@ -114,7 +116,7 @@ fn jitter_is_that_of_rfc_3550() {
 fn what_the_sender_does_is_not_jitter() {
     let (mut meter, mut clock, start) = (Meter::new(), Clock::default(), beginning());
     let format = Format { payload_type: 101, codec: Codec::Event, clock: 8000 };
-    meter.tell(Arc::new(Formats { list: vec![format], ..Formats::default() }));
+    meter.tell(Arc::new(Formats { list: [format].into(), ..Formats::default() }));
     let (mut ms, mut sequence) = (0, 0);
     let mut send = |meter: &mut Meter, payload_type: u8, timestamp: u32, pause: u64| {
         let mut packet = rtp_at(1, sequence, timestamp);

@@ -511,7 +511,7 @@ fn strangers_stay_out_of_any_history() {
 #[test]
 fn a_stream_takes_less_than_four_kilobytes() {
     use std::mem::size_of;
-    let own = 4 * 2 * size_of::<SocketAddr>();
+    let own = 2 * 2 * size_of::<(IpAddr, u16)>();
     let stream = size_of::<Option<Box<Stream>>>() + size_of::<Stream>() + size_of::<[LegPlan; 2]>();
     let timer = size_of::<Reverse<(Instant, StreamId)>>();
     let all = 4 * size_of::<Option<Lane>>() + stream + own + timer;

@@ -151,10 +151,10 @@ fn an_ack_for_a_connection_that_has_ended_is_not_passed() {
     let (mut rig, answer) = answered("200 OK");
     let pass = rig.proxy.registry.calls().next().unwrap().id;
     let binding =
-        rig.proxy.registry.bindings().find(|binding| binding.contact.starts_with(b"sip:carol")).unwrap().clone();
-    let flow = Flow { transport: wire::Transport::Tcp, connection: 7, ..binding.flow };
-    rig.proxy.registry.bind(registry::Binding { flow, ..binding });
-    rig.proxy.registry.update_call(pass, |call| call.callees[0].flow = flow);
+        rig.proxy.registry.bindings().find(|binding| binding.contact().starts_with(b"sip:carol")).unwrap().clone();
+    let flow = Flow { transport: wire::Transport::Tcp, connection: 7, ..binding.flow.get() };
+    rig.proxy.registry.bind(registry::Binding { flow: flow.into(), ..binding });
+    rig.proxy.registry.update_call(pass, |call| call.callees[0].flow = flow.into());
     rig.said.clear();
     rig.receive(0, ALICE, &ack(&answer, "z9hG4bKa"));
     assert_eq!((stray(&rig), said(&mut rig)), (1, vec![]));

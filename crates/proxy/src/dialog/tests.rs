@@ -65,17 +65,17 @@ fn calling(method: &str) -> (Rig, PassId) {
 
 fn callee_of(rig: &Rig, tag: &str) -> Party {
     Party {
-        tag: tag.into(),
-        identity: Vec::new(),
-        contact: b"sip:c@192.168.1.22".to_vec(),
+        tag: tag.as_bytes().into(),
+        identity: Arc::default(),
+        contact: b"sip:c@192.168.1.22".to_vec().into(),
         route: Vec::new(),
-        flow: flow(&rig.proxy, 0, CALLEE),
+        flow: flow(&rig.proxy, 0, CALLEE).into(),
         binding: None,
         cseq: 0,
         state: CallState::Confirmed,
         branch: 0,
         raised: [0; 2],
-        session: Vec::new(),
+        session: Box::default(),
     }
 }
 
@@ -173,7 +173,7 @@ fn what_a_request_says_of_its_sender() {
             assert_eq!(call(&rig, pass).callees[0].cseq, kept);
         }
         let party = &call(&rig, pass).callees[0];
-        assert_eq!(party.contact == b"sip:new@192.168.1.23", moved, "{method}");
+        assert_eq!(*party.contact == *b"sip:new@192.168.1.23", moved, "{method}");
         assert_eq!(party.flow, there);
         assert_eq!(call(&rig, pass).caller.cseq, 5, "the other end said nothing");
     }
@@ -187,7 +187,7 @@ fn a_sender_that_is_bound_stays_where_it_is_bound() {
     rig.proxy.registry.update_call(pass, |call| call.caller.binding = bound);
     let elsewhere = flow(&rig.proxy, 0, "192.168.1.20:6666");
     rig.proxy.note_request(rig.now, elsewhere, pass, 0, request("INFO", "1", ";tag=2", 6, "").message());
-    assert_eq!(call(&rig, pass).caller.flow.remote.to_string(), CALLER);
+    assert_eq!(call(&rig, pass).caller.flow.get().remote.to_string(), CALLER);
 }
 
 #[test]
@@ -206,7 +206,7 @@ fn a_notify_that_comes_first_makes_its_sender_known() {
     rig.proxy.note_request(rig.now, there, pass, 1, notify("active;expires=600").message());
     let of = call(&rig, pass);
     assert_eq!(
-        (of.callees.len(), &of.callees[0].tag[..], of.callees[0].flow, of.callees[0].cseq),
+        (of.callees.len(), &of.callees[0].tag[..], of.callees[0].flow.get(), of.callees[0].cseq),
         (1, &b"2"[..], there, 3)
     );
     assert_eq!(of.expires, Some(rig.now + Duration::from_secs(632)));
@@ -285,7 +285,7 @@ fn with_its_last_dialog_a_call_ends() {
 #[test]
 fn a_call_of_ours_ends_on_both_sides_with_the_next_numbers() {
     let (mut rig, pass) = calling("INVITE");
-    let callee = Party { cseq: 40, identity: b"<sip:c@d>;tag=2".to_vec(), ..callee_of(&rig, "2") };
+    let callee = Party { cseq: 40, identity: b"<sip:c@d>;tag=2".to_vec().into(), ..callee_of(&rig, "2") };
     rig.proxy.registry.update_call(pass, |call| {
         (call.callees, call.state, call.answered) = (vec![callee], CallState::Confirmed, Some(call.since))
     });

@@ -202,7 +202,7 @@ fn only_the_phone_itself_proves_that_it_is_there() {
         let mut context = ping(&mut rig, alice.id);
         if moved {
             let flow = crate::rig::flow(&rig.proxy, 0, "192.168.1.99:5060");
-            rig.proxy.registry.bind(registry::Binding { flow, ..alice.clone() });
+            rig.proxy.registry.bind(registry::Binding { flow: flow.into(), ..alice.clone() });
         }
         let text = format!("SIP/2.0 {status} X\r\nCSeq: 1 OPTIONS\r\n\r\n");
         let stored = wire::sip::Stored::parse(text.into_bytes(), &rig.proxy.config.limits).unwrap();
@@ -218,8 +218,8 @@ fn a_phone_is_gone_with_the_third_ping_that_it_missed() {
     for (answered, moved, told, missed) in [(true, false, &[3][..], 5), (false, false, &[], 5), (true, true, &[], 0)] {
         let (mut rig, alice) = house();
         let context = ping(&mut rig, alice.id);
-        let flow = if moved { crate::rig::flow(&rig.proxy, 0, "192.168.1.99:5060") } else { alice.flow };
-        rig.proxy.registry.bind(registry::Binding { flow, answered, ..alice.clone() });
+        let flow = if moved { crate::rig::flow(&rig.proxy, 0, "192.168.1.99:5060") } else { alice.flow.get() };
+        rig.proxy.registry.bind(registry::Binding { flow: flow.into(), answered, ..alice.clone() });
         rig.said.clear();
         let mut gone = Vec::new();
         for round in 1..=5 {
@@ -243,12 +243,12 @@ fn who_cannot_be_named_is_not_asked() {
     for (uri, asked) in [(None, false), (Some(&b"sip:a@192.168.1.20"[..]), true), (Some(b"a b"), false)] {
         let target = Target {
             uri: uri.map(<[u8]>::to_vec),
-            hop: Hop::Flow(alice.flow),
+            hop: Hop::Flow(alice.flow.get()),
             binding: None,
             phone: None,
             flows: Vec::new(),
         };
-        let id = rig.proxy.ask_options(rig.now, alice.flow, target, Ours::Ping(alice.id), "<sip:a@b>");
+        let id = rig.proxy.ask_options(rig.now, alice.flow.get(), target, Ours::Ping(alice.id), "<sip:a@b>");
         rig.wait(Duration::ZERO);
         assert_eq!(id.is_some(), asked);
         assert_eq!(rig.sent(ALICE).len(), usize::from(asked), "{uri:?}");

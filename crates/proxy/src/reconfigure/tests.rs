@@ -10,7 +10,7 @@ use crate::{Input, Observed};
 
 fn bound(proxy: &Proxy) -> Vec<(String, Option<usize>)> {
     let user = |aor: &[u8]| String::from_utf8_lossy(aor).split('@').next().unwrap_or_default().to_owned();
-    let mut bound: Vec<_> = proxy.registry.bindings().map(|b| (user(&b.aor), b.phone)).collect();
+    let mut bound: Vec<_> = proxy.registry.bindings().map(|b| (user(b.aor()), b.phone)).collect();
     bound.sort();
     bound
 }

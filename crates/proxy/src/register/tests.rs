@@ -1,5 +1,5 @@
 use nat::{Advertise, Mapped};
-use registry::FlowId;
+use registry::{FlowId, Said};
 use wire::sip::{Limits, Stored};
 use wire::{ListenerId, Transport};
 
@@ -331,7 +331,7 @@ fn what_the_registrar_granted_is_bound_and_a_phone_behind_a_nat_comes_back_soon(
         assert_eq!((left, kept), (told.replace("HERE", at), vec![bound]), "{nat} {lines}");
         let binding = rig.proxy.registry.bindings().next().unwrap();
         assert_eq!(
-            (binding.q, binding.natted, binding.flow, binding.upstream.as_deref()),
+            (binding.q, binding.natted, binding.flow.get(), binding.upstream.as_deref()),
             (500, nat, here, Some(&upstream(&rig)))
         );
     }
@@ -432,7 +432,8 @@ fn a_number_that_we_used_meanwhile_is_not_used_again() {
         answered(&mut rig, here, &asked, 200, "Expires: 300\r\n");
         let renewal = |shift| Renewal { shift, ..Renewal::default() };
         let mut binding = rig.proxy.registry.bindings().next().unwrap().clone();
-        (binding.call_id, binding.confirmed.renewal) = (call_id.as_bytes().into(), Some(Box::new(renewal(ours))));
+        binding.texts = Said { call_id: call_id.as_bytes(), ..binding.said() }.into();
+        binding.confirmed.renewal = Some(Box::new(renewal(ours)));
         let id = binding.id;
         rig.proxy.registry.bind(binding);
         let mut registration = rig.proxy.registration(here, asked.message()).map_err(|r| r.reason).unwrap();
@@ -488,7 +489,7 @@ fn people_hear_of_a_phone_that_comes_moves_and_leaves() {
     rig.proxy.bind(rig.now, Binding { answered: false, ..binding.clone() });
     assert_eq!(told(&mut rig), []);
     assert!(rig.proxy.registry.binding(id).unwrap().answered);
-    rig.proxy.bind(rig.now, Binding { flow: there, flow_id: FlowId(9), ..binding });
+    rig.proxy.bind(rig.now, Binding { flow: there.into(), flow_id: FlowId(9), ..binding });
     assert_eq!(told(&mut rig), [("registered", true)]);
     assert!(!rig.proxy.registry.binding(id).unwrap().answered);
     assert!(rig.proxy.pings.contains_key(&id));

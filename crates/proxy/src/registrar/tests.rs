@@ -142,12 +142,12 @@ fn what_is_kept_of_a_phone() {
     assert_eq!(contacts(&answer), ["<sip:alice@192.168.1.20:5060>;expires=3600"]);
     let binding = rig.proxy.registry.bindings().next().unwrap();
     assert_eq!(
-        (&binding.aor[..], &binding.contact[..], &binding.call_id[..], binding.cseq, binding.q, binding.phone),
+        (binding.aor(), binding.contact(), binding.call_id(), binding.cseq, binding.q, binding.phone),
         (&b"alice"[..], &b"sip:alice@192.168.1.20:5060"[..], &b"c"[..], 5, 400, Some(1))
     );
     assert_eq!((binding.instance.as_deref(), binding.reg_id), (Some(&b"\"<urn:uuid:1>\""[..]), None));
-    assert_eq!((&*binding.user_agent, binding.flow), (&b"Desk/1"[..], flow(&rig, 0, PHONE)));
-    assert_eq!(binding.flow_id, rig.proxy.flow_id(binding.flow));
+    assert_eq!((binding.said().user_agent, binding.flow.get()), (&b"Desk/1"[..], flow(&rig, 0, PHONE)));
+    assert_eq!(binding.flow_id, rig.proxy.flow_id(binding.flow.get()));
 }
 
 #[test]
@@ -199,7 +199,7 @@ fn who_has_gone_makes_room_only_when_there_is_none() {
     }
     let bindings: Vec<Binding> = rig.proxy.registry.bindings().cloned().collect();
     let silent = Binding { answered: true, missed: 3, ..bindings[2].clone() };
-    let ended = Binding { flow: Flow { connection: 9, ..bindings[7].flow }, ..bindings[7].clone() };
+    let ended = Binding { flow: Flow { connection: 9, ..bindings[7].flow.get() }.into(), ..bindings[7].clone() };
     for gone in [&silent, &ended] {
         rig.proxy.registry.bind(gone.clone());
     }
@@ -218,7 +218,7 @@ fn without_users_there_are_so_many_phones_at_most() {
     for number in 2..MOST_OPEN as u64 {
         rig.proxy.registry.bind(Binding {
             id: BindingId(number),
-            aor: number.to_string().into_bytes().into(),
+            texts: Said { aor: number.to_string().as_bytes(), ..one.said() }.into(),
             ..one.clone()
         });
     }
@@ -255,7 +255,7 @@ fn what_goes_is_what_was_named() {
     assert_eq!(listed, ["<sip:alice@192.168.1.20:5062>;expires=3600", "<sip:alice@192.168.1.20:5064>;expires=3600"]);
     let answer = ask(&mut rig, "c", 3, "Contact: *\r\nExpires: 0\r\n").unwrap();
     assert_eq!(contacts(&answer), [""; 0]);
-    let left: Vec<_> = rig.proxy.registry.bindings().map(|b| b.aor.to_vec()).collect();
+    let left: Vec<_> = rig.proxy.registry.bindings().map(|b| b.aor().to_vec()).collect();
     assert_eq!(left, [b"bob"], "others stay");
 }
 
@@ -265,7 +265,7 @@ fn a_phone_of_the_other_side_is_seen_as_reached_through_us() {
     ask(&mut rig, "c", 1, &contact(5060)).unwrap();
     let outside = flow(&rig, 2, OUTSIDE);
     let answer = on(&mut rig, outside, &request(OUTSIDE, "o", 1, "Contact: <sip:me@198.51.100.7:40000>\r\n")).unwrap();
-    let id = rig.proxy.registry.bindings().find(|b| b.contact.starts_with(b"sip:alice")).unwrap().id;
+    let id = rig.proxy.registry.bindings().find(|b| b.contact().starts_with(b"sip:alice")).unwrap().id;
     let token = String::from_utf8(rig.proxy.key.seal(Token::Binding(id)).to_vec()).unwrap();
     let mut listed = contacts(&answer);
     listed.sort_unstable();

@@ -1,6 +1,7 @@
 use std::sync::Arc;
 
 use nat::{Advertise, Mapped, Side};
+use registry::Said;
 use wire::sip::Limits;
 use wire::{ListenerId, Transport};
 
@@ -239,11 +240,11 @@ fn a_phone_that_has_begun_anew_meanwhile_is_left_alone() {
     rig.wait(millis(500));
     let [one] = &registers_out(&mut rig)[..] else { panic!() };
     let mut binding = rig.proxy.registry.bindings().next().unwrap().clone();
-    binding.call_id = b"another"[..].into();
+    binding.texts = Said { call_id: b"another", ..binding.said() }.into();
     rig.proxy.registry.bind(binding);
     rig.receive(1, PROVIDER, &confirm(one));
     assert_eq!(outcomes(&rig), []);
-    assert_eq!(*rig.proxy.registry.bindings().next().unwrap().call_id, *b"another");
+    assert_eq!(rig.proxy.registry.bindings().next().unwrap().call_id(), b"another");
 }
 
 #[test]
@@ -272,14 +273,18 @@ fn numbers_are_raised_by_the_most_under_the_same_call_id() {
     let mut rig = office(None);
     registers(&mut rig, "alice", 1, "");
     let one = rig.proxy.registry.bindings().next().unwrap().clone();
-    assert_eq!(rig.proxy.shift_of(&one.aor, &one.call_id), 0);
+    assert_eq!(rig.proxy.shift_of(one.aor(), one.call_id()), 0);
     for (id, call_id, shift) in [(1, "alice", 3), (2, "alice", 2), (3, "other", 9)] {
-        let mut binding = Binding { id: BindingId(id), call_id: call_id.as_bytes().into(), ..one.clone() };
+        let mut binding = Binding {
+            id: BindingId(id),
+            texts: Said { call_id: call_id.as_bytes(), ..one.said() }.into(),
+            ..one.clone()
+        };
         binding.confirmed.renewal = Some(Box::new(Renewal { shift, ..Renewal::default() }));
         rig.proxy.registry.bind(binding);
     }
-    assert_eq!(rig.proxy.shift_of(&one.aor, b"alice"), 3);
-    assert_eq!(rig.proxy.shift_of(&one.aor, b"none"), 0);
+    assert_eq!(rig.proxy.shift_of(one.aor(), b"alice"), 3);
+    assert_eq!(rig.proxy.shift_of(one.aor(), b"none"), 0);
     assert_eq!(rig.proxy.shift_of(b"bob@p.example", b"alice"), 0);
 }
 

@@ -84,8 +84,12 @@ impl Proxy {
     fn peer_session(&self, request: Message<'_>) -> Option<Vec<u8>> {
         request.field(Name::SessionId)?;
         let from = request.tag_in_from()?;
-        let call = self.registry.by_call_id(request.call_id()).find(|call| call.caller.tag == from)?;
-        call.callees.iter().map(|callee| &callee.session).find(|session| !session.is_empty()).cloned()
+        let call = self.registry.by_call_id(request.call_id()).find(|call| *call.caller.tag == *from)?;
+        call.callees
+            .iter()
+            .map(|callee| &callee.session)
+            .find(|session| !session.is_empty())
+            .map(|session| session.to_vec())
     }
 
     /// A response of our own without a transaction. Whoever has proven nothing

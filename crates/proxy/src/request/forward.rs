@@ -156,7 +156,7 @@ impl Proxy {
         self.observe(Observed::RequestOut { side, method });
         match context.purpose {
             Purpose::Create(pass) => {
-                self.registry.update_call(pass, |call| call.onward = flow);
+                self.registry.update_call(pass, |call| call.onward = flow.into());
                 self.note_streams(pass);
             }
             Purpose::Within { pass, .. } if context.offered => self.note_streams(pass),

@@ -36,8 +36,8 @@ impl Target {
     /// A phone, asked for by `uri`.
     pub(crate) fn binding(binding: &Binding, uri: &Uri<'_>) -> Self {
         Self {
-            uri: Some(contact::of_phone(&binding.contact, uri)),
-            hop: Hop::Flow(binding.flow),
+            uri: Some(contact::of_phone(binding.contact(), uri)),
+            hop: Hop::Flow(binding.flow.get()),
             binding: Some(binding.id),
             phone: binding.phone,
             flows: Vec::new(),
@@ -168,7 +168,7 @@ impl Proxy {
         // part must name exactly one phone that this upstream confirmed.
         let fits = |b: &&Binding| {
             b.upstream.as_ref().is_some_and(|u| u.listener == flow.listener)
-                && Uri::parse(&b.contact).is_ok_and(|c| c.user == uri.user)
+                && Uri::parse(b.contact()).is_ok_and(|c| c.user == uri.user)
         };
         let mut fitting = self.registry.bindings().filter(fits).map(|b| b.id);
         let found = fitting.next().filter(|_| fitting.next().is_none());
@@ -189,7 +189,7 @@ impl Proxy {
         if binding.gone() {
             return Err(Reject::new(480, "The phone stopped answering"));
         }
-        if !self.connections.is_open(binding.flow) {
+        if !self.connections.is_open(binding.flow.get()) {
             return Err(Reject::new(480, "The phone's connection has ended"));
         }
         Ok(Target::binding(binding, uri))
@@ -203,7 +203,7 @@ impl Proxy {
             let known = self.config.users.iter().any(|u| u.name.as_bytes() == user);
             return Err(if known { Reject::new(480, "Not registered now") } else { Reject::new(404, "Not Found") });
         }
-        bindings.retain(|b| !b.gone() && self.connections.is_open(b.flow));
+        bindings.retain(|b| !b.gone() && self.connections.is_open(b.flow.get()));
         bindings.sort_by_key(|b| std::cmp::Reverse((b.q, b.expires)));
         bindings.truncate(16);
         if bindings.is_empty() {
@@ -221,13 +221,13 @@ impl Proxy {
     /// else by route set and remote target (§12.2.1.1).
     pub(crate) fn toward(&self, call: &Call, leg: u8, next: Option<&[u8]>) -> Option<Target> {
         let party = party(call, leg)?;
-        let uri = if party.contact.is_empty() { None } else { Some(party.contact.clone()) };
+        let uri = if party.contact.is_empty() { None } else { Some(party.contact.to_vec()) };
         let binding = party.binding.and_then(|id| self.registry.binding(id));
         let phone = binding.and_then(|b| b.phone);
         let hop = match binding {
-            Some(binding) => Hop::Flow(self.pinned(party).ok()?.unwrap_or(binding.flow)),
-            None if self.on_phones_side(party.flow) => Hop::Flow(party.flow),
-            None => self.next_hop(party, next).unwrap_or(Hop::Flow(party.flow)),
+            Some(binding) => Hop::Flow(self.pinned(party).ok()?.unwrap_or(binding.flow.get())),
+            None if self.on_phones_side(party.flow.get()) => Hop::Flow(party.flow.get()),
+            None => self.next_hop(party, next).unwrap_or(Hop::Flow(party.flow.get())),
         };
         Some(Target { uri, hop, binding: party.binding, phone, flows: Vec::new() })
     }
@@ -248,7 +248,7 @@ impl Proxy {
         };
         let raw = raw.unwrap_or(&party.contact);
         let goal = Goal::of(&Uri::parse(raw).ok()?)?;
-        let mut aim = self.aim(goal, party.flow.listener);
+        let mut aim = self.aim(goal, party.flow.get().listener);
         // A transport that we do not speak: the dialog came about all the same.
         aim.goal.transport = aim.goal.transport.filter(|transport| self.transports(&aim).contains(transport));
         Some(Hop::Host(aim))
@@ -272,7 +272,7 @@ impl Proxy {
         };
         let Some(pass) = named else { return self.dialog_of(flow, message) };
         // A token alone is not membership: a transfer shows it to third parties.
-        let call = self.registry.call(pass).filter(|call| call.call_id == message.call_id())?;
+        let call = self.registry.call(pass).filter(|call| *call.call_id == *message.call_id())?;
         legs(call, message).map(|(from, to)| (pass, from, to))
     }
 
@@ -282,7 +282,7 @@ impl Proxy {
         self.registry.by_call_id(message.call_id()).find_map(|call| {
             let (from, to) = legs(call, message)?;
             let sender = party(call, from)?;
-            let at = sender.binding.and_then(|id| self.registry.binding(id)).map_or(sender.flow, |b| b.flow);
+            let at = sender.binding.and_then(|id| self.registry.binding(id)).map_or(&sender.flow, |b| &b.flow).get();
             let same = at.listener == flow.listener && at.remote.ip() == flow.remote.ip();
             same.then_some((call.id, from, to))
         })
@@ -323,10 +323,10 @@ pub(crate) fn party(call: &Call, leg: u8) -> Option<&Party> {
 fn legs(call: &Call, message: Message<'_>) -> Option<(u8, u8)> {
     let from = message.tag_in_from().unwrap_or_default();
     let to = message.tag_in_to()?;
-    let callee = |tag: &[u8]| call.callees.iter().position(|p| p.tag == tag).map(|i| i as u8 + 1);
-    if call.caller.tag == from {
+    let callee = |tag: &[u8]| call.callees.iter().position(|p| *p.tag == *tag).map(|i| i as u8 + 1);
+    if *call.caller.tag == *from {
         Some((0, callee(to)?))
-    } else if call.caller.tag == to {
+    } else if *call.caller.tag == *to {
         // A NOTIFY may overtake the 200 that would make its sender known (RFC 6665 §4.1.2.4).
         let early = (message.method() == Method::Notify).then_some(call.callees.len() as u8 + 1);
         Some((callee(from).or(early)?, 0))

@@ -2,7 +2,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use nat::Side;
-use registry::{BindingId, CallKind, Confirmed, FlowId, Party, PassId};
+use registry::{BindingId, CallKind, Confirmed, FlowId, Party, PassId, Said};
 use wire::Flow;
 
 use super::*;
@@ -27,19 +27,22 @@ fn binding(rig: &Rig, id: u64, user: &str, flow: Flow) -> Binding {
     let until = rig.now + Duration::from_secs(3000);
     Binding {
         id: BindingId(id),
-        aor: format!("{user}@a.example").into_bytes().into(),
-        contact: format!("sip:{user}@{}", flow.remote).into_bytes().into(),
+        texts: Said {
+            aor: format!("{user}@a.example").as_bytes(),
+            contact: format!("sip:{user}@{}", flow.remote).as_bytes(),
+            call_id: b"r",
+            ..Said::default()
+        }
+        .into(),
         instance: None,
         reg_id: None,
-        call_id: b"r"[..].into(),
         cseq: 1,
-        flow,
+        flow: flow.into(),
         flow_id: FlowId(id),
         upstream: None,
         natted: false,
         phone: Some(7),
         q: 1000,
-        user_agent: [].into(),
         expires: until,
         until,
         confirmed: Confirmed::default(),
@@ -50,17 +53,17 @@ fn binding(rig: &Rig, id: u64, user: &str, flow: Flow) -> Binding {
 
 fn party(tag: &str, flow: Flow, binding: Option<u64>) -> Party {
     Party {
-        tag: tag.into(),
-        identity: format!("<sip:{tag}@a.example>;tag={tag}").into_bytes(),
-        contact: format!("sip:{tag}@{}", flow.remote).into_bytes(),
+        tag: tag.as_bytes().into(),
+        identity: format!("<sip:{tag}@a.example>;tag={tag}").into_bytes().into(),
+        contact: format!("sip:{tag}@{}", flow.remote).into_bytes().into(),
         route: Vec::new(),
-        flow,
+        flow: flow.into(),
         binding: binding.map(BindingId),
         cseq: 1,
         state: CallState::Confirmed,
         branch: 0,
         raised: [0; 2],
-        session: Vec::new(),
+        session: Box::default(),
     }
 }
 
@@ -70,11 +73,11 @@ fn call(rig: &Rig, state: CallState, left: Option<Duration>) -> Call {
         id: PassId(5),
         kind: CallKind::Invite,
         state,
-        call_id: b"c".to_vec(),
+        call_id: b"c".to_vec().into(),
         caller: party("1", core, None),
         callees: vec![party("2", phone, Some(1))],
-        onward: phone,
-        streams: Vec::new(),
+        onward: phone.into(),
+        streams: Arc::default(),
         since: rig.now,
         answered: (state != CallState::Early).then_some(rig.now),
         expires: left.map(|left| rig.now + left),

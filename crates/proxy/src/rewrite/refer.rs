@@ -33,7 +33,7 @@ impl Proxy {
     fn contact_there(&self, token: Token, to: Flow) -> Option<&[u8]> {
         let Token::Leg(pass, leg) = token else { return None };
         let party = party(self.registry.call(pass)?, leg)?;
-        let together = !self.on_phones_side(to) && !self.on_phones_side(party.flow);
+        let together = !self.on_phones_side(to) && !self.on_phones_side(party.flow.get());
         let plain = !party.contact.is_empty() && !party.contact.contains(&b'?');
         (together && plain).then_some(&party.contact[..])
     }

@@ -70,7 +70,7 @@ impl Filter {
         // Our own registrar knows users alone.
         let user = |name: &[u8]| name.split(|octet| *octet == b'@').next().unwrap_or_default().to_vec();
         let bound = proxy.registry.on_flow(flow).any(|binding| {
-            let (aor, text) = (&binding.aor[..], self.text.as_bytes());
+            let (aor, text) = (binding.aor(), self.text.as_bytes());
             aor == text || user(aor) == text || user(text) == aor || name(binding.phone) == Some(&self.text)
         });
         bound

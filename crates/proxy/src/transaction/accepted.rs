@@ -8,8 +8,8 @@
 use std::time::Instant;
 
 use registry::BindingId;
-use wire::Flow;
 use wire::sip::{Message, Method, Status, Stored};
+use wire::{Flow, PackedFlow};
 
 use super::context::{Answering, Branch, Context, Id, Purpose};
 use super::rest::{self, Whose};
@@ -28,7 +28,7 @@ pub(crate) struct Accepted {
     /// Timers L and M, in the timer table.
     pub(crate) until: Instant,
     /// Where the request came from.
-    pub(crate) flow: Flow,
+    flow: PackedFlow,
     /// The port there that its answers go to.
     port: u16,
     tag: [u8; 13],
@@ -50,7 +50,7 @@ pub(crate) struct Accepted {
 #[derive(Debug)]
 struct Answered {
     number: u64,
-    flow: Flow,
+    flow: PackedFlow,
     binding: Option<BindingId>,
     phone: Option<usize>,
     result: Option<Status>,
@@ -111,7 +111,7 @@ impl Accepted {
             id: context.id,
             key: answering.key,
             until,
-            flow: context.flow,
+            flow: context.flow.into(),
             port: answering.reply.remote.port(),
             tag: answering.tag,
             whose: Whose::of(context.holder),
@@ -124,7 +124,7 @@ impl Accepted {
             head: context.request.head(),
             branch: Answered {
                 number: branch.number,
-                flow: branch.flow,
+                flow: branch.flow.into(),
                 binding: branch.target.binding,
                 phone: branch.target.phone,
                 result: branch.result,
@@ -139,7 +139,8 @@ impl Accepted {
     /// The context again.
     pub(super) fn whole(self) -> Context {
         let Answered { number, flow, binding, phone, result, reliable, copies, came, sent } = self.branch;
-        let mut reply = self.flow;
+        let (came_from, flow) = (self.flow.get(), flow.get());
+        let mut reply = came_from;
         reply.remote.set_port(self.port);
         let target = Target { uri: None, hop: Hop::Flow(flow), binding, phone, flows: Vec::new() };
         let branch = Branch {
@@ -149,7 +150,7 @@ impl Accepted {
             ..Branch::new(target, flow, number)
         };
         let request = Stored::headed(self.head.into());
-        let mut context = Context::new(self.flow, request, self.purpose, vec![branch]);
+        let mut context = Context::new(came_from, request, self.purpose, vec![branch]);
         context.answering = Some(Answering {
             machine: Server::accepted(self.until),
             key: self.key,
@@ -161,7 +162,7 @@ impl Accepted {
         context.offered = self.offered;
         context.cancelled = self.cancelled;
         context.routed = Routed { pops: self.pops, ..Routed::default() };
-        context.holder = self.whose.holder(self.flow);
+        context.holder = self.whose.holder(came_from);
         context.counted = self.counted;
         context.armed = Some(self.until);
         context.compact = true;
@@ -173,9 +174,14 @@ impl Accepted {
         size_of::<Self>() + 2 * key + head + sent + 200
     }
 
+    /// Where the request came from.
+    pub(crate) fn flow(&self) -> Flow {
+        self.flow.get()
+    }
+
     /// How many octets are counted, and for whom.
     pub(crate) fn held(&self) -> (Holder, usize) {
-        (self.whose.holder(self.flow), self.counted)
+        (self.whose.holder(self.flow()), self.counted)
     }
 
     /// What is left of the request.

@@ -159,6 +159,15 @@ impl Client {
         self.timeout = None;
     }
 
+    /// A request of our own has its answer, which nobody waits for any more. Where one copy was sent
+    /// one answer comes, and Timer K has nothing to absorb: with thousands of phones that are pinged
+    /// this would be most of all transactions.
+    pub(crate) fn conclude(&mut self) {
+        if !self.invite && self.state == State::Completed && self.copies == 1 {
+            self.give_up();
+        }
+    }
+
     /// The earliest timer.
     pub(crate) fn deadline(&self) -> Option<Instant> {
         match (self.retransmit.map(|(at, _)| at), self.timeout) {

@@ -8,8 +8,8 @@
 use std::time::Instant;
 
 use nat::sources::Source;
-use wire::Flow;
 use wire::sip::{Message, Method};
+use wire::{Flow, PackedFlow};
 
 use super::context::{Context, Id};
 use super::{Key, T1, server};
@@ -48,7 +48,7 @@ pub(crate) struct Rest {
     pub(crate) id: Id,
     pub(crate) key: Key,
     /// Where the request came from.
-    pub(crate) flow: Flow,
+    flow: PackedFlow,
     /// The port there that its answer went to.
     port: u16,
     whose: Whose,
@@ -70,7 +70,7 @@ impl Rest {
             id: context.id,
             until: answering.machine.deadline()?,
             key: answering.key,
-            flow: context.flow,
+            flow: context.flow.into(),
             port: answering.reply.remote.port(),
             whose: Whose::of(context.holder),
             counted: u32::try_from(context.counted).unwrap_or(u32::MAX),
@@ -94,7 +94,7 @@ impl Rest {
             id: Id { slot: 0, generation: 0 },
             until: now + 64 * T1,
             sender: sender(hashes, message, message.method()),
-            flow,
+            flow: flow.into(),
             port: reply.remote.port(),
             whose: Whose::of(holder),
             counted: u32::try_from(Self::octets(key.len(), last.len())).unwrap_or(u32::MAX),
@@ -110,12 +110,17 @@ impl Rest {
 
     /// How many octets are counted, and for whom.
     pub(crate) fn held(&self) -> (Holder, usize) {
-        (self.whose.holder(self.flow), self.counted as usize)
+        (self.whose.holder(self.flow()), self.counted as usize)
+    }
+
+    /// Where the request came from.
+    pub(crate) fn flow(&self) -> Flow {
+        self.flow.get()
     }
 
     /// Where its answer went.
     pub(crate) fn reply(&self) -> Flow {
-        let mut reply = self.flow;
+        let mut reply = self.flow();
         reply.remote.set_port(self.port);
         reply
     }

@@ -5,7 +5,7 @@ use nat::Side;
 use wire::{Flow, ListenerId, Transport};
 
 use super::*;
-use crate::{Binding, BindingId, Call, CallKind, CallState, Confirmed, FlowId, Party, PassId, Record, Renewal};
+use crate::{Binding, BindingId, Call, CallKind, CallState, Confirmed, FlowId, Party, PassId, Record, Renewal, Said};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -24,22 +24,29 @@ fn flow(listener: u16, remote: &str) -> Flow {
     }
 }
 
+fn said() -> Said<'static> {
+    Said {
+        aor: b"alice@example.com",
+        contact: b"sip:alice@192.168.1.10",
+        call_id: &[0, b'\n', b'"', 0x7f, 0x80, 0xff],
+        user_agent: "Müller".as_bytes(),
+        lines: b"Contact: <sip:alice@192.168.1.10>\r\n",
+    }
+}
+
 fn binding(now: Instant) -> Binding {
     Binding {
         id: BindingId(u64::MAX),
-        aor: b"alice@example.com"[..].into(),
-        contact: b"sip:alice@192.168.1.10"[..].into(),
+        texts: said().into(),
         instance: Some(b"\"<urn:uuid:1>\""[..].into()),
         reg_id: Some(2),
-        call_id: [0, b'\n', b'"', 0x7f, 0x80, 0xff].into(),
         cseq: 7,
-        flow: flow(1, "198.51.100.7:51000"),
+        flow: flow(1, "198.51.100.7:51000").into(),
         flow_id: FlowId(u64::MAX),
         upstream: Some(Arc::new(flow(0, "10.0.0.5:5060"))),
         natted: true,
         phone: Some(3),
         q: 500,
-        user_agent: "Müller".as_bytes().into(),
         expires: now + 60 * SECOND,
         until: now + 3000 * SECOND,
         confirmed: Confirmed {
@@ -48,7 +55,6 @@ fn binding(now: Instant) -> Binding {
             asked: u64::MAX,
             again: 0,
             credentials: Some(1),
-            lines: b"Contact: <sip:alice@192.168.1.10>\r\n".to_vec(),
             gruus: vec![b"sip:alice@example.com;gr=urn:uuid:1".to_vec()],
             renewal: Some(Box::new(Renewal {
                 request: b"REGISTER sip:example.com SIP/2.0\r\n\r\n".to_vec(),
@@ -64,17 +70,17 @@ fn binding(now: Instant) -> Binding {
 
 fn party(tag: &str, listener: u16, state: CallState) -> Party {
     Party {
-        tag: tag.into(),
-        identity: format!("<sip:{tag}@example.com>;tag={tag}").into_bytes(),
-        contact: format!("sip:{tag}@192.168.1.10").into_bytes(),
+        tag: tag.as_bytes().into(),
+        identity: format!("<sip:{tag}@example.com>;tag={tag}").into_bytes().into(),
+        contact: format!("sip:{tag}@192.168.1.10").into_bytes().into(),
         route: vec![b"<sip:10.0.0.5;lr>".to_vec(), b"<sip:10.0.0.6;lr>".to_vec()],
-        flow: flow(listener, "198.51.100.7:51000"),
+        flow: flow(listener, "198.51.100.7:51000").into(),
         binding: Some(BindingId(u64::MAX)),
         cseq: 4,
         state,
         branch: 1,
         raised: [2, 0],
-        session: b"ab30317f1a784dc48ff824d0d3715d86".to_vec(),
+        session: b"ab30317f1a784dc48ff824d0d3715d86"[..].into(),
     }
 }
 
@@ -83,11 +89,11 @@ fn call(now: Instant) -> Call {
         id: PassId(9),
         kind: CallKind::Invite,
         state: CallState::Confirmed,
-        call_id: b"call-1".to_vec(),
+        call_id: b"call-1"[..].into(),
         caller: party("a", 1, CallState::Early),
         callees: vec![party("b", 0, CallState::Early), party("c", 0, CallState::Confirmed)],
-        onward: flow(0, "10.0.0.5:5060"),
-        streams: vec![media::StreamId { worker: 0, slot: 1, generation: 1 }],
+        onward: flow(0, "10.0.0.5:5060").into(),
+        streams: [media::StreamId { worker: 0, slot: 1, generation: 1 }].into(),
         since: now - 30 * SECOND,
         answered: Some(now - 20 * SECOND),
         expires: Some(now + 1800 * SECOND),
@@ -169,7 +175,10 @@ fn a_listener_is_found_by_its_place() {
                 assert_eq!(binding.upstream.as_ref().map(|flow| flow.listener), Some(ListenerId(3)));
             }
             Ok(Record::Call(call)) => {
-                assert_eq!((call.caller.flow.listener, call.onward.listener), (ListenerId(2), ListenerId(3)));
+                assert_eq!(
+                    (call.caller.flow.get().listener, call.onward.get().listener),
+                    (ListenerId(2), ListenerId(3))
+                );
             }
             Err(lost) => panic!("{lost:?}"),
         }
@@ -189,7 +198,7 @@ fn what_ends_with_the_process_does_not_outlive_it() {
     let early = Call { state: CallState::Early, ..call(now) };
     assert!(!outlives(&Record::Call(Arc::new(early))));
     let mut stream = binding(now);
-    stream.flow.transport = Transport::Tcp;
+    stream.flow = Flow { transport: Transport::Tcp, ..stream.flow.get() }.into();
     assert!(!outlives(&Record::Binding(Arc::new(stream))));
     assert!(records(now).iter().all(outlives));
 }
@@ -200,10 +209,10 @@ fn a_connection_of_a_party_is_not_taken_for_another() {
     let place = Place { side: Side::Outer, transport: Transport::Tcp, bind: ([0, 0, 0, 0], 5060).into() };
     let places = [places()[0], place];
     let mut call = call(now);
-    call.caller.flow = Flow { transport: Transport::Tcp, connection: 7, ..call.caller.flow };
+    call.caller.flow = Flow { transport: Transport::Tcp, connection: 7, ..call.caller.flow.get() }.into();
     let portable = portable(Record::Call(Arc::new(call)), now, &places).unwrap();
     let Ok(Record::Call(call)) = portable.restore(now, SECOND, &places) else { panic!() };
-    assert_eq!((call.caller.flow.transport, call.caller.flow.connection), (Transport::Tcp, 0));
+    assert_eq!((call.caller.flow.get().transport, call.caller.flow.get().connection), (Transport::Tcp, 0));
 }
 
 #[test]
@@ -213,14 +222,14 @@ fn changes_that_do_not_matter_leave_the_record_the_same() {
     let bound = |changed: Binding| same(&of_binding, &Record::Binding(Arc::new(changed)));
     assert!(bound(Binding { missed: 0, phone: None, ..binding(now) }));
     assert!(!bound(Binding { cseq: 99, ..binding(now) }));
-    assert!(!bound(Binding { call_id: b"another"[..].into(), ..binding(now) }));
+    assert!(!bound(Binding { texts: Said { call_id: b"another", ..said() }.into(), ..binding(now) }));
     assert!(!bound(Binding { expires: now, ..binding(now) }));
     assert!(!bound(Binding { until: now, ..binding(now) }));
-    assert!(!bound(Binding { contact: b"sip:elsewhere"[..].into(), ..binding(now) }));
+    assert!(!bound(Binding { texts: Said { contact: b"sip:elsewhere", ..said() }.into(), ..binding(now) }));
     let called = |changed: Call| same(&of_call, &Record::Call(Arc::new(changed)));
-    assert!(called(Call { state: CallState::Ending, streams: Vec::new(), phone: None, ..call(now) }));
+    assert!(called(Call { state: CallState::Ending, streams: Arc::default(), phone: None, ..call(now) }));
     assert!(!called(Call { expires: None, ..call(now) }));
     assert!(!called(Call { callees: Vec::new(), ..call(now) }));
-    assert!(!called(Call { call_id: b"another".to_vec(), ..call(now) }));
+    assert!(!called(Call { call_id: b"another"[..].into(), ..call(now) }));
     assert!(!same(&of_binding, &of_call));
 }

@@ -6,11 +6,17 @@ use serde::{Deserialize, Deserializer, de};
 
 /// Octets.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(super) struct Text(Vec<u8>);
+pub(super) struct Text(pub(super) Vec<u8>);
 
 impl From<Text> for Vec<u8> {
     fn from(text: Text) -> Self {
         text.0
+    }
+}
+
+impl From<Text> for Box<[u8]> {
+    fn from(text: Text) -> Self {
+        text.0.into()
     }
 }
 

@@ -7,17 +7,15 @@ use wire::{Flow, Transport};
 
 use super::Place;
 use super::json::Json;
-use crate::{Binding, Call, CallKind, CallState, Confirmed, Party, Renewal};
+use crate::{Binding, Call, CallKind, CallState, Confirmed, Party, Renewal, Said};
 
 /// `None` if a listener has no place; something may have been written then.
 pub(super) fn binding(binding: &Binding, now: Instant, places: &[Place], out: &mut Vec<u8>) -> Option<()> {
     let Binding {
         id,
-        aor,
-        contact,
+        texts,
         instance,
         reg_id,
-        call_id,
         cseq,
         flow: way,
         flow_id,
@@ -25,13 +23,13 @@ pub(super) fn binding(binding: &Binding, now: Instant, places: &[Place], out: &m
         natted,
         phone: _,
         q,
-        user_agent,
         expires,
         until,
         confirmed: said,
         answered,
         missed: _,
     } = binding;
+    let Said { aor, contact, call_id, user_agent, lines } = texts.get();
     let mut json = Json(out);
     json.raw("{\"binding\":{\"id\":").number(id.0);
     json.raw(",\"aor\":").octets(aor).raw(",\"contact\":").octets(contact);
@@ -42,7 +40,7 @@ pub(super) fn binding(binding: &Binding, now: Instant, places: &[Place], out: &m
         json.raw(",\"reg_id\":").number(*reg_id);
     }
     json.raw(",\"call_id\":").octets(call_id).raw(",\"cseq\":").number(*cseq);
-    flow(json.raw(",\"flow\":"), *way, places)?;
+    flow(json.raw(",\"flow\":"), way.get(), places)?;
     json.raw(",\"flow_id\":").number(flow_id.0);
     if let Some(upstream) = upstream {
         flow(json.raw(",\"upstream\":"), **upstream, places)?;
@@ -51,21 +49,21 @@ pub(super) fn binding(binding: &Binding, now: Instant, places: &[Place], out: &m
     json.raw(",\"user_agent\":").octets(user_agent);
     json.raw(",\"lasts_ms\":").number(millis(expires.saturating_duration_since(now)));
     json.raw(",\"granted_ms\":").number(millis(until.saturating_duration_since(now)));
-    confirmed(json.raw(",\"confirmed\":"), said);
+    confirmed(json.raw(",\"confirmed\":"), said, lines);
     json.raw(",\"answered\":").truth(*answered).raw("}}");
     Some(())
 }
 
 pub(super) fn refresh(binding: &Binding, now: Instant, out: &mut Vec<u8>) {
     let mut json = Json(out);
-    json.raw("{\"id\":").number(binding.id.0).raw(",\"call_id\":").octets(&binding.call_id);
+    json.raw("{\"id\":").number(binding.id.0).raw(",\"call_id\":").octets(binding.call_id());
     json.raw(",\"cseq\":").number(binding.cseq);
     json.raw(",\"lasts_ms\":").number(millis(binding.expires.saturating_duration_since(now)));
     json.raw(",\"granted_ms\":").number(millis(binding.until.saturating_duration_since(now))).raw("}");
 }
 
-fn confirmed(json: &mut Json<'_>, confirmed: &Confirmed) {
-    let Confirmed { seconds, told, asked, again: _, credentials, lines, gruus, renewal } = confirmed;
+fn confirmed(json: &mut Json<'_>, confirmed: &Confirmed, lines: &[u8]) {
+    let Confirmed { seconds, told, asked, again: _, credentials, gruus, renewal } = confirmed;
     json.raw("{\"seconds\":").number(*seconds).raw(",\"told\":").number(*told).raw(",\"asked\":").number(*asked);
     if let Some(digest) = credentials {
         json.raw(",\"credentials\":").number(*digest);
@@ -96,7 +94,7 @@ pub(super) fn call(call: &Call, now: Instant, places: &[Place], out: &mut Vec<u8
     for (at, callee) in callees.iter().enumerate() {
         party(json.raw(if at == 0 { "" } else { "," }), callee, places)?;
     }
-    flow(json.raw("],\"onward\":"), *onward, places)?;
+    flow(json.raw("],\"onward\":"), onward.get(), places)?;
     json.raw(",\"began_ms_ago\":").number(ago(*since));
     if let Some(at) = answered {
         json.raw(",\"answered_ms_ago\":").number(ago(*at));
@@ -117,7 +115,7 @@ fn party(json: &mut Json<'_>, party: &Party, places: &[Place]) -> Option<()> {
     };
     json.raw("{\"tag\":").octets(tag).raw(",\"identity\":").octets(identity).raw(",\"contact\":").octets(contact);
     json.raw(",\"route\":").all(route, |json, route| json.octets(route));
-    flow(json.raw(",\"flow\":"), *way, places)?;
+    flow(json.raw(",\"flow\":"), way.get(), places)?;
     if let Some(binding) = binding {
         json.raw(",\"binding\":").number(binding.0);
     }

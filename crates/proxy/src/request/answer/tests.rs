@@ -78,7 +78,8 @@ fn a_session_is_named_to_its_caller_once_an_answer_has_told() {
     let request = stored(&text);
     assert_eq!(rig.proxy.peer_session(request.message()), None);
     let caller = rig.proxy.registry.call(pass).unwrap().caller.clone();
-    let callee = |session: &str| Party { session: session.into(), state: CallState::Early, ..caller.clone() };
+    let callee =
+        |session: &str| Party { session: session.as_bytes().into(), state: CallState::Early, ..caller.clone() };
     rig.proxy.registry.update_call(pass, |call| call.callees = vec![callee(""), callee(theirs)]);
     let named = |text: &str| rig.proxy.peer_session(stored(text).message());
     assert_eq!(named(&text), Some(theirs.as_bytes().to_vec()));

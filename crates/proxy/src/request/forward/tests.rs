@@ -146,8 +146,8 @@ fn encrypted_ways_go_first_for_what_is_secure() {
 #[test]
 fn a_fork_says_how_it_could_not_be_carried_only_when_no_branch_is_left() {
     let mut rig = house(&[BOB, DOOR]);
-    let gone = rig.proxy.registry.bindings().find(|b| *b.contact == *b"sip:bob@192.168.1.22:5060").unwrap().clone();
-    let tcp = Flow { transport: Transport::Tcp, connection: 7, ..gone.flow };
+    let gone = rig.proxy.registry.bindings().find(|b| b.contact() == *b"sip:bob@192.168.1.22:5060").unwrap().clone();
+    let tcp = Flow { transport: Transport::Tcp, connection: 7, ..gone.flow.get() };
     rig.receive(0, ALICE, &invite("call", ""));
     let asked = only(&sent(&mut rig), BOB, "INVITE ");
     // A branch whose connection has ended before it was sent.
@@ -187,7 +187,7 @@ fn a_call_knows_the_way_that_it_took() {
     let mut rig = house(&[BOB]);
     rig.receive(0, ALICE, &invite("call", SDP));
     let call = rig.proxy.registry.calls().next().unwrap();
-    assert_eq!((call.onward, call.streams.len()), (flow(&rig.proxy, 0, BOB), 1));
+    assert_eq!((call.onward.get(), call.streams.len()), (flow(&rig.proxy, 0, BOB), 1));
     let asked = only(&sent(&mut rig), BOB, "INVITE ");
     assert_eq!(asked.matches("Record-Route:").count(), 1);
     assert_eq!(asked.matches(";lr>").count(), 1, "it stays on one side");

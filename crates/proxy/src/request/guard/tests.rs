@@ -70,7 +70,7 @@ fn a_party_of_a_dialog_may_speak_in_it() {
     let began = Stored::parse(text.as_bytes().to_vec(), &Limits::default()).unwrap();
     let pass = rig.proxy.create(rig.now, from, began.message(), &[]).map_err(|r| r.status).unwrap();
     rig.proxy.registry.update_call(pass, |call| {
-        let callee = registry::Party { tag: b"2".to_vec(), ..call.caller.clone() };
+        let callee = registry::Party { tag: b"2".to_vec().into(), ..call.caller.clone() };
         call.callees.push(callee);
     });
     let bye = request("NOTIFY", "sip:x@y");

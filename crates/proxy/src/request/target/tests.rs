@@ -26,16 +26,16 @@ fn the_phones_of_a_user_stand_by_preference() {
     let (mut rig, one) = house("alice");
     let at = |port: u16| flow(&rig.proxy, 0, &format!("192.168.1.20:{port}"));
     let more = [
-        Binding { id: BindingId(2), q: 500, flow: at(2), ..one.clone() },
+        Binding { id: BindingId(2), q: 500, flow: at(2).into(), ..one.clone() },
         Binding {
             id: BindingId(3),
             q: 1000,
-            flow: at(3),
+            flow: at(3).into(),
             expires: one.expires + Duration::from_secs(1),
             ..one.clone()
         },
-        Binding { id: BindingId(4), answered: true, missed: 3, flow: at(4), ..one.clone() },
-        Binding { id: BindingId(5), flow: Flow { connection: 9, ..at(5) }, ..one.clone() },
+        Binding { id: BindingId(4), answered: true, missed: 3, flow: at(4).into(), ..one.clone() },
+        Binding { id: BindingId(5), flow: Flow { connection: 9, ..at(5) }.into(), ..one.clone() },
     ];
     for binding in more {
         rig.proxy.registry.bind(binding);
@@ -45,7 +45,7 @@ fn the_phones_of_a_user_stand_by_preference() {
     assert_eq!(ids, [BindingId(3), one.id, BindingId(2)], "neither who is gone nor whose connection has ended");
     for id in 10..40 {
         let flow = flow(&rig.proxy, 0, &format!("192.168.1.20:{id}"));
-        rig.proxy.registry.bind(Binding { id: BindingId(id), flow, ..one.clone() });
+        rig.proxy.registry.bind(Binding { id: BindingId(id), flow: flow.into(), ..one.clone() });
     }
     assert_eq!(rig.proxy.registered(&uri("sip:alice@192.168.1.2")).map_err(|r| r.status).unwrap().len(), 16);
 }
@@ -76,7 +76,7 @@ fn a_binding_is_a_target_while_its_phone_is_there() {
     assert_eq!(reason(Binding { answered: true, missed: 2, ..one.clone() }), None);
     assert_eq!(reason(Binding { answered: true, missed: 3, ..one.clone() }), Some("The phone stopped answering"));
     assert_eq!(
-        reason(Binding { flow: Flow { connection: 9, ..one.flow }, ..one.clone() }),
+        reason(Binding { flow: Flow { connection: 9, ..one.flow.get() }.into(), ..one.clone() }),
         Some("The phone's connection has ended")
     );
     let nobody = rig.proxy.bound(BindingId(one.id.0 ^ 1), &uri("sip:x@192.168.1.2"));
@@ -126,7 +126,7 @@ fn calling() -> (Rig, PassId) {
     let there = flow(&rig.proxy, 0, "192.168.1.22:5060");
     rig.proxy.registry.update_call(pass, |call| {
         for tag in ["2", "3"] {
-            call.callees.push(Party { tag: tag.into(), flow: there, ..call.caller.clone() });
+            call.callees.push(Party { tag: tag.as_bytes().into(), flow: there.into(), ..call.caller.clone() });
         }
     });
     (rig, pass)

@@ -23,7 +23,7 @@ fn a_peer_of_an_upstream_is_named_to_an_upstream_as_it_names_itself() {
         (core, core, "sip:b@10.0.0.9?Subject=x", false),
     ] {
         rig.proxy.registry.update_call(pass, |call| {
-            call.callees = vec![Party { contact: contact.into(), flow: at, ..call.caller.clone() }];
+            call.callees = vec![Party { contact: contact.as_bytes().into(), flow: at.into(), ..call.caller.clone() }];
         });
         let found = rig.proxy.contact_there(Token::Leg(pass, 1), to);
         assert_eq!(found, named.then_some(contact.as_bytes()), "{contact} of {} to {}", at.remote, to.remote);
