@@ -283,7 +283,7 @@ impl View {
         let row = self.streams.get(&stream).map(|row| row.clone()).unwrap_or_default();
         let counts = row.legs.as_deref().copied().unwrap_or_default();
         let leg = |end: usize| Leg {
-            source: row.sources[end].map(|source| source.to_string()),
+            source: row.sources[end].map(|source| std::net::SocketAddr::from(source).to_string()),
             packets_in: counts[end].packets_in,
             packets_out: counts[end].packets_out,
             refused: counts[end].refused,
