@@ -202,7 +202,7 @@ impl View {
                 behind_nat: binding.natted,
                 gone: binding.gone(),
                 expires_s: seconds(now, binding.expires),
-                user_agent: text(&binding.said().user_agent),
+                user_agent: text(binding.said().user_agent),
             });
         }
         phones.sort_by(|a, b| (&a.aor, &a.source).cmp(&(&b.aor, &b.source)));
