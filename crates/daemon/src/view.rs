@@ -14,8 +14,8 @@ use std::time::Instant;
 use dashmap::{DashMap, Entry};
 use media::stats::LegCounts;
 use media::{Component, Fact, StreamId};
+use nat::Side;
 use nat::relayed::Why;
-use nat::{Side, Source};
 use net::turn::Failure;
 use proxy::{Observed, UpstreamState};
 use registry::{Binding, BindingId, Call, CallKind, CallState, Change, Key, PassId, Record};
@@ -70,7 +70,7 @@ struct CallRow {
 /// What the status shows of a stream.
 #[derive(Debug, Clone, Default)]
 struct StreamRow {
-    sources: [Option<Source>; 2],
+    sources: [Option<(IpAddr, u16)>; 2],
     /// Once they were told.
     legs: Option<Arc<[LegCounts; 2]>>,
 }
@@ -112,7 +112,7 @@ impl View {
     pub(crate) fn fact(&self, fact: &Fact) {
         match fact {
             Fact::Latched { stream, epoch: _, end, component: Component::Rtp, side: _, source, moved: _ } => {
-                self.streams.entry(*stream).or_default().sources[end.index()] = Some(*source);
+                self.streams.entry(*stream).or_default().sources[end.index()] = Some((source.0.ip(), source.0.port()));
             }
             Fact::Counted { stream, legs } => {
                 self.streams.entry(*stream).or_default().legs = Some(Arc::clone(legs));

@@ -458,7 +458,7 @@ impl Offers {
         stream.srtp[from.index()] = keys;
         stream.tcp = near.tcp.as_ref().map(|_| Box::new(tcp::State::new(true)));
         let told = offered_on(near.ice, &session.ends[from.other().index()], line);
-        stream.said[from.index()] = near;
+        stream.said[from.index()] = near.spoken();
         stream.ice[from.other().index()] = session.ice[from.other().index()].agent().filter(|_| told);
         self.by_stream.insert(id, key);
         self.out.push_back(Command::Open {

@@ -202,7 +202,7 @@ impl View {
                 behind_nat: binding.natted,
                 gone: binding.gone(),
                 expires_s: seconds(now, binding.expires),
-                user_agent: text(&binding.said().user_agent),
+                user_agent: text(binding.said().user_agent),
             });
         }
         phones.sort_by(|a, b| (&a.aor, &a.source).cmp(&(&b.aor, &b.source)));
@@ -283,7 +283,7 @@ impl View {
         let row = self.streams.get(&stream).map(|row| row.clone()).unwrap_or_default();
         let counts = row.legs.as_deref().copied().unwrap_or_default();
         let leg = |end: usize| Leg {
-            source: row.sources[end].map(|source| source.to_string()),
+            source: row.sources[end].map(|source| std::net::SocketAddr::from(source).to_string()),
             packets_in: counts[end].packets_in,
             packets_out: counts[end].packets_out,
             refused: counts[end].refused,

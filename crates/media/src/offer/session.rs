@@ -179,7 +179,7 @@ impl Session {
     pub(super) fn said(&mut self, by: End, lines: &[Line]) {
         for (stream, line) in self.streams.iter_mut().zip(lines) {
             if let Some(stream) = stream {
-                stream.said[by.index()].clone_from(line);
+                stream.said[by.index()] = line.spoken();
             }
         }
     }
@@ -256,7 +256,7 @@ pub(super) struct Stream {
     /// The stream of ours that a leg faces, in a spiral.
     pub(super) joined: [Option<(StreamId, End)>; 2],
     /// What end A and B said of it last.
-    pub(super) said: [Line; 2],
+    pub(super) said: [Spoken; 2],
     /// Legs whose RTCP shares the RTP socket (RFC 5761).
     pub(super) muxed: [bool; 2],
     /// Legs with ICE.
@@ -386,7 +386,23 @@ pub(super) struct Line {
     target: Option<Target>,
 }
 
+/// What counts of that beyond the exchange in which it was said.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Spoken {
+    /// As of [`Line::muxed`].
+    pub(super) muxed: bool,
+    /// As of [`Line::ice`].
+    pub(super) ice: Said,
+    /// As of [`Line::tcp`].
+    pub(super) tcp: Option<Box<tcp::Said>>,
+}
+
 impl Line {
+    /// What a stream remembers of it.
+    pub(super) fn spoken(&self) -> Spoken {
+        Spoken { muxed: self.muxed, ice: self.ice, tcp: self.tcp.clone() }
+    }
+
     /// With mux agreed on both sides RTCP goes where RTP goes (RFC 5761 §5.1.1).
     pub(super) fn target(&self, muxed: bool) -> Option<Target> {
         self.target.map(|t| if muxed { Target::new(t.rtp(), t.rtp()) } else { t })
