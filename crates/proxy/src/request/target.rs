@@ -296,7 +296,7 @@ fn one_flow_each(bindings: &[&Binding], uri: &Uri<'_>) -> Vec<Target> {
     let mut targets: Vec<Target> = Vec::with_capacity(bindings.len());
     for binding in bindings {
         let same = |b: &&Binding| b.reg_id.is_some() && binding.reg_id.is_some() && b.instance == binding.instance;
-        match firsts.iter().position(|first| same(first)) {
+        match firsts.iter().position(same) {
             Some(at) => targets[at].flows.insert(0, binding.id),
             None => {
                 firsts.push(binding);
