@@ -18,24 +18,28 @@ RESTORED_S, RESTORED_PER_S = 5, 10_000
 
 
 def measure(run):
+    first, last = run.registrations[-2:]
     if run.wants("siplatch"):
-        state = run.folder / "phones"
-        state.mkdir()
+        with load.core() as sip, contenders.SiplatchBorder(run.folder, run.binary, fresh(run, "border")) as contender:
+            register(sip, 0, first, RATE)
+            grown(run, contender, sip, first, last)
         with load.core() as sip:
-            known = 0
+            state, known = fresh(run, "office"), 0
             for users in run.registrations:
-                with contenders.SiplatchBorder(run.folder, run.binary, state) as contender:
-                    if users == run.registrations[-1]:
-                        grown(run, contender, sip, known, users)
-                    else:
-                        register(sip, known, users - known, RATE)
+                with contenders.SiplatchOffice(run.folder, run.binary, state):
+                    register(sip, known, users - known, RATE)
                 known = users
                 count(run, state, sip, users)
     if run.wants("kamailio"):
         with contenders.Kamailio(run.folder) as contender, load.sip() as sip:
-            first, last = run.registrations[-2:]
             register(sip, 0, first, KAMAILIO_RATE)
             grown(run, contender, sip, first, last, KAMAILIO_RATE)
+
+
+def fresh(run, name):
+    state = run.folder / name
+    state.mkdir()
+    return state
 
 
 def grown(run, contender, sip, known, users, rate=RATE):
@@ -52,7 +56,7 @@ def grown(run, contender, sip, known, users, rate=RATE):
 
 
 def count(run, state, sip, users):
-    with contenders.SiplatchBorder(run.folder, run.binary, state, under=COMMAND) as contender, Count(contender) as counter:
+    with contenders.SiplatchOffice(run.folder, run.binary, state, under=COMMAND) as contender, Count(contender) as counter:
         # What is restored is restored before anything is counted.
         time.sleep(RESTORED_S + users / RESTORED_PER_S)
         counter.until(lambda: sip.do("calls", 0, 20, "sdp"))

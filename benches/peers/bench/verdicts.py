@@ -69,7 +69,7 @@ class Verdicts:
 
     def growth(self):
         self.most(5, "memory per registration, B", 1000, self.value(("memory per registration", "siplatch border", None)))
-        series = self.results.series("instructions per call, growth", "siplatch border")
+        series = self.results.series("instructions per call, growth", "siplatch office")
         self.flatness(6, "instructions per call by registrations", [value for _, value, _, _ in series], growing=True)
 
     def start(self):
