@@ -79,6 +79,17 @@ struct Ear {
     closed: AtomicBool,
 }
 
+impl Ear {
+    fn keep(&self, message: Message) {
+        let mut heard = self.heard.lock().unwrap();
+        if heard.len() >= KEPT {
+            heard.pop_front();
+        }
+        heard.push_back(message);
+        self.news.notify_all();
+    }
+}
+
 /// A peer. Dropped, it is gone.
 #[derive(Debug)]
 pub struct Agent {
@@ -107,17 +118,14 @@ impl Agent {
             while !theirs.closed.load(Ordering::Relaxed) {
                 let Ok((length, from)) = ours.recv_from(&mut room) else { continue };
                 let message = Message::new(&room[..length], from);
-                for answer in answers(&message, &body) {
-                    let _ = ours.send_to(&answer, from);
-                }
+                let answers = answers(&message, &body);
+                // Whoever has an answer finds here what it answers.
                 theirs.messages.fetch_add(1, Ordering::Relaxed);
                 theirs.octets.fetch_add(length as u64, Ordering::Relaxed);
-                let mut heard = theirs.heard.lock().unwrap();
-                if heard.len() >= KEPT {
-                    heard.pop_front();
+                theirs.keep(message);
+                for answer in answers {
+                    let _ = ours.send_to(&answer, from);
                 }
-                heard.push_back(message);
-                theirs.news.notify_all();
             }
         });
         Self { name: name.to_owned(), address, socket, media, ear, thread: Some(thread) }
