@@ -4,7 +4,7 @@ import socket
 import threading
 import time
 
-ETH_P_IP = 0x0800
+ETH_P_IP, ETH_P_ALL = 0x0800, 0x0003
 
 
 def is_media(payload):
@@ -18,8 +18,9 @@ class Watch:
     def __init__(self, *phones):
         self.phones = phones
         self.sent, self.got = ({ports: [] for ports in phones} for _ in range(2))
-        self.socket = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(ETH_P_IP))
-        self.socket.bind(("lo", ETH_P_IP))
+        # All packets as they leave, on the loopback each of them once: what the kernel's relay takes arrives nowhere.
+        self.socket = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(ETH_P_ALL))
+        self.socket.bind(("lo", ETH_P_ALL))
         self.socket.settimeout(0.1)
         self.open = True
         self.thread = threading.Thread(target=self._read, daemon=True)
@@ -28,8 +29,10 @@ class Watch:
     def _read(self):
         while self.open:
             try:
-                packet = self.socket.recv(65536)
+                packet, (_, protocol, way, *_) = self.socket.recvfrom(65536)
             except TimeoutError:
+                continue
+            if protocol != ETH_P_IP or way != socket.PACKET_OUTGOING:
                 continue
             start = 4 * (packet[0] & 15)
             payload = packet[start + 8:]
