@@ -48,7 +48,7 @@ const BITE: usize = 16;
 const BREATHER: Duration = Duration::from_millis(10);
 
 /// More packets than the buffer of a socket holds.
-const MOST_BUFFERED: usize = 4096;
+const MOST_BUFFERED: usize = 2048;
 
 /// Octets of room per packet; a STUN answer has some hundred, the rest is thrown away anyway.
 const ROOM: usize = 2048 + 64;
