@@ -36,7 +36,7 @@ use aya::{Ebpf, EbpfLoader, VerifierLogLevel};
 
 use self::netlink::{BARE, ETHERNET, LOOPBACK, Netlink};
 pub(super) use self::offload::Offload;
-use self::rules::{OURS, Orders, Ours, PLACES, Rules};
+use self::rules::{OURS, Orders, Ours, PLACES, Rules, STREAMS};
 use self::sys::Single;
 use crate::poll::{Epoll, Ready, Waker};
 
@@ -103,10 +103,15 @@ impl Kernel {
         let netlink = Netlink::new()?;
         let all_streams = streams.saturating_mul(workers.into()).max(1);
         let (ours, left) = Ours::of(addresses);
-        if all && let Some(address) = left.first() {
-            return Err(io::Error::other(format!(
-                "there are more than {PLACES} addresses of its family before {address}"
-            )));
+        if let Some(address) = left.first() {
+            let many = format!("there are more than {PLACES} addresses of its family before {address}");
+            if all {
+                return Err(io::Error::other(many));
+            }
+            tracing::info!("{many}: its media stays in user space");
+        }
+        if all_streams > STREAMS {
+            tracing::info!(streams = STREAMS, "media of more streams than that stays in user space");
         }
         let Loaded { ebpf, rules, current, orders } = load(ours, all_streams).map_err(explain)?;
         current.set(1_u32.to_ne_bytes())?;

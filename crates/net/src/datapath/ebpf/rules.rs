@@ -35,7 +35,7 @@ const PAIRS: usize = 1 << 15;
 /// Of rules in a word.
 const NUMBERS: usize = 4;
 /// Streams that can have rules: as many as have numbers.
-const STREAMS: u32 = (1 << 15) - 1;
+pub(super) const STREAMS: u32 = (1 << 15) - 1;
 
 /// The words of `struct state`.
 const TURN: usize = 0;
