@@ -18,7 +18,8 @@ class Load:
     def __init__(self, kind, **options):
         words = [word for name, value in options.items() for word in (f"--{name}", str(value))]
         self.child = subprocess.Popen(
-            ["nsenter", f"--net={netns.RUN_DIR / place.LOAD}", "--", "taskset", "-c", str(place.LOAD_CORE),
+            ["nsenter", f"--net={netns.RUN_DIR / place.LOAD}", "--", "nice", "-n", "-20",
+             "taskset", "-c", str(place.LOAD_CORE),
              str(BINARY), kind, *words],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, preexec_fn=die_with_parent,
         )

@@ -21,6 +21,8 @@ use crate::{Told, clock};
 const INTERVAL: u64 = 20_000_000;
 /// Time between two looks at what is due and what has come.
 const STEP: u64 = 100_000;
+/// Longer than this no phone is held up: the load itself was.
+const HELD: u64 = 500_000;
 /// Frames with one stamp: it is older than the last of them leaves by as much as they take.
 const STAMPED: usize = BATCH / 8;
 /// How long after the last packet others may still come.
@@ -117,14 +119,16 @@ impl Load {
         }
         let begin = clock::now();
         let end = begin + duration_ms * 1_000_000;
-        let (mut sent, mut late, mut due_at) = (0_u64, 0, begin);
+        let (mut sent, mut late, mut missed, mut due_at) = (0_u64, 0, 0, begin);
         while due_at < end {
             clock::sleep_until(due_at + STEP);
             let now = clock::now();
-            late = late.max(now.saturating_sub(due_at + STEP));
-            // Who was held up catches up at once, as a phone with a late timer does.
+            let held = now.saturating_sub(due_at + STEP);
+            late = late.max(held);
+            // One phone that was held up catches up at once. All of them were never held up together: their clocks stood still.
+            missed += held.saturating_sub(HELD);
             due_at = now;
-            let due = (due_at - begin) * legs as u64 / INTERVAL;
+            let due = (due_at - begin - missed) * legs as u64 / INTERVAL;
             while sent < due {
                 let from = usize::try_from(sent % legs as u64).expect("an index");
                 let count = usize::try_from(due - sent).unwrap_or(STAMPED).min(STAMPED).min(legs - from);
@@ -154,6 +158,7 @@ impl Load {
             .with("share_min", format!("{least:.4}"))
             .with("share_max", format!("{most:.4}"))
             .with("late_us", late / 1000)
+            .with("missed_us", missed / 1000)
             .with("elapsed_ns", took)
             .with("drained_ns", clock::now() - begin - took)
             .with_delays("delay", &mut seen.delays)
