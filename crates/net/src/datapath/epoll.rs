@@ -13,12 +13,14 @@ use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use media::{Slot, StreamId, Verdict};
 
+use super::gather::Gathering;
 use super::handle::Shared;
 use super::{MediaSocket, StreamSockets};
+use crate::alarm::Alarm;
 use crate::clock;
 use crate::dscp::{Dscp, Mark, Marks};
 use crate::mmsg::{self, Batch, Outgoing};
@@ -39,8 +41,7 @@ const ROOM: usize = 9216 + 64;
 /// At 20 ms each, a socket that is read in time never has a second.
 const TRAIN: usize = 8;
 
-/// So long packets gather that come thick, so that one waking up serves several:
-/// it costs more than two of them. The kernel may add its timer slack, 50 µs.
+/// So long packets that come thick gather where that pays. The kernel may add its timer slack, 50 µs.
 const GATHER: Duration = Duration::from_micros(40);
 
 /// A batch of so many has paid for its waking up; no more are waited for.
@@ -48,6 +49,8 @@ const ENOUGH: usize = 16;
 
 /// The waker's token; no socket has it, for slots end at `MOST_STREAMS × 4`.
 const WAKE: u64 = u64::MAX;
+/// The token of the alarm.
+const ALARM: u64 = u64::MAX - 1;
 
 /// Ends a chain of packets.
 const NONE: u16 = u16::MAX;
@@ -59,6 +62,7 @@ const SPARE: usize = 64;
 pub(super) struct Backend {
     epoll: Epoll,
     ready: Ready,
+    alarm: Alarm,
     shared: Arc<Shared>,
     marks: Marks,
     streams: Vec<Option<Stream>>,
@@ -73,7 +77,8 @@ pub(super) struct Backend {
     exits: Vec<Slot>,
     /// Counts waits.
     round: u32,
-    /// The last wait was shorter than [`GATHER`].
+    gathering: Gathering,
+    /// The last wait was shorter than [`GATHER`], which is looked at where gathering is on.
     thick: bool,
 }
 
@@ -169,12 +174,14 @@ fn ipv4(socket: &UdpSocket) -> bool {
 impl Backend {
     /// No sockets yet; woken by the waker of `shared`.
     pub(super) fn new(shared: Arc<Shared>, marks: Marks) -> io::Result<Self> {
-        let epoll = Epoll::new()?;
+        let (epoll, alarm) = (Epoll::new()?, Alarm::new()?);
         epoll.add(shared.waker.as_fd(), WAKE)?;
+        epoll.add(alarm.as_fd(), ALARM)?;
         let nowhere = Onward { to: SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), 0), next: NONE };
         Ok(Self {
             epoll,
             ready: Ready::new(BATCH),
+            alarm,
             shared,
             marks,
             streams: Vec::new(),
@@ -184,6 +191,7 @@ impl Backend {
             onward: Box::new([nowhere; BATCH]),
             exits: Vec::with_capacity(BATCH),
             round: 1,
+            gathering: Gathering::new(),
             thick: false,
         })
     }
@@ -251,19 +259,26 @@ impl Backend {
         Some(Detached { stream: stream.id, sockets: stream.ports.map(|port| port.socket), used })
     }
 
-    /// Waits for packets, orders, or `left` to pass (forever if `None`).
-    pub(super) fn wait(&mut self, left: Option<Duration>) -> io::Result<()> {
+    /// Waits for packets, orders, or a deadline, which may end one wait too
+    /// early where it was moved away.
+    pub(super) fn wait(&mut self, deadline: Option<Instant>) -> io::Result<()> {
         // Sockets that the last batch had no room for come first, or one flooded
         // socket at the head of the kernel's list would starve those behind it.
         if !self.ready.is_empty() {
             return Ok(());
         }
-        if self.thick && self.batch.len() < ENOUGH {
-            gather();
-        }
         self.round = self.round.wrapping_add(1);
+        // A timeout would be a timer for each wait; most packets come long before.
+        self.alarm.set(deadline)?;
+        if !self.gathering.is_on() {
+            self.thick = false;
+            return self.epoll.wait(&mut self.ready, None);
+        }
+        if self.thick && self.batch.len() < ENOUGH {
+            pause();
+        }
         let before = clock::now();
-        self.epoll.wait(&mut self.ready, left)?;
+        self.epoll.wait(&mut self.ready, None)?;
         self.thick = self.ready.found() > 0 && clock::now().saturating_duration_since(before) < GATHER;
         Ok(())
     }
@@ -274,9 +289,16 @@ impl Backend {
         self.tokens.clear();
         while self.batch.free() > 0 {
             let Some(token) = self.ready.next() else { break };
-            if token == WAKE {
-                self.shared.waker.clear();
-                continue;
+            match token {
+                WAKE => {
+                    self.shared.waker.clear();
+                    continue;
+                }
+                ALARM => {
+                    self.alarm.rang();
+                    continue;
+                }
+                _ => {}
             }
             let Some(port) = find(&mut self.streams, token) else { continue };
             match port.receive(&mut self.batch, self.round) {
@@ -287,6 +309,7 @@ impl Backend {
             port.used |= self.batch.len() > self.tokens.len();
             self.tokens.resize(self.batch.len(), token);
         }
+        self.gathering.moved(self.batch.len(), clock::of_thread);
     }
 
     /// Has each packet of the batch judged, in order of arrival, and sends
@@ -424,7 +447,7 @@ impl Backend {
 }
 
 #[expect(clippy::disallowed_methods, reason = "the next input is there already, or nearly; others are to join it")]
-fn gather() {
+fn pause() {
     std::thread::sleep(GATHER);
 }
 

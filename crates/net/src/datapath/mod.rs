@@ -11,6 +11,7 @@
 
 mod ebpf;
 mod epoll;
+mod gather;
 mod handle;
 mod worker;
 

@@ -46,8 +46,7 @@ impl Worker {
     /// Runs until told to stop.
     pub(super) fn run(mut self) {
         loop {
-            let left = self.relay.poll_timeout().map(|at| at.saturating_duration_since(clock::now()));
-            if let Err(error) = self.backend.wait(left) {
+            if let Err(error) = self.backend.wait(self.relay.poll_timeout()) {
                 tracing::error!(%error, worker = self.worker, "media worker cannot wait for packets");
                 break;
             }

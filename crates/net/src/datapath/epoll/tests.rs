@@ -28,7 +28,7 @@ fn more_than_a_batch_is_judged_once_each_and_leaves_in_order() {
     let mut judged = [const { Vec::new() }; 4];
     let mut batches = 0;
     while judged.iter().map(Vec::len).sum::<usize>() < 601 {
-        backend.wait(Some(Duration::from_secs(5))).unwrap();
+        backend.wait(Some(clock::now() + Duration::from_secs(5))).unwrap();
         backend.receive();
         assert!(backend.batch.len() <= BATCH);
         batches += 1;
@@ -83,7 +83,7 @@ fn a_flood_takes_its_turn_and_no_more() {
         // As many as one turn of everybody takes, whatever has come in the meantime.
         let mut room = FLOODED * TRAIN + QUIET;
         while room > 0 {
-            backend.wait(Some(Duration::from_secs(5))).unwrap();
+            backend.wait(Some(clock::now() + Duration::from_secs(5))).unwrap();
             backend.receive();
             room = room.saturating_sub(backend.batch.len().max(1));
             backend.judge(|on, _, packet| {
@@ -118,7 +118,7 @@ fn marked(local: &str, marks: Marks, video: bool, points: &[Dscp]) -> Vec<Dscp> 
     }
     let mut judged = 0;
     while judged < points.len() {
-        backend.wait(Some(Duration::from_secs(5))).unwrap();
+        backend.wait(Some(clock::now() + Duration::from_secs(5))).unwrap();
         backend.receive();
         backend.judge(|_, _, _| {
             judged += 1;
@@ -174,7 +174,7 @@ fn a_tunnel_takes_the_place_of_a_socket() {
         far.send_to(&[number + 10], at_first).unwrap();
     }
     while seen.len() < 6 {
-        backend.wait(Some(Duration::from_secs(5))).unwrap();
+        backend.wait(Some(clock::now() + Duration::from_secs(5))).unwrap();
         backend.receive();
         backend.judge(|on, from, packet| {
             seen.push((on.0, from, packet[0]));
@@ -207,7 +207,7 @@ fn packets_of_a_former_use_of_the_slot_are_dropped() {
     let first = sockets[0].local_addr().unwrap();
     backend.attach(stream(0), sockets.map(MediaSocket::Udp)).unwrap();
     socket().send_to(b"old", first).unwrap();
-    backend.wait(Some(Duration::from_secs(5))).unwrap();
+    backend.wait(Some(clock::now() + Duration::from_secs(5))).unwrap();
     backend.receive();
     assert!(backend.detach(0, |id| id == stream(1)).is_none(), "not the stream that is meant");
     assert!(backend.detach(0, |id| id == stream(0)).is_some());
