@@ -142,7 +142,7 @@ pub enum Past {
     /// No peer has heard of it: idle at once.
     Untold,
     /// Its address stood in SDP, but nothing came: a peer that was given up may
-    /// still send there. It rests until [`Event::Rested`], or until no other pair is left.
+    /// still send there. It rests until [`Event::Rested`], or until a thousand others do too or no other pair is left.
     Told,
     /// It carried packets: rests until [`Event::Rested`].
     Used,
@@ -223,7 +223,8 @@ impl Pools {
         enough
     }
 
-    /// Takes a pair, at random among the idle ones, and refills behind it.
+    /// Takes a pair, at random among the idle ones, and refills behind it. Under many
+    /// calls that carry nothing pairs go from one to the next, and their sockets with them.
     pub fn take(&mut self, ip: IpAddr, range: RangeId, discover: bool) -> Result<Ready, Shortage> {
         let Some((id, _)) = self.range(range) else { return Err(Shortage::Exhausted) };
         let Some(pool) = self.pools.get_mut(&(ip, id)) else { return Err(Shortage::Exhausted) };

@@ -18,6 +18,10 @@ const MOST_MAPPED: usize = 16;
 /// Idle pairs over the reserve that are kept rather than closed.
 const SLACK: usize = 4;
 
+/// Pairs that were told and never heard rest side by side; where there are more, one of those that have rested
+/// longest is taken before any other, and no further sockets are opened.
+const MOST_UNHEARD: usize = 1024;
+
 /// A bound pair, or one that is being bound. Others are numbers in `fresh` or `refused`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum State {
@@ -117,16 +121,43 @@ impl Pool {
     }
 
     pub(super) fn take(&mut self, class: Class, rng: &mut ChaCha20Rng) -> Result<Ready, Shortage> {
+        if self.unheard.len() > MOST_UNHEARD
+            && let Some(ready) = self.take_unheard(class, rng)
+        {
+            return Ok(ready);
+        }
         if let Some(rtp) = pick(&mut self.stock[usize::from(class)].ready, rng)
             && let Some(State::Idle(mapped)) = self.state(rtp).cloned()
         {
-            self.put(rtp, class, State::Live(mapped.clone()));
-            let stock = &mut self.stock[usize::from(class)];
-            stock.expected = stock.expected.saturating_sub(1);
-            return Ok(Ready { pair: self.pair(rtp), mapped: mapped.filter(|_| class) });
+            return Ok(self.taken(rtp, class, mapped));
         }
-        let waiting = self.stock[usize::from(class)].warm > 0 || !self.fresh.is_empty();
-        Err(if waiting { Shortage::NotReady } else { Shortage::Exhausted })
+        if self.stock[usize::from(class)].warm > 0 || !self.fresh.is_empty() {
+            return Err(Shortage::NotReady);
+        }
+        self.take_unheard(class, rng).ok_or(Shortage::Exhausted)
+    }
+
+    /// Takes one of the half that has rested longest of the pairs that never
+    /// carried anything: at random, for whoever was told of one might wait for its
+    /// next call. One whose mapped addresses must be known cannot go at once.
+    fn take_unheard(&mut self, class: Class, rng: &mut ChaCha20Rng) -> Option<Ready> {
+        if class {
+            return None;
+        }
+        let index = below(self.unheard.len().div_ceil(2), rng)?;
+        let rtp = *self.unheard.get(index)?;
+        if !matches!(self.pairs.get(&rtp), Some((false, State::Resting))) {
+            return None;
+        }
+        self.unheard.swap(0, index);
+        Some(self.taken(rtp, class, None))
+    }
+
+    fn taken(&mut self, rtp: u16, class: Class, mapped: Option<Arc<[Mapped; 2]>>) -> Ready {
+        self.put(rtp, class, State::Live(mapped.clone()));
+        let stock = &mut self.stock[usize::from(class)];
+        stock.expected = stock.expected.saturating_sub(1);
+        Ready { pair: self.pair(rtp), mapped: mapped.filter(|_| class) }
     }
 
     /// Pairs of either kind that are idle, on the way, or could be bound.
@@ -179,8 +210,8 @@ impl Pool {
         self.unheard.push_back(rtp);
     }
 
-    /// Nothing else is left: of the pairs that never carried anything the one
-    /// that has rested longest is bound anew.
+    /// Nothing else is left, and none that can be taken as it is: of the pairs that
+    /// never carried anything the one that has rested longest is bound anew.
     pub(super) fn wake_one(&mut self, class: Class, commands: &mut VecDeque<Command>) -> bool {
         let Some(rtp) = self.unheard.front().copied() else { return false };
         let pair = self.pair(rtp);
@@ -282,7 +313,11 @@ impl Pool {
 
 /// Takes a random element out.
 fn pick(from: &mut Vec<u16>, rng: &mut ChaCha20Rng) -> Option<u16> {
-    let count = u64::try_from(from.len()).ok()?;
-    let index = usize::try_from((u64::from(rng.next_u32()) * count) >> 32).ok()?;
-    (index < from.len()).then(|| from.swap_remove(index))
+    below(from.len(), rng).map(|index| from.swap_remove(index))
+}
+
+/// A random number below `count`; `None` if there is none.
+fn below(count: usize, rng: &mut ChaCha20Rng) -> Option<usize> {
+    let index = usize::try_from((u64::from(rng.next_u32()) * u64::try_from(count).ok()?) >> 32).ok()?;
+    (index < count).then_some(index)
 }

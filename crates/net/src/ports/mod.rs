@@ -5,8 +5,8 @@
 //! kept mapped meanwhile by one `nat::Discovery`, or have allocations on a TURN
 //! server where their own sockets cannot be reached. Pairs that come back from a
 //! worker rest until the network has been quiet toward them, so that no late
-//! packet of an old call reaches a new one. What arrives on those that rest, or ask
-//! where they are seen, is read and thrown away, in bounded bites: a flood may fill the
+//! packet of an old call reaches a new one. What arrives on those that rest for longer than
+//! a moment, or ask where they are seen, is read and thrown away, in bounded bites: a flood may fill the
 //! kernel's buffers, it may not keep the signalling thread. What arrives on others that
 //! wait is thrown away when they are taken; they are few, and their buffers have an end.
 //!
@@ -40,6 +40,10 @@ use crate::turn::{Client, Report};
 /// How long a used pair must have been quiet before it is used again
 /// (`docs/flows/packet.md`).
 pub const QUIET: Duration = Duration::from_secs(30);
+
+/// How long a pair rests before what arrives is read: most of those that go from call to call
+/// are taken before that.
+const DEAF: Duration = Duration::from_secs(1);
 
 /// Sockets read per bite, one batch of at most 32 packets each.
 const BITE: usize = 16;
@@ -232,13 +236,7 @@ impl Ports {
         // The next call has other relayed addresses, where nothing late can arrive.
         entry.allocation = None;
         let Some(sockets) = entry.back(sockets) else { return };
-        for (socket, handle) in sockets.iter().zip(entry.handles()) {
-            if let Err(error) = self.set.get_ref().add(socket.as_fd(), handle.0) {
-                tracing::warn!(%error, ?pair, "socket will not be drained");
-            }
-        }
-        entry.heard = true;
-        let due = now + self.quiet;
+        let due = now + if used { self.quiet.min(DEAF) } else { Duration::ZERO };
         entry.state = State::Resting { sockets, heard: now, due };
         if used {
             self.resting.insert((due, slot));
@@ -415,6 +413,7 @@ impl Ports {
 
     /// Ends a rest if the pair was quiet all the time, else prolongs it.
     fn try_awake(&mut self, now: Instant, slot: u32) {
+        self.listen(slot);
         let Some(entry) = self.pairs.get(slot as usize).and_then(Option::as_ref) else { return };
         // What nobody has read yet counts as well.
         for handle in entry.handles() {
@@ -430,6 +429,20 @@ impl Ports {
         }
     }
 
+    /// From here on what arrives on a pair that waits is read.
+    fn listen(&mut self, slot: u32) {
+        let Some(entry) = self.pairs.get_mut(slot as usize).and_then(Option::as_mut) else { return };
+        if std::mem::replace(&mut entry.heard, true) {
+            return;
+        }
+        for handle in entry.handles() {
+            let added = entry.socket(handle).map(|socket| self.set.get_ref().add(socket.as_fd(), handle.0));
+            if let Some(Err(error)) = added {
+                tracing::warn!(%error, pair = ?entry.pair, "socket will not be drained");
+            }
+        }
+    }
+
     fn awake(&mut self, now: Instant, slot: u32) {
         let Some(entry) = self.pairs.get_mut(slot as usize).and_then(Option::as_mut) else { return };
         entry.awake();
@@ -440,9 +453,13 @@ impl Ports {
 
     /// Finds out by which addresses an idle pair is reached, if that is wanted.
     fn watch(&mut self, now: Instant, slot: u32) {
+        let Some(entry) = self.pairs.get(slot as usize).and_then(Option::as_ref) else { return };
+        if !entry.discover {
+            return;
+        }
+        self.listen(slot);
         let Some(entry) = self.pairs.get_mut(slot as usize).and_then(Option::as_mut) else { return };
         match &self.turn {
-            _ if !entry.discover => {}
             Some(client) => {
                 let id = client.allocate(entry.pair.ip);
                 entry.allocation = Some(Allocation { id, client: Arc::clone(client), ready: false });
