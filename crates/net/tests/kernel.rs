@@ -82,6 +82,7 @@ impl World {
         let legs = [plan(pair(bound[0]), Side::Outer, phone), plan(pair(bound[1]), Side::Inner, server)];
         let open = Command::Open { stream: STREAM, epoch: 1, legs: Box::new(legs.clone()), timeout: None };
         worker.open(open, sockets.map(Into::into)).unwrap();
+        worker.deliver();
         Self { place, worker, reports, ours: bound, legs, sequence: [0; 2] }
     }
 
@@ -105,11 +106,13 @@ impl World {
         self.legs = legs.clone();
         let legs = Box::new(legs);
         assert!(self.worker.tell(Command::Update { stream: STREAM, epoch: 2, legs, timeout: None, rearm: true }));
+        self.worker.deliver();
     }
 
     /// What the relay has counted at the end of the stream, and how many packets of that passed in the kernel.
     fn close(mut self) -> ([media::stats::LegCounts; 2], u64) {
         assert!(self.worker.tell(Command::Close { stream: STREAM, told: [true; 2] }));
+        self.worker.deliver();
         loop {
             match self.reports.blocking_recv().unwrap() {
                 Report::Fact { fact: Fact::Closed { legs, .. }, .. } => return (*legs, self.worker.counts().kernel),

@@ -125,6 +125,7 @@ impl Call {
         let [a, b] = plain.map(MediaSocket::Udp);
         let [c, d] = sockets;
         worker.open(command, [a, b, c, d]).unwrap();
+        worker.deliver();
         Self { worker, reports, phone, to }
     }
 
@@ -154,6 +155,7 @@ impl Call {
     async fn close(mut self) -> [MediaSocket; 2] {
         let stream = StreamId { worker: 0, slot: 0, generation: 1 };
         self.worker.tell(media::Command::Close { stream, told: [true; 2] });
+        self.worker.deliver();
         loop {
             match tokio::time::timeout(PATIENCE, self.reports.recv()).await.unwrap().unwrap() {
                 Told::Sockets { sockets: [_, _, c, d], .. } => return [c, d],

@@ -120,6 +120,7 @@ async fn telephone_events_pass_untouched_and_in_order() {
     let (a, b) = (Peer::new(), Peer::new());
     let (_, [pair_a, _], command, sockets) = open(0, 1, &a, &b);
     worker.open(command, sockets).unwrap();
+    worker.deliver();
     let event = |sequence: u16, first: bool, end: bool, duration: u16| {
         let mut packet = rtp(sequence, 0xaaaa)[..16].to_vec();
         packet[1] = 101 | u8::from(first) << 7;
@@ -149,6 +150,7 @@ async fn relays_both_ways_without_loss_and_returns_the_sockets() {
     let (stream, [pair_a, pair_b], command, sockets) = open(0, 1, &a, &b);
     let local = sockets.each_ref().map(|socket| socket.local_addr().unwrap());
     worker.open(command, sockets).unwrap();
+    worker.deliver();
     assert_eq!(worker.streams(), 1);
 
     let mut room = [0; 2048];
@@ -188,6 +190,7 @@ async fn relays_both_ways_without_loss_and_returns_the_sockets() {
     assert_eq!(latched, expected);
 
     assert!(worker.tell(Command::Close { stream, told: [false; 2] }));
+    worker.deliver();
     let Report::Sockets { stream: whose, sockets, used } = next(&mut reports).await else {
         panic!("sockets come first")
     };
@@ -210,10 +213,12 @@ async fn a_slot_can_be_used_again_and_its_old_packets_are_not_judged() {
     for generation in 1..=20 {
         let (stream, [pair_a, _], command, sockets) = open(5, generation, &a, &b);
         worker.open(command, sockets).unwrap();
+        worker.deliver();
         a.rtp.send_to(&rtp(generation as u16, generation), pair_a.rtp()).unwrap();
         let len = b.rtp.recv(&mut room).unwrap();
         assert_eq!(room[..len], rtp(generation as u16, generation));
         worker.tell(Command::Close { stream, told: [false; 2] });
+        worker.deliver();
         while !matches!(next(&mut reports).await, Report::Fact { fact: Fact::Closed { stream: s, .. }, .. } if s == stream)
         {
         }
@@ -225,7 +230,9 @@ async fn an_unused_stream_returns_unused_pairs() {
     let (worker, mut reports) = worker();
     let (stream, _, command, sockets) = open(0, 1, &Peer::new(), &Peer::new());
     worker.open(command, sockets).unwrap();
+    worker.deliver();
     worker.tell(Command::Close { stream, told: [false; 2] });
+    worker.deliver();
     let Report::Sockets { used, .. } = next(&mut reports).await else { panic!("sockets come first") };
     assert_eq!(used, [false, false]);
 }
@@ -236,8 +243,10 @@ async fn a_held_slot_and_a_wrong_worker_fail_and_return_their_sockets() {
     let (a, b) = (Peer::new(), Peer::new());
     let (first, [pair_a, _], command, sockets) = open(0, 1, &a, &b);
     worker.open(command, sockets).unwrap();
+    worker.deliver();
     let (second, _, command, sockets) = open(0, 2, &a, &b);
     worker.open(command, sockets).unwrap();
+    worker.deliver();
     let Report::Sockets { stream, used, .. } = next(&mut reports).await else { panic!("sockets come first") };
     assert_eq!((stream, used), (second, [true, true]));
     let Report::Fact { fact, .. } = next(&mut reports).await else { panic!("a fact comes next") };
@@ -247,6 +256,7 @@ async fn a_held_slot_and_a_wrong_worker_fail_and_return_their_sockets() {
     third.worker = 9;
     let Command::Open { epoch, legs, timeout, .. } = command else { unreachable!() };
     worker.open(Command::Open { stream: third, epoch, legs, timeout }, sockets).unwrap();
+    worker.deliver();
     let Report::Sockets { stream, .. } = next(&mut reports).await else { panic!("sockets come first") };
     assert_eq!(stream, third);
     let Report::Fact { fact, .. } = next(&mut reports).await else { panic!("a fact comes next") };
@@ -256,6 +266,7 @@ async fn a_held_slot_and_a_wrong_worker_fail_and_return_their_sockets() {
     a.rtp.send_to(&rtp(1, 1), pair_a.rtp()).unwrap();
     assert_eq!(b.rtp.recv(&mut [0; 2048]).unwrap(), 172);
     worker.tell(Command::Close { stream: first, told: [false; 2] });
+    worker.deliver();
 }
 
 #[tokio::test]
@@ -267,6 +278,7 @@ async fn a_full_worker_gives_the_sockets_back_at_once() {
         assert!(worker.has_room());
         let (stream, _, command, sockets) = open(slot, 1, &a, &b);
         worker.open(command, sockets).unwrap();
+        worker.deliver();
         streams.push(stream);
     }
     assert!(!worker.has_room());
@@ -275,6 +287,7 @@ async fn a_full_worker_gives_the_sockets_back_at_once() {
     let refused = worker.open(command, sockets).unwrap_err();
     assert_eq!(refused.sockets[0].local_addr().unwrap(), local);
     worker.tell(Command::Close { stream: streams[0], told: [false; 2] });
+    worker.deliver();
     while !matches!(next(&mut reports).await, Report::Fact { fact: Fact::Closed { .. }, .. }) {}
     assert!(worker.has_room());
 }
@@ -284,6 +297,7 @@ async fn a_stopped_worker_says_so() {
     let (worker, mut reports) = worker();
     let (_, _, command, sockets) = open(0, 1, &Peer::new(), &Peer::new());
     worker.open(command, sockets).unwrap();
+    worker.deliver();
     worker.stop();
     assert!(matches!(next(&mut reports).await, Report::Stopped { worker: 0 }));
 }
@@ -294,6 +308,7 @@ async fn a_peer_that_is_gone_does_no_harm() {
     let (a, b) = (Peer::new(), Peer::new());
     let (stream, [pair_a, pair_b], command, sockets) = open(0, 1, &a, &b);
     worker.open(command, sockets).unwrap();
+    worker.deliver();
     let (b_rtp, b_rtcp) = (b.rtp.local_addr().unwrap(), b.rtcp);
     drop(b.rtp);
     for number in 0..50 {
@@ -309,6 +324,7 @@ async fn a_peer_that_is_gone_does_no_harm() {
     assert_eq!(again.recv(&mut [0; 2048]).unwrap(), 172);
     drop(b_rtcp);
     worker.tell(Command::Close { stream, told: [false; 2] });
+    worker.deliver();
     while !matches!(next(&mut reports).await, Report::Fact { fact: Fact::Closed { .. }, .. }) {}
 }
 
@@ -320,6 +336,7 @@ async fn keepalives_leave_on_time() {
     let Command::Open { stream, epoch, mut legs, timeout } = command else { unreachable!() };
     legs[0].open = true;
     worker.open(Command::Open { stream, epoch, legs, timeout }, sockets).unwrap();
+    worker.deliver();
     let mut room = [0; 2048];
     let mut stamps = Vec::new();
     for _ in 0..5 {

@@ -157,7 +157,7 @@ impl Relay {
         self.family(pair).handle_input(now, command);
     }
 
-    /// Gives an order to the worker that it is for.
+    /// Gives an order to the worker that it is for, which begins with it at the next [`deliver`](Self::deliver).
     pub(super) fn order(&mut self, now: Instant, command: Command) {
         self.splices.handle(&command);
         match &command {
@@ -188,6 +188,11 @@ impl Relay {
                 self.tell(stream, command);
             }
         }
+    }
+
+    /// Has the workers begin with their orders.
+    pub(super) fn deliver(&self) {
+        self.workers.iter().for_each(WorkerHandle::deliver);
     }
 
     /// A worker that has ended says so itself, and its streams fail then.

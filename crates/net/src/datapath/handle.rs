@@ -1,12 +1,15 @@
 //! The signalling thread's end of a worker: where orders are put, and how the
 //! thread is woken and joined.
 //!
-//! Putting an order never blocks and never fails for want of room, so a Close
+//! Orders lie until [`WorkerHandle::deliver`] is called: waking a thread costs more than most
+//! orders, and on a machine that has little else to do it takes the core from whoever wakes it.
+//! Putting one never blocks and never fails for want of room, so a Close
 //! is never lost: the queue has no bound of its own. What bounds it is
 //! admission. [`WorkerHandle::has_room`] is asked before a call is let in, and
 //! [`WorkerHandle::open`] refuses above the limit; every other order belongs
 //! to a stream that was admitted.
 
+use std::cell::Cell;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
@@ -36,6 +39,8 @@ pub struct WorkerHandle {
     orders: UnboundedSender<Order>,
     shared: Arc<Shared>,
     kernel: Option<Arc<Kernel>>,
+    /// Orders were put since the last delivery.
+    put: Cell<bool>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -78,7 +83,8 @@ impl WorkerHandle {
         let thread = Builder::new()
             .name(format!("media-{worker}"))
             .spawn(move || Worker::new(worker, relay, backend, offload, inbox, reports).run())?;
-        Ok(Self { worker, streams: streams.min(MOST_STREAMS), orders, shared, kernel, thread: Some(thread) })
+        let (streams, put) = (streams.min(MOST_STREAMS), Cell::new(false));
+        Ok(Self { worker, streams, orders, shared, kernel, put, thread: Some(thread) })
     }
 
     /// Its number, as in `StreamId`.
@@ -125,6 +131,13 @@ impl WorkerHandle {
         self.put(Order::Relay(command)).is_ok()
     }
 
+    /// Has the thread begin with the orders that were put since this was last called.
+    pub fn deliver(&self) {
+        if self.put.take() {
+            self.shared.wake();
+        }
+    }
+
     /// Stops the thread after the orders that it has, and waits for its end.
     pub fn stop(self) {
         drop(self);
@@ -138,7 +151,7 @@ impl WorkerHandle {
         self.shared.behind.fetch_add(1, Ordering::Relaxed);
         let put = self.orders.send(order).map_err(|unsent| unsent.0);
         match put {
-            Ok(()) => self.shared.wake(),
+            Ok(()) => self.put.set(true),
             Err(_) => drop(self.shared.behind.fetch_sub(1, Ordering::Relaxed)),
         }
         put
@@ -149,6 +162,7 @@ impl Drop for WorkerHandle {
     fn drop(&mut self) {
         // Refused only when the thread has ended, which is what is wanted.
         let _stopped = self.put(Order::Stop);
+        self.deliver();
         if let Some(thread) = self.thread.take()
             && thread.join().is_err()
         {

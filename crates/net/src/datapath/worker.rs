@@ -6,7 +6,7 @@
 //! next. Must not decide anything; must not wait for anything but epoll.
 
 use std::ops::ControlFlow;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use media::relay::Output;
 use media::{Command, Fact, Relay, StreamId};
@@ -17,6 +17,9 @@ use super::epoll::Backend;
 use super::handle::Inbox;
 use super::{Order, Report, StreamSockets};
 use crate::clock;
+
+/// Time between two looks at deadlines that no packet brings about: each is a timer and a waking up.
+const GRAIN: Duration = Duration::from_millis(8);
 
 /// All that one media thread owns.
 #[derive(Debug)]
@@ -45,8 +48,10 @@ impl Worker {
 
     /// Runs until told to stop.
     pub(super) fn run(mut self) {
+        let mut served = clock::now();
         loop {
-            if let Err(error) = self.backend.wait(self.relay.poll_timeout()) {
+            let deadline = self.relay.poll_timeout().map(|at| at.max(served + GRAIN));
+            if let Err(error) = self.backend.wait(deadline) {
                 tracing::error!(%error, worker = self.worker, "media worker cannot wait for packets");
                 break;
             }
@@ -71,6 +76,7 @@ impl Worker {
             }
             self.carry_out();
             if self.relay.poll_timeout().is_some_and(|at| at <= now) {
+                served = now;
                 let offload = &mut self.offload;
                 self.relay.handle_timeout_after(now, |relay, stream| {
                     if let Some(offload) = offload {
