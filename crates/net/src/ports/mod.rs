@@ -413,12 +413,14 @@ impl Ports {
 
     /// Ends a rest if the pair was quiet all the time, else prolongs it.
     fn try_awake(&mut self, now: Instant, slot: u32) {
-        self.listen(slot);
         let Some(entry) = self.pairs.get(slot as usize).and_then(Option::as_ref) else { return };
-        // What nobody has read yet counts as well.
-        for handle in entry.handles() {
-            self.hear(now, handle);
+        if entry.heard {
+            // What nobody has read yet counts as well.
+            for handle in entry.handles() {
+                self.hear(now, handle);
+            }
         }
+        self.listen(slot);
         let Some(entry) = self.pairs.get_mut(slot as usize).and_then(Option::as_mut) else { return };
         let State::Resting { heard, due, .. } = &mut entry.state else { return };
         *due = *heard + self.quiet;
