@@ -289,6 +289,9 @@ impl<B: FnOnce()> Edge<B> {
         if self.pressure.audit(now) {
             self.audit();
         }
+        if self.lag.is_felt() {
+            self.store.put_off(now);
+        }
         self.store.handle_timeout(now, self.proxy.registry(), self.proxy.listeners());
         if self.proxy.poll_timeout().is_some_and(|at| at <= now) {
             self.proxy.handle_timeout(now);

@@ -38,6 +38,8 @@ pub(crate) use load::Restored;
 
 /// How long changes are gathered before they are written.
 const DELAY: Duration = Duration::from_millis(50);
+/// How long they may be while the loop lags: then calls live longer, and more of them would be written.
+const LAGGING: Duration = Duration::from_secs(1);
 /// How often a thread that is held up is asked whether it takes the next.
 const HELD_UP: Duration = Duration::from_millis(500);
 /// Beyond so many gathered changes it is cheaper to forget them and to hand over everything later.
@@ -52,6 +54,8 @@ pub(crate) struct Store {
     /// Everything must be handed over, not only what was gathered.
     whole: bool,
     due: Option<Instant>,
+    /// The first of what was gathered.
+    since: Option<Instant>,
     /// The thread, and word of its end; `None` where nothing is kept.
     keeper: Option<(mpsc::Sender<Batch>, oneshot::Receiver<()>)>,
 }
@@ -68,7 +72,7 @@ struct Gathered {
 impl Store {
     /// Keeps nothing.
     pub(crate) fn off() -> Self {
-        Self { gathered: Gathered::default(), whole: false, due: None, keeper: None }
+        Self { gathered: Gathered::default(), whole: false, due: None, since: None, keeper: None }
     }
 
     /// Reads what an earlier process left in the directory, and begins to
@@ -95,7 +99,8 @@ impl Store {
             let _kept = (lock, ended);
             runtime.block_on(keeper.run(receiver));
         })?;
-        let store = Self { gathered: Gathered::default(), whole: true, due: Some(now), keeper: Some((batches, end)) };
+        let (gathered, keeper) = (Gathered::default(), Some((batches, end)));
+        let store = Self { gathered, whole: true, due: Some(now), since: None, keeper };
         Ok((store, restored))
     }
 
@@ -116,7 +121,9 @@ impl Store {
             Change::Put(Record::Call(call)) => self.gathered.calls.push(call.id),
             Change::Delete(Key::Call(id)) => self.gathered.calls.push(id),
         }
-        self.due.get_or_insert(now + DELAY);
+        if self.due.is_none() {
+            (self.since, self.due) = (Some(now), Some(now + DELAY));
+        }
         if self.gathered.are_too_many() {
             self.gathered = Gathered::default();
             self.whole = true;
@@ -126,6 +133,13 @@ impl Store {
     /// When [`handle_timeout`](Self::handle_timeout) is due.
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
         self.due
+    }
+
+    /// The loop lags: what is due waits, but not for ever.
+    pub(crate) fn put_off(&mut self, now: Instant) {
+        if self.due.is_some_and(|at| at <= now) {
+            self.due = self.since.map(|since| (now + DELAY).min(since + LAGGING)).or(self.due);
+        }
     }
 
     /// Hands over what was gathered, if it is time and the thread takes it.

@@ -26,6 +26,11 @@ impl Lag {
         self.read.is_some_and(|read| now.saturating_duration_since(read) >= STEP)
     }
 
+    /// A lag was told, and not its end.
+    pub(super) fn is_felt(&self) -> bool {
+        !self.told.is_zero()
+    }
+
     /// How long what is read now may have waited, in steps; `None` if that was told before.
     pub(super) fn change(&mut self, now: Instant) -> Option<Duration> {
         let waited = now.saturating_duration_since(*self.read.get_or_insert(now));

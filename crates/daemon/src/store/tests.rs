@@ -402,7 +402,8 @@ fn a_second_process_finds_what_the_first_one_left() {
 fn handed() -> (Store, mpsc::Receiver<Batch>, oneshot::Sender<()>) {
     let (batches, receiver) = mpsc::channel(1);
     let (ended, end) = oneshot::channel();
-    (Store { gathered: Gathered::default(), whole: false, due: None, keeper: Some((batches, end)) }, receiver, ended)
+    let (gathered, keeper) = (Gathered::default(), Some((batches, end)));
+    (Store { gathered, whole: false, due: None, since: None, keeper }, receiver, ended)
 }
 
 #[test]
@@ -426,6 +427,24 @@ fn a_call_is_handed_over_as_it_is_then() {
     let record = |id| Some(call_record(id, CallState::Ending, now));
     let keys = [1, 2, 3].map(|id| Key::Call(PassId(id)));
     assert_eq!(receiver.try_recv().unwrap().changes, [(keys[0], record(1)), (keys[1], None), (keys[2], None)]);
+}
+
+#[test]
+fn while_the_loop_lags_a_change_waits_for_a_second() {
+    let start = net::clock::now();
+    let (mut store, mut receiver, _ended) = handed();
+    let mut registry = Registry::new();
+    registry.put_call(call(1, CallState::Confirmed, start));
+    drain(&mut registry, &mut store, start);
+    let mut now = start;
+    while receiver.try_recv().is_err() {
+        now += Duration::from_millis(4);
+        store.put_off(now);
+        store.handle_timeout(now, &registry, &[]);
+    }
+    let waited = now - start;
+    assert!(waited >= LAGGING && waited < LAGGING + DELAY, "{waited:?}");
+    assert_eq!(store.poll_timeout(), None);
 }
 
 #[test]
