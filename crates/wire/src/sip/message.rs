@@ -331,8 +331,10 @@ impl<'a> Message<'a> {
     }
 }
 
+/// What [`Stored::keep_essence`] keeps besides the top Via.
+const ESSENCE: [Name; 5] = [Name::From, Name::To, Name::CallId, Name::CSeq, Name::Route];
 /// What [`Stored::head`] keeps besides the top Via.
-const KEPT: [Name; 11] = [
+const HEAD: [Name; 11] = [
     Name::From,
     Name::To,
     Name::CallId,
@@ -371,14 +373,28 @@ impl Stored {
     /// of besides (RFC 3261 §12.1, RFC 4028, RFC 7989); for [`Stored::headed`].
     pub fn head(&self) -> Box<[u8]> {
         let message = self.message();
-        let mut via = false;
-        let lines = message.fields().iter().filter(|field| {
-            let top_via = field.name == Name::Via && !std::mem::replace(&mut via, true);
-            top_via || KEPT.contains(&field.name)
-        });
-        let start = message.slice(Span { start: self.index.first, end: self.index.head });
-        let lines = lines.map(|field| message.slice(field.line));
-        std::iter::once(start).chain(lines).chain([&b"\r\n"[..]]).collect::<Vec<_>>().concat().into()
+        let start = self.start_line();
+        let lines = self.kept(&HEAD);
+        let length: usize = lines.clone().map(|field| field.line.len()).sum();
+        let mut head = Vec::with_capacity(start.len() + length + 2);
+        head.extend_from_slice(start);
+        lines.for_each(|field| head.extend_from_slice(message.slice(field.line)));
+        head.extend_from_slice(b"\r\n");
+        head.into()
+    }
+    fn start_line(&self) -> &[u8] {
+        Span { start: self.index.first, end: self.index.head }.in_(&self.bytes)
+    }
+    /// The topmost Via and the fields of these names.
+    fn kept(&self, names: &[Name]) -> impl Iterator<Item = &Field> + Clone {
+        let names = names.iter().fold(0, |bits, name| bits | name.bit());
+        let mut via = Name::Via.bit();
+        self.index.fields.iter().filter(move |field| {
+            let bit = field.name.bit();
+            let kept = bit & (names | via) != 0;
+            via &= !bit;
+            kept
+        })
     }
     /// The message again.
     pub fn message(&self) -> Message<'_> {
@@ -401,29 +417,23 @@ impl Stored {
     /// §17.2.3) nor goes into the ACK or the CANCEL of a request (§17.1.1.3,
     /// §9.1): a few hundred octets stay, whatever the message was.
     pub fn keep_essence(&mut self) {
-        let message = self.message();
-        let mut bytes = Vec::with_capacity(self.index.head_end as usize);
-        bytes.extend_from_slice(message.slice(Span { start: self.index.first, end: self.index.head }));
-        let mut index = Index { fields: Vec::with_capacity(self.index.fields.len()), ..Index::new() };
-        let mut via = false;
-        for field in message.fields() {
-            let top_via = field.name == Name::Via && !std::mem::replace(&mut via, true);
-            if top_via || matches!(field.name, Name::From | Name::To | Name::CallId | Name::CSeq | Name::Route) {
-                let at = bytes.len() as u32;
-                let moved = |span: Span| Span {
-                    start: span.start - field.line.start + at,
-                    end: span.end - field.line.start + at,
-                };
-                let (written, line, value) = (moved(field.written), moved(field.line), moved(field.value));
-                index.push(Field { name: field.name, written, line, value });
-                bytes.extend_from_slice(message.slice(field.line));
-            }
+        let lines = self.kept(&ESSENCE);
+        let (count, length) =
+            lines.clone().fold((0, 0), |(count, length), field| (count + 1, length + field.line.len()));
+        let mut bytes = Vec::with_capacity(self.start_line().len() + length);
+        bytes.extend_from_slice(self.start_line());
+        let mut index = Index { fields: Vec::with_capacity(count), ..Index::new() };
+        for field in lines {
+            let at = bytes.len() as u32;
+            let moved =
+                |span: Span| Span { start: span.start - field.line.start + at, end: span.end - field.line.start + at };
+            let (written, line, value) = (moved(field.written), moved(field.line), moved(field.value));
+            index.push(Field { name: field.name, written, line, value });
+            bytes.extend_from_slice(field.line.in_(&self.bytes));
         }
         let end = bytes.len() as u32;
         let start = self.index.start.map(|start| start.moved(self.index.first));
         let head = self.index.head - self.index.first;
-        bytes.shrink_to_fit();
-        index.fields.shrink_to_fit();
         self.index = Index { start, first: 0, head, head_end: end, body: Span { start: end, end }, ..index };
         self.bytes = bytes;
     }
