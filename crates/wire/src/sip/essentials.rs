@@ -24,11 +24,11 @@ struct ViaAt {
     port: Option<u16>,
     sent_by: Span,
     params: Span,
+    /// As of [`Named`].
     branch: Option<Span>,
-    /// Which of these parameters are there.
-    received: bool,
-    rport: bool,
-    keep: bool,
+    received: Option<Span>,
+    rport: Option<Span>,
+    keep: Option<Span>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -81,9 +81,9 @@ impl Essentials {
                 sent_by: at(via.sent_by),
                 params: at(via.params.0),
                 branch: via.named.branch.map(at),
-                received: via.named.received,
-                rport: via.named.rport,
-                keep: via.named.keep,
+                received: via.named.received.map(at),
+                rport: via.named.rport.map(at),
+                keep: via.named.keep.map(at),
             }),
             from: addr(message.read_from()),
             to: addr(message.read_to()),
@@ -108,6 +108,7 @@ impl Essentials {
 
     pub(super) fn via<'a>(&self, bytes: &'a [u8]) -> Result<Via<'a>, Malformed> {
         let at = self.via?;
+        let there = |span: Span| span.in_(bytes);
         Ok(Via {
             raw: at.raw.in_(bytes),
             transport: at.transport.in_(bytes),
@@ -116,10 +117,10 @@ impl Essentials {
             sent_by: at.sent_by.in_(bytes),
             params: Params(at.params.in_(bytes)),
             named: Named {
-                branch: at.branch.map(|branch| branch.in_(bytes)),
-                received: at.received,
-                rport: at.rport,
-                keep: at.keep,
+                branch: at.branch.map(there),
+                received: at.received.map(there),
+                rport: at.rport.map(there),
+                keep: at.keep.map(there),
             },
         })
     }
