@@ -311,8 +311,9 @@ impl Proxy {
     /// The record shows which streams the call holds.
     pub(crate) fn note_streams(&mut self, pass: PassId) {
         let streams = self.offers.streams(pass.0);
-        if self.registry.call(pass).is_some_and(|call| *call.streams != *streams) {
-            self.registry.update_call(pass, |call| call.streams = streams.into());
+        if self.registry.call(pass).is_some_and(|call| !call.streams.iter().copied().eq(streams.clone())) {
+            let streams = streams.collect();
+            self.registry.update_call(pass, |call| call.streams = streams);
         }
     }
 
