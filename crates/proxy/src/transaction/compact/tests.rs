@@ -47,7 +47,7 @@ fn context(method: &str, status: u16) -> (Rig, Flow, Context) {
     }
     branch.client = Some(client);
     let key = Key::of(request.message(), &request.message().top_via().unwrap());
-    let answering = Answering { machine, key, reply: here, last: Vec::with_capacity(LONG), tag: [b'x'; 13] };
+    let answering = Answering { machine, key, reply: here, last: Vec::with_capacity(LONG) };
     let mut context = Context::new(here, request, Purpose::Pass, vec![branch]);
     context.answering = Some(answering);
     context.routed.next = Some(b"sip:x".to_vec());
