@@ -474,6 +474,9 @@ pub(crate) fn party_mut(call: &mut Call, leg: u8) -> Option<&mut Party> {
 
 /// The URI of the first Contact.
 fn contact_of(message: Message<'_>) -> Option<Vec<u8>> {
+    if let Some((addr, _)) = message.contact() {
+        return Some(addr.uri.to_vec());
+    }
     match message.contacts().next() {
         Some(Ok(Contact::Addr(addr))) => Some(addr.uri.to_vec()),
         Some(Ok(Contact::Star) | Err(_)) | None => None,

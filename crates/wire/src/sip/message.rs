@@ -200,6 +200,20 @@ impl<'a> Message<'a> {
             None => self.read_top_via().ok().and_then(|via| via.branch()).unwrap_or_default(),
         }
     }
+    /// True when the topmost Via has an `rport`.
+    pub fn has_rport(self) -> bool {
+        match self.index.essentials() {
+            Some(known) => known.has_rport(),
+            None => self.read_top_via().is_ok_and(|via| via.has_rport()),
+        }
+    }
+    /// The first `keep` of the topmost Via, from its semicolon on.
+    pub(super) fn keep(self) -> Option<&'a [u8]> {
+        match self.index.essentials() {
+            Some(known) => known.keep(self.bytes),
+            None => self.read_top_via().ok()?.keep(),
+        }
+    }
     pub(super) fn read_top_via(self) -> Result<Via<'a>, Malformed> {
         let field = self.field(Name::Via).ok_or(Malformed { at: 0, what: "Via missing" })?;
         let value = comma_list(self.slice(field.value)).next().unwrap_or_default();
@@ -259,6 +273,22 @@ impl<'a> Message<'a> {
     }
     pub(super) fn read_cseq(self) -> Result<CSeq<'a>, Malformed> {
         self.read(Name::CSeq, "CSeq missing", CSeq::parse)
+    }
+    /// The Contact and its URI, of a message that has no other and both can be
+    /// read; of any other, and of a REGISTER, look at [all](Self::contacts).
+    pub fn contact(self) -> Option<(NameAddr<'a>, Uri<'a>)> {
+        match self.index.essentials() {
+            Some(known) => known.contact(self.bytes),
+            None => self.read_contact(),
+        }
+    }
+    pub(super) fn read_contact(self) -> Option<(NameAddr<'a>, Uri<'a>)> {
+        let value = self.value(Name::Contact).filter(|_| !self.repeats(Name::Contact))?;
+        if lex::item_end(value) < value.len() {
+            return None;
+        }
+        let addr = NameAddr::parse(value).ok()?;
+        Some((addr, addr.uri().ok()?))
     }
     /// Contacts in order; a malformed one ends the iteration with its error.
     pub fn contacts(self) -> impl Iterator<Item = Result<Contact<'a>, Malformed>> {
@@ -560,6 +590,28 @@ mod tests {
             let _ = (message.contacts().count(), message.values(Name::Via).count());
             if fine {
                 assert_eq!(message.edited(&Edit::new()), text.as_bytes());
+            }
+        }
+
+        #[test]
+        fn what_is_read_ahead_is_what_is_read_when_asked(
+            via in "SIP/2.0/UDP h(;(rport|received|keep|branch)(=[a1\"]{0,2})?){0,4}",
+            contacts in proptest::collection::vec("(N ?)?<?(sip:)?[a@;*?=]{0,3}>?(;x|,)?( \r\n )?", 0..3),
+            method in "INVITE|REGISTER",
+        ) {
+            let contacts: String = contacts.iter().map(|contact| format!("m: {contact}\r\n")).collect();
+            let text = format!("{method} sip:y SIP/2.0\r\nv: {via}\r\n{contacts}CSeq: 1 {method}\r\n\r\n");
+            let [mut ahead, mut asked] = [Index::new(), Index::new()];
+            for index in [&mut ahead, &mut asked] {
+                let _ = index.parse(text.as_bytes(), Framing::Datagram, &Limits::default());
+            }
+            ahead.read_essentials(text.as_bytes());
+            let (ahead, asked) = (ahead.view(text.as_bytes()), asked.view(text.as_bytes()));
+            assert_eq!((ahead.top_via(), ahead.has_rport(), ahead.keep()), (asked.top_via(), asked.has_rport(), asked.keep()));
+            assert_eq!(ahead.contact(), asked.contact().filter(|_| method == "INVITE"));
+            if let Some((addr, uri)) = asked.contact() {
+                assert_eq!(addr.uri(), Ok(uri));
+                assert_eq!(asked.contacts().collect::<Vec<_>>(), [Ok(Contact::Addr(addr))]);
             }
         }
     }

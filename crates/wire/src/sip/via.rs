@@ -108,9 +108,9 @@ impl<'a> Via<'a> {
     pub fn has_rport(&self) -> bool {
         self.named.rport.is_some()
     }
-    /// `keep`, the first.
-    pub fn keep(&self) -> Option<Param<'a>> {
-        Params(self.named.keep?).iter().next()
+    /// `keep`, the first, from its semicolon on.
+    pub(super) fn keep(&self) -> Option<&'a [u8]> {
+        self.named.keep
     }
 }
 
