@@ -307,7 +307,7 @@ impl Proxy {
         if !answering.machine.respond(now, status) {
             return false;
         }
-        answering.last = bytes.clone();
+        answering.last = if answering.machine.replays() { bytes.clone() } else { Vec::new() };
         let reply = answering.reply;
         // What an unknown source gets for a REGISTER stays within its budget; a copy of the request tries again.
         if matches!(context.purpose, Purpose::Register(_)) && !self.affords(now, reply, status, bytes.len()) {
