@@ -166,7 +166,7 @@ pub enum Command {
         /// Its payload.
         proto: Proto,
     },
-    /// What SDP says of the payload types, for the figures. Follows the `Open` or `Update` whose SDP says so.
+    /// What SDP says of the payload types, for the figures. Comes before the `Update` whose SDP says so.
     Formats {
         /// The stream.
         stream: StreamId,

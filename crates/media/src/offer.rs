@@ -334,9 +334,9 @@ impl Offers {
     }
 
     /// The streams of a pass, for its record.
-    pub fn streams(&self, pass: u64) -> Vec<StreamId> {
+    pub fn streams(&self, pass: u64) -> impl Iterator<Item = StreamId> + Clone {
         let range = Key { pass, branch: 0 }..=Key { pass, branch: u16::MAX };
-        self.sessions.range(range).flat_map(|(_, s)| s.streams.iter().flatten().map(|t| t.id)).collect()
+        self.sessions.range(range).flat_map(|(_, s)| s.streams.iter().flatten().map(|t| t.id))
     }
 
     /// Takes a worker's fact; says when a session must end because of it.

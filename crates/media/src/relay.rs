@@ -294,12 +294,15 @@ impl Relay {
     }
 
     fn formats(&mut self, id: StreamId, formats: &Arc<Formats>) {
-        if self.stream_mut(id).is_some() {
-            for end in [End::A, End::B] {
-                if let Some(quality) = self.meter_mut(Slot::of(id.slot, end, Component::Rtp)) {
-                    quality.tell(Arc::clone(formats));
-                }
+        let Some(stream) = self.stream_mut(id) else { return };
+        let watched = stream.timeout.is_some();
+        for end in [End::A, End::B] {
+            if let Some(quality) = self.meter_mut(Slot::of(id.slot, end, Component::Rtp)) {
+                quality.tell(Arc::clone(formats));
             }
+        }
+        // Silence is of audio, and of a stream that is not watched nobody tells it.
+        if watched {
             self.schedule(id);
         }
     }

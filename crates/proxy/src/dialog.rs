@@ -311,8 +311,9 @@ impl Proxy {
     /// The record shows which streams the call holds.
     pub(crate) fn note_streams(&mut self, pass: PassId) {
         let streams = self.offers.streams(pass.0);
-        if self.registry.call(pass).is_some_and(|call| *call.streams != *streams) {
-            self.registry.update_call(pass, |call| call.streams = streams.into());
+        if self.registry.call(pass).is_some_and(|call| !call.streams.iter().copied().eq(streams.clone())) {
+            let streams = streams.collect();
+            self.registry.update_call(pass, |call| call.streams = streams);
         }
     }
 
@@ -473,6 +474,9 @@ pub(crate) fn party_mut(call: &mut Call, leg: u8) -> Option<&mut Party> {
 
 /// The URI of the first Contact.
 fn contact_of(message: Message<'_>) -> Option<Vec<u8>> {
+    if let Some((addr, _)) = message.contact() {
+        return Some(addr.uri.to_vec());
+    }
     match message.contacts().next() {
         Some(Ok(Contact::Addr(addr))) => Some(addr.uri.to_vec()),
         Some(Ok(Contact::Star) | Err(_)) | None => None,

@@ -204,11 +204,9 @@ impl Proxy {
     pub(crate) fn weigh(&mut self, context: &mut Context) {
         let finished = context.compact();
         let octets = context.octets();
-        self.holdings.count(context.holder, context.counted, octets);
+        let spare = finished && (!context.belongs_to_call() || matches!(context.purpose, Purpose::Create(_)));
+        self.count(context.id, context.holder, (context.counted, octets), spare);
         context.counted = octets;
-        if finished && (!context.belongs_to_call() || matches!(context.purpose, Purpose::Create(_))) {
-            self.spare(context.id, context.holder);
-        }
     }
 
     /// A new context: its holder is known from now on.
@@ -216,8 +214,9 @@ impl Proxy {
         context.holder = self.holder(context.flow);
         let registers = matches!(context.purpose, Purpose::Register(_));
         if registers && matches!(context.holder, Holder::Stranger(_)) {
-            self.weigh(context);
-            self.spare(context.id, context.holder);
+            let octets = context.octets();
+            self.count(context.id, context.holder, (0, octets), true);
+            context.counted = octets;
         }
     }
 
@@ -235,22 +234,19 @@ impl Proxy {
         let (until, octets) = (rest.until, rest.held().1);
         let id = self.contexts.insert_rest(rest);
         self.timers.arm(until, Timer::Context(id));
-        if let Some(own) = self.holdings.count(holder, 0, octets) {
-            add(&mut own.spare, id, &self.contexts);
-        }
-        self.spare_of_all(id, holder);
+        self.count(id, holder, (0, octets), true);
     }
 
-    /// This one may be forgotten when room is needed.
-    fn spare(&mut self, id: Id, holder: Holder) {
-        if let Some(own) = self.holdings.of.get_mut(&holder) {
+    /// A transaction holds so many octets more or less; it may be forgotten from
+    /// now on, when room is needed, where it is `spare`.
+    fn count(&mut self, id: Id, holder: Holder, (before, after): (usize, usize), spare: bool) {
+        let own = self.holdings.count(holder, before, after);
+        if !spare {
+            return;
+        }
+        if let Some(own) = own {
             add(&mut own.spare, id, &self.contexts);
         }
-        self.spare_of_all(id, holder);
-    }
-
-    /// The same where room for all is needed.
-    fn spare_of_all(&mut self, id: Id, holder: Holder) {
         add(&mut self.holdings.spare, id, &self.contexts);
         if matches!(holder, Holder::Stranger(_)) {
             add(&mut self.holdings.strangers.spare, id, &self.contexts);

@@ -608,8 +608,9 @@ impl Proxy {
     }
 
     /// A tag that comes out the same for the same request, and that we know again.
-    pub(crate) fn tag_for(&self, call_id: &[u8], branch: &[u8]) -> [u8; 13] {
-        self.checked_tag(call_id, self.key.digest("tag", &[call_id, branch]))
+    pub(crate) fn tag_for(&self, request: Message<'_>) -> [u8; 13] {
+        let call_id = request.call_id();
+        self.checked_tag(call_id, self.key.digest("tag", &[call_id, request.branch()]))
     }
 
     /// A response that we made ourselves: after a spiral it comes back from an upstream.

@@ -27,11 +27,10 @@ impl Proxy {
         let Some(status) = message.status() else { return };
         let side = self.side(flow);
         self.observe(Observed::ResponseIn { side, status });
-        let Ok(top) = message.top_via() else {
-            return self.observe(Observed::Dropped { side, reason: DropReason::Malformed });
-        };
-        let Some((id, number)) = top.branch().and_then(via::read) else {
-            return self.observe(Observed::Dropped { side, reason: DropReason::ForeignVia });
+        let Some((id, number)) = via::read(message.branch()) else {
+            let foreign = message.top_via().is_ok();
+            let reason = if foreign { DropReason::ForeignVia } else { DropReason::Malformed };
+            return self.observe(Observed::Dropped { side, reason });
         };
         if self.contexts.rest(id).is_some() {
             return;
@@ -308,7 +307,7 @@ impl Proxy {
         if !answering.machine.respond(now, status) {
             return false;
         }
-        answering.last = bytes.clone();
+        answering.last = if answering.machine.replays() { bytes.clone() } else { Vec::new() };
         let reply = answering.reply;
         // What an unknown source gets for a REGISTER stays within its budget; a copy of the request tries again.
         if matches!(context.purpose, Purpose::Register(_)) && !self.affords(now, reply, status, bytes.len()) {

@@ -22,18 +22,11 @@ pub(crate) type Text = [u8; LENGTH];
 /// How long it is.
 pub(crate) const LENGTH: usize = 32;
 
-const ALPHABET: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
-/// What a letter stands for, in either case; 32 is none.
-static VALUE: [u8; 256] = {
-    let mut table = [32; 256];
-    let mut value = 0;
-    while value < ALPHABET.len() {
-        table[ALPHABET[value] as usize] = value as u8;
-        table[ALPHABET[value].to_ascii_uppercase() as usize] = value as u8;
-        value += 1;
-    }
-    table
-};
+/// The same octet, or bits of one, eight times.
+const fn eight(octet: u8) -> u64 {
+    u64::from_ne_bytes([octet; 8])
+}
+
 /// Shards and replicas would have other numbers.
 const INSTANCE: u8 = 0;
 /// Octets of kind, instance, id and leg, and of the code over them.
@@ -148,11 +141,8 @@ impl Key {
 
 fn base32(bytes: &[u8; 20]) -> Text {
     let mut text = [0; 32];
-    for (chunk, out) in bytes.chunks_exact(5).zip(text.chunks_exact_mut(8)) {
-        let bits = chunk.iter().fold(0u64, |n, b| n << 8 | u64::from(*b));
-        for (i, c) in out.iter_mut().enumerate() {
-            *c = ALPHABET[(bits >> (35 - 5 * i)) as usize & 31];
-        }
+    for (chunk, out) in bytes.chunks_exact(5).zip(text.as_chunks_mut().0) {
+        *out = letters(chunk.iter().fold(0, |n, b| n << 8 | u64::from(*b)));
     }
     text
 }
@@ -160,18 +150,8 @@ fn base32(bytes: &[u8; 20]) -> Text {
 fn unbase32(text: &[u8]) -> Option<[u8; 20]> {
     let text: &[u8; 32] = text.try_into().ok()?;
     let mut bytes = [0; 20];
-    for (chunk, out) in text.chunks_exact(8).zip(bytes.chunks_exact_mut(5)) {
-        let mut bits = 0u64;
-        let mut seen = 0;
-        for c in chunk {
-            let value = VALUE[usize::from(*c)];
-            seen |= value;
-            bits = bits << 5 | u64::from(value & 31);
-        }
-        if seen >= 32 {
-            return None;
-        }
-        out.copy_from_slice(&bits.to_be_bytes()[3..]);
+    for (chunk, out) in text.as_chunks().0.iter().zip(bytes.chunks_exact_mut(5)) {
+        out.copy_from_slice(&bits(chunk)?.to_be_bytes()[3..]);
     }
     Some(bytes)
 }
@@ -179,18 +159,50 @@ fn unbase32(text: &[u8]) -> Option<[u8; 20]> {
 /// A 64-bit number as 13 base32 characters: for tags, branches and Call-IDs.
 pub(crate) fn short(number: u64) -> [u8; 13] {
     let mut text = [0; 13];
-    for (i, c) in text.iter_mut().enumerate() {
-        *c = ALPHABET[(number >> (60 - 5 * i)) as usize & 31];
-    }
+    text[..8].copy_from_slice(&letters(number >> 25));
+    text[8..].copy_from_slice(&letters(number << 15)[..5]);
     text
 }
 
 /// The number that [`short`] wrote.
 pub(crate) fn long(text: &[u8]) -> Option<u64> {
     let text: &[u8; 13] = text.try_into().ok()?;
-    // What is no letter, or would not fit, is not what comes out again.
-    let number = text.iter().fold(0u64, |n, c| n << 5 | u64::from(VALUE[usize::from(*c)]));
+    let (high, low) = (bits(text.first_chunk()?)?, bits(text.last_chunk()?)?);
+    // What would not fit, or is a capital letter, is not what comes out again.
+    let number = high << 25 | low & 0x1ff_ffff;
     (short(number) == *text).then_some(number)
+}
+
+/// The low 40 bits of a number as eight letters, `a` to `z` and `2` to `7`; all
+/// of them at once, each in an octet of its own.
+fn letters(number: u64) -> [u8; 8] {
+    let halves = number & 0xf_ffff | (number >> 20 & 0xf_ffff) << 32;
+    let quarters = halves & 0x3ff_0000_03ff | (halves & 0xf_fc00_000f_fc00) << 6;
+    let values = quarters & 0x1f_001f_001f_001f | (quarters & 0x3e0_03e0_03e0_03e0) << 3;
+    let figures = is_figure(values);
+    (values + eight(b'a') - figures * u64::from(b'a' + 26 - b'2')).to_be_bytes()
+}
+
+/// What eight letters, small or capital, stand for; `None` if one of them is no letter of ours.
+fn bits(letters: &[u8; 8]) -> Option<u64> {
+    let text = u64::from_be_bytes(*letters);
+    let alphabetic = text >> 6 & eight(1);
+    let start = eight(b'2' - 26) + alphabetic * u64::from(b'a' + 26 - b'2');
+    // The eighth bit keeps one octet from borrowing of the next.
+    let values = ((text | alphabetic << 5 | eight(0x80)) - start) ^ eight(0x80);
+    let fits = (text & eight(0x80)) | (values & eight(0xe0)) == 0;
+    // Letters stand for the values below 26, figures for the others.
+    if !fits || is_figure(values) ^ alphabetic != eight(1) {
+        return None;
+    }
+    let quarters = values & 0x1f_001f_001f_001f | (values & 0x1f00_1f00_1f00_1f00) >> 3;
+    let halves = quarters & 0x3ff_0000_03ff | (quarters & 0x3ff_0000_03ff_0000) >> 6;
+    Some(halves & 0xf_ffff | (halves & 0xf_ffff_0000_0000) >> 12)
+}
+
+/// One in each octet whose value, at most 31, a figure stands for.
+fn is_figure(values: u64) -> u64 {
+    ((values + eight(128 - 26)) >> 7) & eight(1)
 }
 
 #[cfg(test)]
@@ -206,6 +218,27 @@ mod tests {
             [(0, b"aaaaaaaaaaaaa"), (1, b"aaaaaaaaaaaab"), (u64::MAX, b"p777777777777"), (1 << 60, b"baaaaaaaaaaaa")]
         {
             assert_eq!(short(number), *written);
+        }
+    }
+
+    #[test]
+    fn a_letter_of_either_case_stands_for_its_place_in_the_alphabet() {
+        let alphabet = b"abcdefghijklmnopqrstuvwxyz234567";
+        for octet in 0..=u8::MAX {
+            let value = alphabet.iter().position(|letter| *letter == octet.to_ascii_lowercase());
+            for at in 0..8 {
+                let mut text = [b'h'; 8];
+                text[at] = octet;
+                let expected = value.map(|value| {
+                    let mut values = [7; 8];
+                    values[at] = value as u64;
+                    values.into_iter().fold(0, |number, value| number << 5 | value)
+                });
+                assert_eq!(bits(&text), expected, "{octet} at {at}");
+                if let Some(number) = expected {
+                    assert_eq!(letters(number), text.map(|letter| letter.to_ascii_lowercase()));
+                }
+            }
         }
     }
 

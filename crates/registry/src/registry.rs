@@ -1,5 +1,6 @@
 //! The registry itself: ordered maps, and an outbox of changes.
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::hash::{DefaultHasher, Hasher as _};
 use std::sync::Arc;
@@ -29,6 +30,8 @@ pub struct Registry {
     bindings: BTreeMap<BindingId, Arc<Binding>>,
     by_aor: Index<BindingId>,
     by_flow: Index<BindingId>,
+    /// The flow that was asked for last and its hash: one message asks for its own again and again.
+    asked: Cell<Option<(Flow, u64)>>,
     /// Those with a `reg-id`: of other flows nobody was told a name.
     by_flow_id: BTreeSet<(FlowId, BindingId)>,
     /// Shared with those who fold the changes, until the next one.
@@ -151,7 +154,15 @@ impl Registry {
 
     /// The bindings of a flow: usually one phone's.
     pub fn on_flow(&self, flow: Flow) -> impl Iterator<Item = &Binding> {
-        let found = self.by_flow.of(hashed_flow(flow)).filter_map(|id| self.binding(id));
+        let hash = match self.asked.get() {
+            Some((asked, hash)) if asked == flow => hash,
+            Some(_) | None => {
+                let hash = hashed_flow(flow);
+                self.asked.set(Some((flow, hash)));
+                hash
+            }
+        };
+        let found = self.by_flow.of(hash).filter_map(|id| self.binding(id));
         found.filter(move |binding| binding.flow == flow)
     }
 

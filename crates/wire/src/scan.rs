@@ -48,11 +48,14 @@ impl Block {
         self.bits(|quarter| quarter.simd_eq(sought))
     }
 
-    /// Where an octet from `low` to `high` stands.
+    /// Where an octet from `low` to `high` stands that is none of `others`.
     #[inline]
-    pub(crate) fn within(&self, low: u8, high: u8) -> u64 {
+    pub(crate) fn within<const N: usize>(&self, low: u8, high: u8, others: [u8; N]) -> u64 {
         let (low, high) = (u8x16::splat(low), u8x16::splat(high));
-        self.bits(|quarter| quarter.max(low).min(high).simd_eq(quarter))
+        self.bits(|quarter| {
+            let within = quarter.max(low).min(high).simd_eq(quarter);
+            others.into_iter().fold(within, |within, other| within & !quarter.simd_eq(u8x16::splat(other)))
+        })
     }
 
     #[inline]
@@ -166,7 +169,7 @@ mod tests {
             };
             assert_eq!(block.equal(byte), told(&|b| b == byte));
             let (low, high) = (byte.min(high), byte.max(high));
-            assert_eq!(block.within(low, high), told(&|b| (low..=high).contains(&b)));
+            assert_eq!(block.within(low, high, [byte]), told(&|b| (low..=high).contains(&b) && b != byte));
         }
 
         #[test]

@@ -100,17 +100,14 @@ impl Text {
     }
 
     fn decimal(&mut self, mut number: u64) {
-        let mut digits = [0; 20];
-        let mut first = digits.len();
-        loop {
-            first -= 1;
-            digits[first] = b'0' + (number % 10) as u8;
-            number /= 10;
-            if number == 0 {
-                break;
+        let digits = 1 + number.checked_ilog10().unwrap_or(0) as usize;
+        if let Some(slot) = self.bytes.get_mut(self.length..self.length + digits) {
+            for digit in slot.iter_mut().rev() {
+                *digit = b'0' + (number % 10) as u8;
+                number /= 10;
             }
+            self.length += digits;
         }
-        self.push(&digits[first..]);
     }
 
     /// Adds a piece; one for which there is no room is left out.
@@ -149,6 +146,8 @@ mod tests {
         }
         let longest = Ipv6Addr::from([0xffff; 8]);
         assert_eq!(Text::ip(longest.into()).get(), format!("IP6 {longest}").as_bytes());
-        assert_eq!(Text::number(u64::MAX).get(), b"18446744073709551615");
+        for number in (0..20).map(|zeros| 10_u64.pow(zeros)).flat_map(|power| [power - 1, power]).chain([u64::MAX]) {
+            assert_eq!(Text::number(number).get(), number.to_string().as_bytes());
+        }
     }
 }

@@ -57,6 +57,7 @@ impl Offers {
             if !refused {
                 self.settle_tcp(session, line, by, offered.number, commit);
             }
+            self.tell_formats(session, line, &offered, &answered);
             self.update(session, line, commit);
             if let Some(stream) = &mut session.streams[line]
                 && let Some(proto) = answer.proto.filter(|proto| *proto != stream.proto)
@@ -64,7 +65,6 @@ impl Offers {
                 stream.proto = proto;
                 self.out.push_back(Command::Carry { stream: stream.id, proto });
             }
-            self.tell_formats(session, line, &offered, &answered);
         }
     }
 

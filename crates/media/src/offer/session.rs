@@ -75,8 +75,8 @@ impl Session {
             {
                 self.forks.remove(oldest);
             }
-            // Nearly always the first and only one.
-            self.forks.reserve_exact(1);
+            // The INVITE's own and that of one callee, as a rule.
+            self.forks.reserve_exact(if self.forks.is_empty() { 2 } else { 1 });
             self.forks.push(Fork { leg, ..Fork::default() });
             self.forks.len() - 1
         });

@@ -24,9 +24,8 @@ impl Proxy {
         answer: &Reject,
         holder: Holder,
     ) {
-        let tag = self.tag_for(message.call_id(), message.branch());
         let reply = via::reply(flow, message);
-        let last = self.composed(flow, message, &tag, answer);
+        let last = self.composed(flow, message, answer);
         self.count_out(reply, answer.status);
         // Over a connection no copy comes (§17.2.2, Timer J).
         if !flow.transport.reliable() {
@@ -36,13 +35,15 @@ impl Proxy {
     }
 
     /// A response of our own, as it leaves.
-    fn composed(&self, flow: Flow, request: Message<'_>, to_tag: &[u8], answer: &Reject) -> Vec<u8> {
+    fn composed(&self, flow: Flow, request: Message<'_>, answer: &Reject) -> Vec<u8> {
+        // A 100 has none.
+        let tag = (answer.status.0 != 100).then(|| self.tag_for(request));
         let mut bytes = Vec::with_capacity(request.bytes.len() + answer.extra.len() + 64);
         sip::compose::Response {
             request,
             status: answer.status,
             reason: answer.reason,
-            to_tag,
+            to_tag: tag.as_ref().map_or(&[], |tag| tag),
             source: flow.remote,
             keep: self.wants_keep(flow),
             peer: self.peer_session(request).as_deref(),
@@ -72,7 +73,7 @@ impl Proxy {
         if !answering.machine.respond(now, reject.status) {
             return;
         }
-        let bytes = self.composed(context.flow, context.request.message(), &answering.tag, reject);
+        let bytes = self.composed(context.flow, context.request.message(), reject);
         answering.last = bytes.clone();
         let reply = answering.reply;
         self.count_out(reply, reject.status);
@@ -104,8 +105,7 @@ impl Proxy {
         answer: &Reject,
         proven: bool,
     ) {
-        let branch = message.branch();
-        let tag = self.tag_for(message.call_id(), branch);
+        let tag = self.tag_for(message);
         let peer = self.peer_session(message);
         let compose = |(extra, reason): (&[u8], _)| {
             let mut bytes = Vec::with_capacity(512);

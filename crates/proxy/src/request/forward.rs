@@ -60,14 +60,12 @@ impl Proxy {
         targets: Vec<Target>,
         routed: Routed,
     ) -> Option<Box<Context>> {
-        let branch = message.branch();
-        let tag = self.tag_for(message.call_id(), branch);
         let branches = targets.into_iter().map(|target| Branch::new(target, flow, self.random())).collect();
         let invite = message.method() == Method::Invite;
         let machine = Server::new(invite, flow.transport.reliable());
         let reply = via::reply(flow, message);
         let id = self.contexts.insert(Context {
-            answering: Some(Answering { machine, key, reply, last: Vec::new(), tag }),
+            answering: Some(Answering { machine, key, reply, last: Vec::new() }),
             offered: body::sdp(message).is_some(),
             routed,
             ..Context::new(flow, message.store(), purpose, branches)

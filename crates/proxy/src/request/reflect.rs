@@ -22,8 +22,7 @@ impl Proxy {
     }
 
     pub(super) fn reflect(&mut self, now: Instant, flow: Flow, message: Message<'_>) {
-        let branch = message.branch();
-        let tag = self.tag_for(message.call_id(), branch);
+        let tag = self.tag_for(message);
         let Some(bytes) = echo::answer(message, flow.remote, &tag) else {
             let side = self.side(flow);
             return self.observe(Observed::Dropped { side, reason: DropReason::Budget });

@@ -1,6 +1,6 @@
 //! Step 2: RFC 3261 §16.3, reasonable syntax, scheme, Max-Forwards, loops, Proxy-Require.
 
-use wire::sip::{Contact, Message, Name, Scheme, Via};
+use wire::sip::{Contact, Message, Name, NameAddr, Scheme, Uri, Via};
 
 use super::Reject;
 use super::route::Routed;
@@ -60,11 +60,17 @@ pub(crate) fn validate(message: Message<'_>) -> Result<(), Reject> {
         Ok(_) => {}
         Err(_) => return Err(bad("Bad Request-URI")),
     }
-    for contact in message.contacts() {
-        if let Contact::Addr(addr) = contact.map_err(|_| bad("Bad Contact"))? {
-            let uri = addr.uri().map_err(|_| bad("Bad Contact URI"))?;
-            if addr.addr == addr.uri && !uri.headers.is_empty() {
-                return Err(bad("Contact URI with header fields and without angle brackets"));
+    let bracketed = |addr: NameAddr<'_>, uri: Uri<'_>| match addr.addr == addr.uri && !uri.headers.is_empty() {
+        true => Err(bad("Contact URI with header fields and without angle brackets")),
+        false => Ok(()),
+    };
+    match message.contact() {
+        Some((addr, uri)) => bracketed(addr, uri)?,
+        None => {
+            for contact in message.contacts() {
+                if let Contact::Addr(addr) = contact.map_err(|_| bad("Bad Contact"))? {
+                    bracketed(addr, addr.uri().map_err(|_| bad("Bad Contact URI"))?)?;
+                }
             }
         }
     }

@@ -247,7 +247,7 @@ fn nobody(method: &str, cancelled: bool, results: &[u16]) -> Option<u16> {
     });
     let mut context = Context::new(here, stored, Purpose::Pass, branches.collect());
     let machine = Server::new(context.invite, false);
-    context.answering = Some(Answering { machine, key, reply: here, last: Vec::new(), tag: [b'x'; 13] });
+    context.answering = Some(Answering { machine, key, reply: here, last: Vec::new() });
     context.cancelled = cancelled;
     rig.said.clear();
     rig.proxy.nobody_answered(rig.now, &mut context);

@@ -9,7 +9,11 @@ use crate::token::{PARAM, Text};
 /// Our URI for a Contact: user part and scheme as the peer wrote them, our
 /// address, the token.
 pub(crate) fn uri(theirs: &[u8], own: Own, token: Option<&Text>) -> Vec<u8> {
-    let parsed = Uri::parse(theirs).ok();
+    ours(Uri::parse(theirs).ok(), own, token)
+}
+
+/// The same for a URI that was read already, if it can be read.
+fn ours(parsed: Option<Uri<'_>>, own: Own, token: Option<&Text>) -> Vec<u8> {
     let scheme = match parsed.map(|u| u.scheme) {
         Some(Scheme::Sips) => "sips:",
         Some(Scheme::Sip | Scheme::Tel | Scheme::Urn | Scheme::Other) | None => "sip:",
@@ -69,6 +73,9 @@ pub(crate) fn replace(message: Message<'_>, edit: &mut Edit, addr: &NameAddr<'_>
 
 /// Makes every Contact of a message name us.
 pub(crate) fn to_ours(message: Message<'_>, edit: &mut Edit, own: Own, token: Option<&Text>) {
+    if let Some((addr, theirs)) = message.contact() {
+        return replace(message, edit, &addr, &ours(Some(theirs), own, token));
+    }
     for contact in message.contacts() {
         if let Ok(Contact::Addr(addr)) = contact {
             replace(message, edit, &addr, &uri(addr.uri, own, token));

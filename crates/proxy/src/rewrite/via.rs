@@ -47,12 +47,12 @@ pub(crate) fn read(branch: &[u8]) -> Option<(Id, u64)> {
 /// Where responses to this request go: to where it came from when it asks for
 /// that (`rport`) or shows a NAT, else to the port of its sent-by (§18.2.2).
 pub(crate) fn reply(flow: Flow, message: Message<'_>) -> Flow {
-    if flow.transport.reliable() {
+    if flow.transport.reliable() || message.has_rport() {
         return flow;
     }
     let Ok(via) = message.top_via() else { return flow };
     let here = || via.host.ip().is_some_and(|ip| ip.to_canonical() == flow.remote.ip().to_canonical());
-    if via.has_rport() || !here() {
+    if !here() {
         return flow;
     }
     let port = via.port.unwrap_or(flow.transport.default_port());

@@ -31,7 +31,6 @@ pub(crate) struct Accepted {
     flow: PackedFlow,
     /// The port there that its answers go to.
     port: u16,
-    tag: [u8; 13],
     whose: Whose,
     offered: bool,
     cancelled: bool,
@@ -113,7 +112,6 @@ impl Accepted {
             until,
             flow: context.flow.into(),
             port: answering.reply.remote.port(),
-            tag: answering.tag,
             whose: Whose::of(context.holder),
             offered: context.offered,
             cancelled: context.cancelled,
@@ -151,13 +149,8 @@ impl Accepted {
         };
         let request = Stored::headed(self.head.into());
         let mut context = Context::new(came_from, request, self.purpose, vec![branch]);
-        context.answering = Some(Answering {
-            machine: Server::accepted(self.until),
-            key: self.key,
-            reply,
-            last: Vec::new(),
-            tag: self.tag,
-        });
+        context.answering =
+            Some(Answering { machine: Server::accepted(self.until), key: self.key, reply, last: Vec::new() });
         context.id = self.id;
         context.offered = self.offered;
         context.cancelled = self.cancelled;

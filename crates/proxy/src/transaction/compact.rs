@@ -39,16 +39,22 @@ impl Context {
         if accepted {
             // Each branch has what it sent; what was sent last is of one of them.
             answering.last = Vec::new();
-            self.request.drop_body();
         } else {
-            self.request.keep_essence();
             self.routed = Routed::default();
         }
         if matches!(self.purpose, Purpose::Register(_)) {
             self.purpose = Purpose::Pass;
         }
-        if !self.invite && self.answering.as_ref().is_some_and(|answering| !answering.machine.reliable()) {
+        if !self.invite && !answering.machine.reliable() {
             self.branches = Vec::new();
+        }
+        // What is kept in another form takes of the request what it needs by itself.
+        if !self.rests() && !self.packs() {
+            if accepted {
+                self.request.drop_body();
+            } else {
+                self.request.keep_essence();
+            }
         }
         true
     }
@@ -75,7 +81,7 @@ impl Context {
                 .filter_map(|branch| branch.accepted.as_ref())
                 .map(|(_, patch)| patch.octets())
                 .sum();
-            return Accepted::octets(key, self.request.message().bytes.len(), sent);
+            return Accepted::octets(key, self.request.message().body_span().start as usize, sent);
         }
         // The key lies in the index, too; a slot, a timer and their tables come to some 200.
         let answering = self.answering.as_ref().map_or(0, |a| 2 * a.key.len() + a.last.capacity());

@@ -80,8 +80,6 @@ pub(crate) struct Answering {
     pub(crate) reply: Flow,
     /// The last response, for retransmission.
     pub(crate) last: Vec<u8>,
-    /// The To tag of responses of our own.
-    pub(crate) tag: [u8; 13],
 }
 
 /// One forwarded copy of the request.

@@ -11,12 +11,17 @@ const LONGEST: usize = 96;
 /// Branch, sent-by and method; for senders without the magic cookie
 /// (RFC 2543) the fields that make up their transaction.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Key(Box<[u8]>);
+pub(crate) struct Key {
+    /// The pieces, a zero behind each.
+    text: Box<[u8]>,
+    /// How long the first of them is.
+    branch: u8,
+}
 
 impl Key {
     /// How many octets it has.
     pub(crate) fn len(&self) -> usize {
-        self.0.len()
+        self.text.len()
     }
 
     /// The key of a request. An ACK gives the key of its INVITE.
@@ -24,7 +29,7 @@ impl Key {
         match (message.method(), message.start()) {
             (Method::Ack, _) => Self::of_invite(message, via),
             (_, Some(Start::Request { method, .. })) => Self::build(message, via, message.slice(method)),
-            (_, Some(Start::Response { .. }) | None) => Self(Box::default()),
+            (_, Some(Start::Response { .. }) | None) => Self { text: Box::default(), branch: 0 },
         }
     }
 
@@ -37,32 +42,43 @@ impl Key {
     /// without the magic cookie.
     pub(crate) fn of_branch(via: &Via<'_>) -> Option<Self> {
         let branch = via.branch().filter(|b| b.starts_with(b"z9hG4bK") && b.len() > 7)?;
-        let mut key = Vec::new();
-        join(&mut key, &[branch]);
-        Some(Self(key.into()))
+        Some(Self::join(&[branch]))
     }
 
     /// What it begins with: its branch, where that is no longer than a piece may be.
     pub(crate) fn branch(&self) -> &[u8] {
-        self.0.split(|octet| *octet == 0).next().unwrap_or_default()
+        self.text.get(..usize::from(self.branch)).unwrap_or_default()
     }
 
     /// True for a key of that branch.
     pub(crate) fn is_of(&self, branch: &Self) -> bool {
-        self.0.starts_with(&branch.0)
+        self.text.starts_with(&branch.text)
     }
 
     fn build(message: Message<'_>, via: &Via<'_>, method: &[u8]) -> Self {
         let branch = via.branch().unwrap_or_default();
-        let mut key = Vec::new();
         if branch.starts_with(b"z9hG4bK") && branch.len() > 7 {
-            join(&mut key, &[branch, via.sent_by, method]);
+            Self::join(&[branch, via.sent_by, method])
         } else {
             let from = message.tag_in_from().unwrap_or_default();
             let number = message.cseq().map(|c| c.digits).unwrap_or_default();
-            join(&mut key, &[via.raw, message.call_id(), from, number, message.request_uri(), method]);
+            Self::join(&[via.raw, message.call_id(), from, number, message.request_uri(), method])
         }
-        Self(key.into())
+    }
+
+    fn join(pieces: &[&[u8]]) -> Self {
+        let mut text = Vec::with_capacity(pieces.iter().map(|piece| piece.len().min(LONGEST) + 1).sum());
+        let mut branch = None;
+        for piece in pieces {
+            if piece.len() > LONGEST {
+                text.extend_from_slice(&Sha256::digest(piece));
+            } else {
+                text.extend_from_slice(piece);
+            }
+            branch.get_or_insert(text.len() as u8);
+            text.push(0);
+        }
+        Self { text: text.into(), branch: branch.unwrap_or(0) }
     }
 }
 
@@ -74,18 +90,6 @@ pub(crate) fn belongs(request: Message<'_>, passed: bool, response: Message<'_>)
     // The answer to a CANCEL is for us alone: ours is the only Via.
     let cancelled = method == Method::Invite && response.method() == Method::Cancel;
     cancelled || response.method() == method && (!passed || response.values(Name::Via).nth(1).is_some())
-}
-
-fn join(key: &mut Vec<u8>, pieces: &[&[u8]]) {
-    key.reserve_exact(pieces.iter().map(|piece| piece.len().min(LONGEST) + 1).sum());
-    for piece in pieces {
-        if piece.len() > LONGEST {
-            key.extend_from_slice(&Sha256::digest(piece));
-        } else {
-            key.extend_from_slice(piece);
-        }
-        key.push(0);
-    }
 }
 
 #[cfg(test)]

@@ -143,7 +143,8 @@ fn a_503_of_our_own_says_nothing_of_the_core_that_passed_it() {
         let lines =
             passed.lines().filter(|l| ["Via:", "From:", "Call-ID:", "CSeq:"].iter().any(|name| l.starts_with(name)));
         let lines: String = lines.map(|line| format!("{line}\r\n")).collect();
-        let tag = if ours { rig.proxy.tag_for(b"spiral", b"z9hG4bKcore") } else { *b"aaaaaaaaaaaaa" };
+        let asked = wire::sip::Stored::parse(passed.clone().into_bytes(), &wire::sip::Limits::default()).unwrap();
+        let tag = if ours { rig.proxy.tag_for(asked.message()) } else { *b"aaaaaaaaaaaaa" };
         let tag = String::from_utf8(tag.to_vec()).unwrap();
         let answer = format!(
             "SIP/2.0 503 No port\r\n{lines}To: <sip:bob@example.com>;tag={tag}\r\nRetry-After: 30\r\nContent-Length: 0\r\n\r\n"

@@ -21,7 +21,10 @@ impl Json<'_> {
 
     /// A number.
     pub fn number(&mut self, number: impl Into<u64>) -> &mut Self {
-        self.0.extend_from_slice(Text::number(number.into()).get());
+        match number.into() {
+            digit @ 0..10 => self.0.push(b'0' + digit as u8),
+            number => self.0.extend_from_slice(Text::number(number).get()),
+        }
         self
     }
 

@@ -6,7 +6,7 @@
 
 use super::attributes::{mark, next_line};
 use super::media::{media_line, rtcp};
-use super::{Attribute, Attributes, Body, Connection, Direction, MAX_MEDIA, MediaList, Origin};
+use super::{Attribute, Attributes, Body, Connection, Direction, MAX_MEDIA, MediaList, Origin, ip};
 use crate::{Malformed, Span};
 
 /// Where the section that is being read begins, and its attributes.
@@ -146,7 +146,7 @@ pub(super) fn connection(value: &[u8]) -> Option<Option<Connection<'_>>> {
     }
     let address = joined(kind, host, value);
     let host = host.iter().position(|b| *b == b'/').map_or(host, |slash| &host[..slash]);
-    Some(Some(Connection { address, host }))
+    Some(Some(Connection { address, host, ip: ip(host) }))
 }
 
 /// `user session version IN IP4 host` (§5.2), read from the end, because

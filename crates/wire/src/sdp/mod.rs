@@ -69,6 +69,7 @@ pub struct Connection<'a> {
     pub address: &'a [u8],
     /// The host as written, without TTL and count.
     pub host: &'a [u8],
+    ip: Option<IpAddr>,
 }
 
 /// Media direction (§6.7).
@@ -181,7 +182,7 @@ impl Origin<'_> {
 impl Connection<'_> {
     /// The address if numeric.
     pub fn ip(&self) -> Option<IpAddr> {
-        ip(self.host)
+        self.ip
     }
 
     /// True for `0.0.0.0` and `::`, the old way to say "on hold" (RFC 3264 §8.4).

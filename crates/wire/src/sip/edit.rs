@@ -4,7 +4,7 @@
 
 use std::net::SocketAddr;
 
-use super::{Message, Name, Param, field::comma_list, lex};
+use super::{Message, Name, Params, field::comma_list, lex};
 use crate::text::Text;
 use crate::{Edit, Rule, Span};
 
@@ -156,9 +156,9 @@ pub(super) fn stamps(message: Message<'_>, source: SocketAddr) -> [Option<Stamp>
     let Ok(via) = message.top_via() else { return [None, None] };
     let ip = source.ip().to_canonical();
     let differs = via.host.ip().is_none_or(|host| host.to_canonical() != ip);
-    let (received, rport) = (via.received(), via.rport());
-    let place = |there: Option<Param<'_>>| match there {
-        Some(param) => message.span(param.raw),
+    let (received, rport) = (via.named.received, via.named.rport);
+    let place = |there: Option<&[u8]>| match there {
+        Some(param) => message.span(param),
         None => Span { start: message.span(via.raw).end, ..message.span(via.raw) },
     };
     let stamped = received.is_some() || rport.is_some() || differs;
@@ -171,8 +171,8 @@ pub(super) fn stamps(message: Message<'_>, source: SocketAddr) -> [Option<Stamp>
 /// The offer of `keep` on the top Via, to keep the way open (RFC 6223 §4.4).
 /// One that has a value already is none.
 pub(super) fn keep_offer(message: Message<'_>) -> Option<Span> {
-    let offer = message.top_via().ok().and_then(|via| via.keep()).filter(|p| p.value.is_none());
-    offer.map(|offer| message.span(offer.raw))
+    let offer = message.keep()?;
+    Params(offer).iter().all(|keep| keep.value.is_none()).then(|| message.span(offer))
 }
 
 /// Answers `keep` on the top Via with seconds (RFC 6223 §4.4).

@@ -1,5 +1,5 @@
-//! What nearly every step asks of a message, read once: top Via, From, To, CSeq
-//! and Request-URI, as ranges. What cannot be read is kept
+//! What nearly every step asks of a message, read once: top Via, From, To, CSeq,
+//! Request-URI and Contact, as ranges. What cannot be read is kept
 //! as the fault that it is, for whoever asks.
 
 use super::via::Named;
@@ -14,6 +14,8 @@ pub(super) struct Essentials {
     to: Result<AddrAt, Malformed>,
     cseq: Result<CSeqAt, Malformed>,
     uri: Result<UriAt, Malformed>,
+    /// The only one, where it can be read. A REGISTER is about Contacts; who asks for them there reads them all.
+    contact: Option<(AddrAt, UriAt)>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -24,11 +26,11 @@ struct ViaAt {
     port: Option<u16>,
     sent_by: Span,
     params: Span,
+    /// As of [`Named`].
     branch: Option<Span>,
-    /// Which of these parameters are there.
-    received: bool,
-    rport: bool,
-    keep: bool,
+    received: Option<Span>,
+    rport: Option<Span>,
+    keep: Option<Span>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -66,12 +68,23 @@ impl Essentials {
     /// Of a message that has just been indexed.
     pub(super) fn read(message: Message<'_>) -> Self {
         let at = |part: &[u8]| message.span(part);
-        let addr = |read: Result<NameAddr<'_>, Malformed>| {
-            let read = read?;
-            let tag = read.tag().map(at);
+        let addr = |read: NameAddr<'_>, tag| {
             let NameAddr { raw, display, uri, addr, params } = read;
-            Ok(AddrAt { raw: at(raw), display: at(display), uri: at(uri), addr: at(addr), params: at(params.0), tag })
+            AddrAt { raw: at(raw), display: at(display), uri: at(uri), addr: at(addr), params: at(params.0), tag }
         };
+        let tagged = |read: NameAddr<'_>| addr(read, read.tag().map(at));
+        let uri = |uri: Uri<'_>| UriAt {
+            raw: at(uri.raw),
+            scheme: uri.scheme,
+            user: uri.user.map(at),
+            host: uri.host.map(|host| at(host.0)),
+            port: uri.port,
+            host_port: at(uri.host_port),
+            params: at(uri.params.0),
+            headers: at(uri.headers),
+        };
+        let cseq = message.read_cseq();
+        let registers = cseq.is_ok_and(|cseq| cseq.method == Method::Register);
         Self {
             via: message.read_top_via().map(|via| ViaAt {
                 raw: at(via.raw),
@@ -81,33 +94,30 @@ impl Essentials {
                 sent_by: at(via.sent_by),
                 params: at(via.params.0),
                 branch: via.named.branch.map(at),
-                received: via.named.received,
-                rport: via.named.rport,
-                keep: via.named.keep,
+                received: via.named.received.map(at),
+                rport: via.named.rport.map(at),
+                keep: via.named.keep.map(at),
             }),
-            from: addr(message.read_from()),
-            to: addr(message.read_to()),
-            cseq: message.read_cseq().map(|cseq| CSeqAt {
+            from: message.read_from().map(tagged),
+            to: message.read_to().map(tagged),
+            cseq: cseq.map(|cseq| CSeqAt {
                 number: cseq.number,
                 digits: at(cseq.digits),
                 name: at(cseq.name),
                 known: cseq.method.fixed(),
             }),
-            uri: Uri::parse(message.request_uri()).map(|uri| UriAt {
-                raw: at(uri.raw),
-                scheme: uri.scheme,
-                user: uri.user.map(at),
-                host: uri.host.map(|host| at(host.0)),
-                port: uri.port,
-                host_port: at(uri.host_port),
-                params: at(uri.params.0),
-                headers: at(uri.headers),
-            }),
+            uri: Uri::parse(message.request_uri()).map(uri),
+            contact: if registers {
+                None
+            } else {
+                message.read_contact().map(|(read, its)| (addr(read, None), uri(its)))
+            },
         }
     }
 
     pub(super) fn via<'a>(&self, bytes: &'a [u8]) -> Result<Via<'a>, Malformed> {
         let at = self.via?;
+        let there = |span: Span| span.in_(bytes);
         Ok(Via {
             raw: at.raw.in_(bytes),
             transport: at.transport.in_(bytes),
@@ -116,16 +126,24 @@ impl Essentials {
             sent_by: at.sent_by.in_(bytes),
             params: Params(at.params.in_(bytes)),
             named: Named {
-                branch: at.branch.map(|branch| branch.in_(bytes)),
-                received: at.received,
-                rport: at.rport,
-                keep: at.keep,
+                branch: at.branch.map(there),
+                received: at.received.map(there),
+                rport: at.rport.map(there),
+                keep: at.keep.map(there),
             },
         })
     }
 
     pub(super) fn branch<'a>(&self, bytes: &'a [u8]) -> &'a [u8] {
         self.via.ok().and_then(|at| at.branch).map(|branch| branch.in_(bytes)).unwrap_or_default()
+    }
+
+    pub(super) fn has_rport(&self) -> bool {
+        self.via.is_ok_and(|at| at.rport.is_some())
+    }
+
+    pub(super) fn keep<'a>(&self, bytes: &'a [u8]) -> Option<&'a [u8]> {
+        self.via.ok()?.keep.map(|keep| keep.in_(bytes))
     }
 
     pub(super) fn from<'a>(&self, bytes: &'a [u8]) -> Result<NameAddr<'a>, Malformed> {
@@ -156,17 +174,26 @@ impl Essentials {
     }
 
     pub(super) fn uri<'a>(&self, bytes: &'a [u8]) -> Result<Uri<'a>, Malformed> {
-        let at = self.uri?;
-        Ok(Uri {
-            raw: at.raw.in_(bytes),
-            scheme: at.scheme,
-            user: at.user.map(|user| user.in_(bytes)),
-            host: at.host.map(|host| Host(host.in_(bytes))),
-            port: at.port,
-            host_port: at.host_port.in_(bytes),
-            params: Params(at.params.in_(bytes)),
-            headers: at.headers.in_(bytes),
-        })
+        self.uri.map(|at| at.in_(bytes))
+    }
+
+    pub(super) fn contact<'a>(&self, bytes: &'a [u8]) -> Option<(NameAddr<'a>, Uri<'a>)> {
+        self.contact.map(|(addr, uri)| (addr.in_(bytes), uri.in_(bytes)))
+    }
+}
+
+impl UriAt {
+    fn in_(self, bytes: &[u8]) -> Uri<'_> {
+        Uri {
+            raw: self.raw.in_(bytes),
+            scheme: self.scheme,
+            user: self.user.map(|user| user.in_(bytes)),
+            host: self.host.map(|host| Host(host.in_(bytes))),
+            port: self.port,
+            host_port: self.host_port.in_(bytes),
+            params: Params(self.params.in_(bytes)),
+            headers: self.headers.in_(bytes),
+        }
     }
 }
 

@@ -200,6 +200,20 @@ impl<'a> Message<'a> {
             None => self.read_top_via().ok().and_then(|via| via.branch()).unwrap_or_default(),
         }
     }
+    /// True when the topmost Via has an `rport`.
+    pub fn has_rport(self) -> bool {
+        match self.index.essentials() {
+            Some(known) => known.has_rport(),
+            None => self.read_top_via().is_ok_and(|via| via.has_rport()),
+        }
+    }
+    /// The first `keep` of the topmost Via, from its semicolon on.
+    pub(super) fn keep(self) -> Option<&'a [u8]> {
+        match self.index.essentials() {
+            Some(known) => known.keep(self.bytes),
+            None => self.read_top_via().ok()?.keep(),
+        }
+    }
     pub(super) fn read_top_via(self) -> Result<Via<'a>, Malformed> {
         let field = self.field(Name::Via).ok_or(Malformed { at: 0, what: "Via missing" })?;
         let value = comma_list(self.slice(field.value)).next().unwrap_or_default();
@@ -259,6 +273,22 @@ impl<'a> Message<'a> {
     }
     pub(super) fn read_cseq(self) -> Result<CSeq<'a>, Malformed> {
         self.read(Name::CSeq, "CSeq missing", CSeq::parse)
+    }
+    /// The Contact and its URI, of a message that has no other and both can be
+    /// read; of any other, and of a REGISTER, look at [all](Self::contacts).
+    pub fn contact(self) -> Option<(NameAddr<'a>, Uri<'a>)> {
+        match self.index.essentials() {
+            Some(known) => known.contact(self.bytes),
+            None => self.read_contact(),
+        }
+    }
+    pub(super) fn read_contact(self) -> Option<(NameAddr<'a>, Uri<'a>)> {
+        let value = self.value(Name::Contact).filter(|_| !self.repeats(Name::Contact))?;
+        if lex::item_end(value) < value.len() {
+            return None;
+        }
+        let addr = NameAddr::parse(value).ok()?;
+        Some((addr, addr.uri().ok()?))
     }
     /// Contacts in order; a malformed one ends the iteration with its error.
     pub fn contacts(self) -> impl Iterator<Item = Result<Contact<'a>, Malformed>> {
@@ -331,8 +361,10 @@ impl<'a> Message<'a> {
     }
 }
 
+/// What [`Stored::keep_essence`] keeps besides the top Via.
+const ESSENCE: [Name; 5] = [Name::From, Name::To, Name::CallId, Name::CSeq, Name::Route];
 /// What [`Stored::head`] keeps besides the top Via.
-const KEPT: [Name; 11] = [
+const HEAD: [Name; 11] = [
     Name::From,
     Name::To,
     Name::CallId,
@@ -371,14 +403,28 @@ impl Stored {
     /// of besides (RFC 3261 §12.1, RFC 4028, RFC 7989); for [`Stored::headed`].
     pub fn head(&self) -> Box<[u8]> {
         let message = self.message();
-        let mut via = false;
-        let lines = message.fields().iter().filter(|field| {
-            let top_via = field.name == Name::Via && !std::mem::replace(&mut via, true);
-            top_via || KEPT.contains(&field.name)
-        });
-        let start = message.slice(Span { start: self.index.first, end: self.index.head });
-        let lines = lines.map(|field| message.slice(field.line));
-        std::iter::once(start).chain(lines).chain([&b"\r\n"[..]]).collect::<Vec<_>>().concat().into()
+        let start = self.start_line();
+        let lines = self.kept(&HEAD);
+        let length: usize = lines.clone().map(|field| field.line.len()).sum();
+        let mut head = Vec::with_capacity(start.len() + length + 2);
+        head.extend_from_slice(start);
+        lines.for_each(|field| head.extend_from_slice(message.slice(field.line)));
+        head.extend_from_slice(b"\r\n");
+        head.into()
+    }
+    fn start_line(&self) -> &[u8] {
+        Span { start: self.index.first, end: self.index.head }.in_(&self.bytes)
+    }
+    /// The topmost Via and the fields of these names.
+    fn kept(&self, names: &[Name]) -> impl Iterator<Item = &Field> + Clone {
+        let names = names.iter().fold(0, |bits, name| bits | name.bit());
+        let mut via = Name::Via.bit();
+        self.index.fields.iter().filter(move |field| {
+            let bit = field.name.bit();
+            let kept = bit & (names | via) != 0;
+            via &= !bit;
+            kept
+        })
     }
     /// The message again.
     pub fn message(&self) -> Message<'_> {
@@ -401,29 +447,23 @@ impl Stored {
     /// §17.2.3) nor goes into the ACK or the CANCEL of a request (§17.1.1.3,
     /// §9.1): a few hundred octets stay, whatever the message was.
     pub fn keep_essence(&mut self) {
-        let message = self.message();
-        let mut bytes = Vec::with_capacity(self.index.head_end as usize);
-        bytes.extend_from_slice(message.slice(Span { start: self.index.first, end: self.index.head }));
-        let mut index = Index { fields: Vec::with_capacity(self.index.fields.len()), ..Index::new() };
-        let mut via = false;
-        for field in message.fields() {
-            let top_via = field.name == Name::Via && !std::mem::replace(&mut via, true);
-            if top_via || matches!(field.name, Name::From | Name::To | Name::CallId | Name::CSeq | Name::Route) {
-                let at = bytes.len() as u32;
-                let moved = |span: Span| Span {
-                    start: span.start - field.line.start + at,
-                    end: span.end - field.line.start + at,
-                };
-                let (written, line, value) = (moved(field.written), moved(field.line), moved(field.value));
-                index.push(Field { name: field.name, written, line, value });
-                bytes.extend_from_slice(message.slice(field.line));
-            }
+        let lines = self.kept(&ESSENCE);
+        let (count, length) =
+            lines.clone().fold((0, 0), |(count, length), field| (count + 1, length + field.line.len()));
+        let mut bytes = Vec::with_capacity(self.start_line().len() + length);
+        bytes.extend_from_slice(self.start_line());
+        let mut index = Index { fields: Vec::with_capacity(count), ..Index::new() };
+        for field in lines {
+            let at = bytes.len() as u32;
+            let moved =
+                |span: Span| Span { start: span.start - field.line.start + at, end: span.end - field.line.start + at };
+            let (written, line, value) = (moved(field.written), moved(field.line), moved(field.value));
+            index.push(Field { name: field.name, written, line, value });
+            bytes.extend_from_slice(field.line.in_(&self.bytes));
         }
         let end = bytes.len() as u32;
         let start = self.index.start.map(|start| start.moved(self.index.first));
         let head = self.index.head - self.index.first;
-        bytes.shrink_to_fit();
-        index.fields.shrink_to_fit();
         self.index = Index { start, first: 0, head, head_end: end, body: Span { start: end, end }, ..index };
         self.bytes = bytes;
     }
@@ -550,6 +590,28 @@ mod tests {
             let _ = (message.contacts().count(), message.values(Name::Via).count());
             if fine {
                 assert_eq!(message.edited(&Edit::new()), text.as_bytes());
+            }
+        }
+
+        #[test]
+        fn what_is_read_ahead_is_what_is_read_when_asked(
+            via in "SIP/2.0/UDP h(;(rport|received|keep|branch)(=[a1\"]{0,2})?){0,4}",
+            contacts in proptest::collection::vec("(N ?)?<?(sip:)?[a@;*?=]{0,3}>?(;x|,)?( \r\n )?", 0..3),
+            method in "INVITE|REGISTER",
+        ) {
+            let contacts: String = contacts.iter().map(|contact| format!("m: {contact}\r\n")).collect();
+            let text = format!("{method} sip:y SIP/2.0\r\nv: {via}\r\n{contacts}CSeq: 1 {method}\r\n\r\n");
+            let [mut ahead, mut asked] = [Index::new(), Index::new()];
+            for index in [&mut ahead, &mut asked] {
+                let _ = index.parse(text.as_bytes(), Framing::Datagram, &Limits::default());
+            }
+            ahead.read_essentials(text.as_bytes());
+            let (ahead, asked) = (ahead.view(text.as_bytes()), asked.view(text.as_bytes()));
+            assert_eq!((ahead.top_via(), ahead.has_rport(), ahead.keep()), (asked.top_via(), asked.has_rport(), asked.keep()));
+            assert_eq!(ahead.contact(), asked.contact().filter(|_| method == "INVITE"));
+            if let Some((addr, uri)) = asked.contact() {
+                assert_eq!(addr.uri(), Ok(uri));
+                assert_eq!(asked.contacts().collect::<Vec<_>>(), [Ok(Contact::Addr(addr))]);
             }
         }
     }

@@ -241,7 +241,7 @@ impl Marks {
     /// The same of a URI that is `length` octets of a block; `None` if one of them is bad.
     #[inline]
     fn of_block(block: &Block, length: usize) -> Option<Self> {
-        let good = block.within(b'!', b'~') & !(block.equal(b'"') | block.equal(b'<') | block.equal(b'>'));
+        let good = block.within(b'!', b'~', [b'"', b'<', b'>']);
         if good & below(length) != below(length) {
             return None;
         }

@@ -26,25 +26,30 @@ pub struct Via<'a> {
 pub(super) struct Named<'a> {
     /// What the first `branch` says.
     pub(super) branch: Option<&'a [u8]>,
-    /// Which of these names are there.
-    pub(super) received: bool,
-    pub(super) rport: bool,
-    pub(super) keep: bool,
+    /// The first of each of these, from its semicolon on.
+    pub(super) received: Option<&'a [u8]>,
+    pub(super) rport: Option<&'a [u8]>,
+    pub(super) keep: Option<&'a [u8]>,
 }
 
 impl<'a> Named<'a> {
     fn of(params: Params<'a>) -> Self {
         let mut named = Self::default();
+        let note = |place: &mut Option<&'a [u8]>, param: &Param<'a>, name| {
+            if place.is_none() && param.is(name) {
+                *place = Some(param.raw);
+            }
+        };
         for param in params.iter() {
             match param.name.first().map(u8::to_ascii_lowercase) {
                 Some(b'b') if named.branch.is_none() && param.is("branch") => {
                     named.branch = Some(param.value.unwrap_or_default());
                 }
                 Some(b'r') => {
-                    named.received |= param.is("received");
-                    named.rport |= param.is("rport");
+                    note(&mut named.received, &param, "received");
+                    note(&mut named.rport, &param, "rport");
                 }
-                Some(b'k') => named.keep |= param.is("keep"),
+                Some(b'k') => note(&mut named.keep, &param, "keep"),
                 Some(_) | None => {}
             }
         }
@@ -93,19 +98,19 @@ impl<'a> Via<'a> {
     }
     /// `received`, the first.
     pub fn received(&self) -> Option<Param<'a>> {
-        self.named.received.then(|| self.params.find("received"))?
+        Params(self.named.received?).iter().next()
     }
     /// `rport`, the first.
     pub fn rport(&self) -> Option<Param<'a>> {
-        self.named.rport.then(|| self.params.find("rport"))?
+        Params(self.named.rport?).iter().next()
     }
     /// True when it has an `rport`.
     pub fn has_rport(&self) -> bool {
-        self.named.rport
+        self.named.rport.is_some()
     }
-    /// `keep`, the first.
-    pub fn keep(&self) -> Option<Param<'a>> {
-        self.named.keep.then(|| self.params.find("keep"))?
+    /// `keep`, the first, from its semicolon on.
+    pub(super) fn keep(&self) -> Option<&'a [u8]> {
+        self.named.keep
     }
 }
 

@@ -16,7 +16,7 @@ fn context(rig: &Rig, request: Stored) -> Context {
     let key = Key::of(request.message(), &request.message().top_via().unwrap());
     let mut context = Context::new(flow, request, Purpose::Pass, Vec::new());
     let machine = Server::new(context.invite, false);
-    context.answering = Some(Answering { machine, key, reply: flow, last: Vec::new(), tag: [b'x'; 13] });
+    context.answering = Some(Answering { machine, key, reply: flow, last: Vec::new() });
     context
 }
 
