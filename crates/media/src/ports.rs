@@ -58,10 +58,10 @@ pub struct RangeId(pub u16);
 /// An even RTP port and the next odd one for RTCP, on one local address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct PortPair {
+    /// The even port. It comes first, because tables tell most pairs apart by it.
+    pub rtp: u16,
     /// Local address, never a wildcard.
     pub ip: IpAddr,
-    /// The even port.
-    pub rtp: u16,
 }
 
 impl PortPair {
@@ -195,6 +195,10 @@ impl Pools {
     /// the way. A pool may serve both kinds: one side that is discovered, one that is not.
     pub fn want(&mut self, ip: IpAddr, range: RangeId, discover: bool) {
         let Some((id, _)) = self.range(range) else { return };
+        // Whatever happens to one that is wanted already fills it anyway.
+        if self.pools.get(&(ip, id)).is_some_and(|pool| pool.wants(discover)) {
+            return;
+        }
         self.pool(ip, id).want(discover);
         if let Some(pool) = self.pools.get_mut(&(ip, id)) {
             pool.fill(self.reserve, &mut self.rng, &mut self.commands);

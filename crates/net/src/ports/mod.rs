@@ -74,6 +74,8 @@ pub struct Ports {
     vacant: Vec<u32>,
     births: u32,
     index: BTreeMap<PortPair, u32>,
+    /// Those that rest and are not read yet, by when that begins; some have been taken since.
+    deaf: VecDeque<(Instant, u32)>,
     resting: BTreeSet<(Instant, u32)>,
     breather: Option<Instant>,
     events: VecDeque<Event>,
@@ -102,6 +104,7 @@ impl Ports {
             vacant: Vec::new(),
             births: 0,
             index: BTreeMap::new(),
+            deaf: VecDeque::new(),
             resting: BTreeSet::new(),
             breather: None,
             events: VecDeque::new(),
@@ -199,7 +202,7 @@ impl Ports {
         let slot = *self.index.get(&pair)?;
         let entry = self.pairs.get_mut(slot as usize)?.as_mut()?;
         let (handles, watched) = (entry.handles(), entry.watched());
-        if let State::Resting { due, .. } = entry.state {
+        if let Some(due) = entry.rests_until().filter(|_| entry.heard) {
             self.resting.remove(&(due, slot));
         }
         let tunnels = match &entry.allocation {
@@ -239,7 +242,7 @@ impl Ports {
         let due = now + if used { self.quiet.min(DEAF) } else { Duration::ZERO };
         entry.state = State::Resting { sockets, heard: now, due };
         if used {
-            self.resting.insert((due, slot));
+            self.deaf.push_back((due, slot));
         } else {
             self.awake(now, slot);
         }
@@ -281,8 +284,21 @@ impl Ports {
     /// Lets pairs go whose rest is over, keeps mappings warm, goes on after a breather.
     pub fn handle_timeout(&mut self, now: Instant) {
         self.receive(now);
+        while let Some((at, slot)) = self.deaf.pop_front_if(|(at, _)| *at <= now) {
+            let entry = self.pairs.get(slot as usize).and_then(Option::as_ref);
+            if entry.is_some_and(|entry| !entry.heard && entry.rests_until() == Some(at)) {
+                self.listen(slot);
+                self.try_awake(now, slot);
+            }
+        }
         while let Some(&(at, slot)) = self.resting.first().filter(|(at, _)| *at <= now) {
             self.resting.remove(&(at, slot));
+            // What nobody has read yet counts as well.
+            for handle in
+                self.pairs.get(slot as usize).and_then(Option::as_ref).map(Pair::handles).into_iter().flatten()
+            {
+                self.hear(now, handle);
+            }
             self.try_awake(now, slot);
         }
         self.discovery.handle_timeout(now);
@@ -302,7 +318,8 @@ impl Ports {
     /// When [`handle_timeout`](Self::handle_timeout) is due.
     pub fn poll_timeout(&self) -> Option<Instant> {
         let rested = self.resting.first().map(|(at, _)| *at);
-        [self.breather, rested, self.discovery.poll_timeout()].into_iter().flatten().min()
+        let read = self.deaf.front().map(|(at, _)| *at);
+        [self.breather, rested, read, self.discovery.poll_timeout()].into_iter().flatten().min()
     }
 
     /// Ready when [`receive`](Self::receive) has something to do; not during a breather.
@@ -380,7 +397,7 @@ impl Ports {
     /// Closes whatever sockets the pair still has.
     fn forget(&mut self, slot: u32) {
         if let Some(entry) = self.pairs.get_mut(slot as usize).and_then(Option::take) {
-            if let State::Resting { due, .. } = entry.state {
+            if let Some(due) = entry.rests_until().filter(|_| entry.heard) {
                 self.resting.remove(&(due, slot));
             }
             self.index.remove(&entry.pair);
@@ -413,14 +430,6 @@ impl Ports {
 
     /// Ends a rest if the pair was quiet all the time, else prolongs it.
     fn try_awake(&mut self, now: Instant, slot: u32) {
-        let Some(entry) = self.pairs.get(slot as usize).and_then(Option::as_ref) else { return };
-        if entry.heard {
-            // What nobody has read yet counts as well.
-            for handle in entry.handles() {
-                self.hear(now, handle);
-            }
-        }
-        self.listen(slot);
         let Some(entry) = self.pairs.get_mut(slot as usize).and_then(Option::as_mut) else { return };
         let State::Resting { heard, due, .. } = &mut entry.state else { return };
         *due = *heard + self.quiet;

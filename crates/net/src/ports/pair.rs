@@ -132,6 +132,14 @@ impl Pair {
         matches!(self.state, State::Idle { .. })
     }
 
+    /// When its rest is looked at again.
+    pub(super) fn rests_until(&self) -> Option<Instant> {
+        match self.state {
+            State::Resting { due, .. } => Some(due),
+            State::Idle { .. } | State::Taken { .. } => None,
+        }
+    }
+
     /// Known to discovery: idle, in a pool that advertises by STUN, and not by TURN.
     pub(super) fn watched(&self) -> bool {
         self.discover && self.is_idle() && self.allocation.is_none()
