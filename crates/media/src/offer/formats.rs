@@ -15,25 +15,29 @@ const MOST: usize = 32;
 
 /// What a section says.
 pub(super) fn read(media: &sdp::Media<'_>) -> Formats {
-    let packet = media.attribute("ptime").and_then(number).filter(|ms| (1..=200).contains(ms));
+    // Gathered where they are not moved again.
+    let mut all = [Format { payload_type: 0, codec: Codec::Other, clock: 0 }; MOST];
+    let (mut count, mut packet) = (0, None);
+    for attribute in media.attributes.iter() {
+        match attribute.name {
+            b"rtpmap" => {
+                if let (Some(slot), Some(format)) = (all.get_mut(count), format(attribute.value)) {
+                    *slot = format;
+                    count += 1;
+                }
+            }
+            b"ptime" => packet = packet.or(Some(attribute.value)),
+            _ => {}
+        }
+    }
+    let packet = packet.and_then(number).filter(|ms| (1..=200).contains(ms));
     Formats {
         audio: media.kind.eq_ignore_ascii_case(b"audio"),
         video: media.kind.eq_ignore_ascii_case(b"video"),
         secure: media.protocol.windows(4).any(|part| part.eq_ignore_ascii_case(b"SAVP")),
         packet_ms: packet.and_then(|ms| u8::try_from(ms).ok()).unwrap_or(0),
-        list: list(media),
+        list: all[..count].into(),
     }
-}
-
-/// Its payload types, gathered where they are not moved again.
-fn list(media: &sdp::Media<'_>) -> Box<[Format]> {
-    let mut all = [Format { payload_type: 0, codec: Codec::Other, clock: 0 }; MOST];
-    let mut count = 0;
-    for (slot, format) in all.iter_mut().zip(media.attributes.named("rtpmap").filter_map(|a| format(a.value))) {
-        *slot = format;
-        count += 1;
-    }
-    all[..count].into()
 }
 
 /// `96 opus/48000/2`.
