@@ -610,7 +610,18 @@ impl<B: FnOnce()> Edge<B> {
     fn drain(&mut self, now: Instant) {
         loop {
             while let Some(output) = self.proxy.poll_output() {
-                self.carry_out(now, output);
+                // Most are events of single messages, of which nothing is told but their number.
+                if let Output::Observed(event) = &output
+                    && self.shared.metrics.traffic(event)
+                {
+                    if self.stop.is_some() {
+                        self.farewell.observe(event);
+                    }
+                } else if let Output::Transmit(transmit) = output {
+                    self.send(transmit);
+                } else {
+                    self.carry_out(now, output);
+                }
             }
             if !std::mem::take(&mut self.stirred) && self.inputs.is_empty() {
                 break;
@@ -639,17 +650,19 @@ impl<B: FnOnce()> Edge<B> {
         }
     }
 
+    fn send(&mut self, transmit: Transmit) {
+        let queued = match transmit.flow.transport.reliable() {
+            true => self.streams.send(transmit),
+            false => self.sockets.queue(transmit),
+        };
+        if let Err(transmit) = queued {
+            self.unsent(transmit.flow);
+        }
+    }
+
     fn carry_out(&mut self, now: Instant, output: Output) {
         match output {
-            Output::Transmit(transmit) => {
-                let queued = match transmit.flow.transport.reliable() {
-                    true => self.streams.send(transmit),
-                    false => self.sockets.queue(transmit),
-                };
-                if let Err(transmit) = queued {
-                    self.unsent(transmit.flow);
-                }
-            }
+            Output::Transmit(transmit) => self.send(transmit),
             Output::KeepAlive(transmit) => {
                 // One that does not leave is sent again.
                 let _ = self.sockets.queue(transmit);
@@ -690,11 +703,9 @@ impl<B: FnOnce()> Edge<B> {
                 if self.stop.is_some() {
                     self.farewell.observe(&event);
                 }
-                if !is_traffic(&event) {
-                    self.shared.view.observe(&event);
-                    self.records.observe(now, &event);
-                    self.journal.observe(now, &self.shared.metrics, &event);
-                }
+                self.shared.view.observe(&event);
+                self.records.observe(now, &event);
+                self.journal.observe(now, &self.shared.metrics, &event);
             }
         }
     }
@@ -766,18 +777,6 @@ impl Farewell {
     fn said(&self) -> bool {
         self.answered >= self.asked
     }
-}
-
-/// Of single messages nothing is told but their number.
-fn is_traffic(event: &Observed) -> bool {
-    matches!(
-        event,
-        Observed::RequestIn { .. }
-            | Observed::RequestOut { .. }
-            | Observed::ResponseIn { .. }
-            | Observed::ResponseOut { .. }
-            | Observed::Retransmitted { .. }
-    )
 }
 
 /// The first of two deadlines.

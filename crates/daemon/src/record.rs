@@ -408,12 +408,15 @@ fn user(address: &[u8]) -> String {
 fn plain_user(address: &[u8]) -> Option<&[u8]> {
     let bare = address.strip_prefix(b"<").unwrap_or(address);
     let rest = bare.strip_prefix(b"sip:")?;
-    let at =
-        rest.iter().position(|octet| !octet.is_ascii_alphanumeric() && !matches!(octet, b'.' | b'_' | b'+' | b'-'))?;
+    let at = rest.iter().position(|octet| PLAIN[usize::from(*octet)] == 0)?;
     let (user, host) = (&rest[..at], rest[at..].strip_prefix(b"@")?);
     let mut last = b'.';
     let end = host.iter().position(|octet| {
-        let inside = octet.is_ascii_alphanumeric() || matches!(octet, b'.' | b'-') && last.is_ascii_alphanumeric();
+        let inside = match PLAIN[usize::from(*octet)] {
+            LETTER => true,
+            BETWEEN => PLAIN[usize::from(last)] == LETTER,
+            _ => false,
+        };
         last = if inside { *octet } else { last };
         !inside
     });
@@ -424,6 +427,28 @@ fn plain_user(address: &[u8]) -> Option<&[u8]> {
     };
     (whole && !user.is_empty() && last.is_ascii_alphanumeric()).then_some(user)
 }
+
+/// A letter or digit.
+const LETTER: u8 = 1;
+/// What stands between two of those in a host.
+const BETWEEN: u8 = 2;
+/// What else a plain user may have.
+const MARK: u8 = 3;
+
+/// What octets of a plain address are; 0 for none of it.
+static PLAIN: [u8; 256] = {
+    let mut table = [0; 256];
+    let mut octet = 0;
+    while octet < 256 {
+        table[octet] = match octet as u8 {
+            b'.' | b'-' => BETWEEN,
+            b'_' | b'+' => MARK,
+            other => other.is_ascii_alphanumeric() as u8,
+        };
+        octet += 1;
+    }
+    table
+};
 
 /// As much of a text from outside as a line has room for.
 fn bounded(text: &str) -> String {

@@ -79,22 +79,32 @@ impl Relay {
         self.schedule(id);
     }
 
-    /// Sets the stream's timer to its earliest deadline.
+    /// Sets the stream's timer to its earliest deadline. What cannot be that is not looked into.
     pub(crate) fn schedule(&mut self, id: StreamId) {
-        let last = self.last_heard(id.slot);
-        let sockets = SOCKETS.map(|(end, component)| {
+        let Some(stream) = self.stream(id) else { return };
+        let known = stream.due;
+        let mut first = First([known, stream.counted_due].into_iter().flatten().min());
+        for (end, component) in SOCKETS {
             let on = Slot::of(id.slot, end, component);
-            let own = self.lane(on).and_then(|lane| lane.opening.as_ref()).map(|opening| opening.due);
-            own.or_else(|| self.keepalive_due(on)).into_iter().chain(self.consent_ends(on)).min()
-        });
-        let unheard = [End::A, End::B].map(|end| self.silence_due(id, end));
-        let Some(stream) = self.stream_mut(id) else { return };
-        let due =
-            sockets.into_iter().chain(unheard).chain([stream.counted_due, stream.silent_at(last)]).flatten().min();
-        if let Some(due) = due
-            && stream.due.is_none_or(|known| due < known)
+            let Some(lane) = self.lane(on) else { continue };
+            match &lane.opening {
+                Some(opening) => first.or(Some(opening.due)),
+                None if first.beats(lane.sent.checked_add(self.config.keepalive_interval)) => {}
+                None => first.or(self.keepalive_due(on)),
+            }
+            first.or(self.consent_ends(on));
+        }
+        if let Some(timeout) = stream.timeout {
+            [End::A, End::B].into_iter().for_each(|end| first.or(self.silence_due(id, end)));
+            if !first.beats(stream.since.checked_add(timeout)) {
+                first.or(stream.silent_at(self.last_heard(id.slot)));
+            }
+        }
+        if let First(Some(due)) = first
+            && first.0 != known
+            && let Some(stream) = self.stream_mut(id)
         {
-            stream.due = Some(due);
+            stream.due = first.0;
             self.timers.push(Reverse((due, id)));
         }
     }
@@ -106,6 +116,24 @@ impl Relay {
             [Component::Rtp, Component::Rtcp].into_iter().filter_map(move |c| self.lane(Slot::of(slot, end, c)))
         });
         lanes.map(|lane| lane.latch.last_heard()).max()
+    }
+}
+
+/// The first of several moments.
+#[derive(Debug, Clone, Copy)]
+struct First(Option<Instant>);
+
+impl First {
+    /// It comes no later than this one.
+    fn beats(self, at: Option<Instant>) -> bool {
+        at.is_none_or(|at| self.0.is_some_and(|first| first <= at))
+    }
+
+    /// This one counts too.
+    fn or(&mut self, at: Option<Instant>) {
+        if !self.beats(at) {
+            self.0 = at;
+        }
     }
 }
 

@@ -131,7 +131,8 @@ impl Offers {
         if self.passes(key, &ends) {
             return Ok(());
         }
-        let sdp = self.read(text.body, &ends[from.index()])?;
+        let sdp = parse(text.body)?;
+        let mut read = self.read(&sdp, &ends[from.index()])?;
         let fresh = !self.sessions.contains_key(&key);
         let mut session = self.sessions.remove(&key).unwrap_or_else(|| Box::new(Session::new(ends.clone())));
         session.ends = ends;
@@ -155,10 +156,8 @@ impl Offers {
                 return Err(refusal);
             }
         };
-        let mut read = Pending::default();
-        read.read(&sdp, &session.ends[from.index()]);
         read.body = discovered(session.ends[from.other().index()].advertise).then(|| text.body.into());
-        let lines = read.media.clone();
+        let lines = &read.media;
         if let Some(mark) = lines.iter().find_map(|line| line.ice.mark()) {
             session.ice[from.index()].offered(mark, &mut self.rng);
         }
@@ -170,7 +169,7 @@ impl Offers {
             let keys = read.crypto.get(*line).map(crypto::Said::offered).unwrap_or_default();
             self.open(&mut session, key, worker_hint, *line, from, (lines[*line].clone(), keys), pairs);
         }
-        session.said(from, &lines);
+        session.said(from, lines);
         write(&session, from.other(), As::Offer, text.whole, &sdp, edit);
         self.ask_tcp(&mut session, from);
         session.told(from.other());
@@ -195,14 +194,13 @@ impl Offers {
         if self.passes(key, &ends) {
             return Ok(());
         }
-        let sdp = self.read(text.body, &ends[from.index()])?;
+        let sdp = parse(text.body)?;
+        let mut answered = self.read(&sdp, &ends[from.index()])?;
         let Some(mut session) = self.sessions.remove(&key) else {
             // Nothing was offered through us: every line is refused.
             write(&Session::new(ends), from.other(), As::Answer, text.whole, &sdp, edit);
             return Ok(());
         };
-        let mut answered = Pending::default();
-        answered.read(&sdp, &ends[from.index()]);
         answered.body = discovered(ends[from.other().index()].advertise).then(|| text.body.into());
         if session.owner.is_none_or(|owner| owner == leg) {
             session.said(from, &answered.media);
@@ -413,15 +411,13 @@ impl Offers {
         ends.iter().any(|end| end.media == MediaMode::SignallingOnly) && !self.sessions.contains_key(&key)
     }
 
-    fn read<'a>(&self, body: &'a [u8], end: &EndPlan) -> Result<Body<'a>, Refusal> {
-        let sdp = Body::parse(body).map_err(|Malformed { at, what }| {
-            let before = body.get(..at).unwrap_or(body);
-            Refusal::Malformed { line: 1 + before.iter().filter(|byte| **byte == b'\n').count(), what }
-        })?;
-        for media in &sdp.media {
-            self.guard(signalled(&sdp, media, end))?;
+    /// What a body of this end says, unless it names a port of ours.
+    fn read(&self, sdp: &Body<'_>, end: &EndPlan) -> Result<Pending, Refusal> {
+        let read = Pending::read(sdp, end);
+        for (media, line) in sdp.media.iter().zip(&read.media) {
+            self.guard(if tcp::is(media.protocol) { signalled(sdp, media, end) } else { line.target(false) })?;
         }
-        Ok(sdp)
+        Ok(read)
     }
 
     /// A target that is a port of ours but no live leg is refused.
@@ -490,5 +486,17 @@ impl Offers {
         let told = stream.told;
         self.closing.insert(stream.id, [(stream.legs[0].pair, told[0]), (stream.legs[1].pair, told[1])]);
         self.out.push_back(Command::Close { stream: stream.id, told });
+    }
+}
+
+/// Where a body cannot be read, the number of that line is told.
+#[inline]
+fn parse(body: &[u8]) -> Result<Body<'_>, Refusal> {
+    match Body::parse(body) {
+        Ok(sdp) => Ok(sdp),
+        Err(Malformed { at, what }) => {
+            let before = body.get(..at).unwrap_or(body);
+            Err(Refusal::Malformed { line: 1 + before.iter().filter(|byte| **byte == b'\n').count(), what })
+        }
     }
 }

@@ -251,7 +251,8 @@ impl Relay {
         }
         for (end, component) in SOCKETS {
             let on = Slot::of(id.slot, end, component);
-            let target = self.target(on);
+            let held = rearm && self.lane(on).is_some_and(|lane| lane.latch.source().is_some());
+            let target = if held { self.target(on) } else { None };
             let Some(lane) = self.lane_mut(on) else { continue };
             match (spoke[end.index()], speaks[end.index()]) {
                 (Some(_), None) => lane.latch.forget_checks(),
@@ -412,9 +413,13 @@ impl Relay {
     /// Aims and openings of a stream, after its plan or its joins have changed.
     pub(crate) fn refresh(&mut self, now: Instant, slot: u32) {
         self.unsettle(slot);
+        let mut next = [None; 2];
         for (end, component) in SOCKETS {
             let on = Slot::of(slot, end, component);
-            let target = self.target(on);
+            if component == Component::Rtp {
+                next = self.targets(slot, end);
+            }
+            let target = next[usize::from(component == Component::Rtcp)];
             let (Some(Some(stream)), Some(Some(lane))) =
                 (self.streams.get(slot as usize), self.lanes.get_mut(on.0 as usize))
             else {
@@ -461,11 +466,30 @@ impl Relay {
     pub(crate) fn target(&self, on: Slot) -> Option<SocketAddr> {
         let stream = self.streams.get(on.stream() as usize)?.as_ref()?;
         let target = leg::target(&stream.legs[on.end().index()], on.component())?;
+        (!self.is_own(target) && self.reaches(on, target)).then_some(target)
+    }
+
+    /// The same of both sockets of a leg, whose peer has a pair, too.
+    fn targets(&self, slot: u32, end: End) -> [Option<SocketAddr>; 2] {
+        let Some(Some(stream)) = self.streams.get(slot as usize) else { return [None; 2] };
+        let Some(target) = stream.legs[end.index()].target else { return [None; 2] };
+        let (rtp, rtcp) = (target.rtp(), target.rtcp());
+        let own = self.is_own(rtp);
+        let own = [own, if even(rtp) == even(rtcp) { own } else { self.is_own(rtcp) }];
+        let [to_rtp, to_rtcp] = [Component::Rtp, Component::Rtcp].map(|component| Slot::of(slot, end, component));
+        [
+            Some(rtp).filter(|rtp| !own[0] && self.reaches(to_rtp, *rtp)),
+            Some(rtcp).filter(|rtcp| !own[1] && self.reaches(to_rtcp, *rtcp)),
+        ]
+    }
+
+    /// It is an address, and not the one that the other end speaks from.
+    fn reaches(&self, on: Slot, target: SocketAddr) -> bool {
         let echoes = || {
             let (lane, other) = self.lane(on).and_then(|lane| Some((lane, self.lane(lane.peer)?)))?;
             (lane.side == other.side).then(|| other.latch.source()).flatten()
         };
-        (leg::usable(target) && !self.is_own(target) && echoes() != Some(target)).then_some(target)
+        leg::usable(target) && echoes() != Some(target)
     }
 
     pub(crate) fn lane(&self, on: Slot) -> Option<&Lane> {

@@ -125,7 +125,7 @@ impl Relay {
         lane.quality.as_ref()?.last().and_then(|at| self.clock.instant(at))
     }
 
-    fn stream(&self, id: StreamId) -> Option<&Stream> {
+    pub(crate) fn stream(&self, id: StreamId) -> Option<&Stream> {
         self.streams.get(id.slot as usize)?.as_deref().filter(|stream| stream.id == id)
     }
 }

@@ -210,8 +210,8 @@ impl Proxy {
     }
 
     /// A new context: its holder is known from now on.
-    pub(crate) fn hold_for(&mut self, context: &mut Context) {
-        context.holder = self.holder(context.flow);
+    pub(crate) fn hold_for(&mut self, context: &mut Context, holder: Holder) {
+        context.holder = holder;
         let registers = matches!(context.purpose, Purpose::Register(_));
         if registers && matches!(context.holder, Holder::Stranger(_)) {
             let octets = context.octets();

@@ -12,6 +12,7 @@ use wire::sip::{Contact, Host, Message, Name, NameAddr, Status, Uri};
 use wire::{Edit, Flow, Rule, sip};
 
 use crate::absorb::{Sign, lines};
+use crate::holdings::Holder;
 use crate::outbound::{Path, reg_id};
 use crate::request::Reject;
 use crate::request::route::Routed;
@@ -177,6 +178,7 @@ impl Proxy {
         flow: Flow,
         message: Message<'_>,
         key: Key,
+        holder: Holder,
         routed: &Routed,
     ) -> Result<(), Reject> {
         if !self.on_phones_side(flow) {
@@ -202,7 +204,7 @@ impl Proxy {
         let end = self.end(flow, phone);
         self.offers.want(&end);
         let purpose = Purpose::Register(Box::new(registration));
-        self.start(now, flow, message, key, purpose, vec![target], routed.clone())
+        self.start(now, flow, message, key, holder, purpose, vec![target], routed.clone())
     }
 
     /// What a REGISTER asks for.

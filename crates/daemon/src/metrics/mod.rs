@@ -143,21 +143,32 @@ impl Metrics {
         TextEncoder::new().encode_to_string(&self.registry.gather())
     }
 
+    /// Counts what has happened to a single message; false for any other event.
+    pub(crate) fn traffic(&self, event: &Observed) -> bool {
+        if let Observed::RequestIn { side, method } = event {
+            self.tick(Name::Requests, (Direction::In, *side, *method));
+        } else if let Observed::RequestOut { side, method } = event {
+            self.tick(Name::Requests, (Direction::Out, *side, *method));
+        } else if let Observed::ResponseIn { side, status } = event {
+            self.tick(Name::Responses, (Direction::In, *side, Class::from(*status)));
+        } else if let Observed::ResponseOut { side, status } = event {
+            self.tick(Name::Responses, (Direction::Out, *side, Class::from(*status)));
+        } else if let Observed::Retransmitted { side } = event {
+            self.tick(Name::Retransmissions, (*side,));
+        } else {
+            return false;
+        }
+        true
+    }
+
     /// An event of the signalling machine.
     pub(crate) fn observe(&self, event: &Observed) {
         match event {
-            Observed::RequestIn { side, method } => {
-                self.tick(Name::Requests, (Direction::In, *side, *method));
-            }
-            Observed::RequestOut { side, method } => {
-                self.tick(Name::Requests, (Direction::Out, *side, *method));
-            }
-            Observed::ResponseIn { side, status } => {
-                self.tick(Name::Responses, (Direction::In, *side, Class::from(*status)));
-            }
-            Observed::ResponseOut { side, status } => {
-                self.tick(Name::Responses, (Direction::Out, *side, Class::from(*status)));
-            }
+            Observed::RequestIn { .. }
+            | Observed::RequestOut { .. }
+            | Observed::ResponseIn { .. }
+            | Observed::ResponseOut { .. }
+            | Observed::Retransmitted { .. } => _ = self.traffic(event),
             Observed::Dropped { side, reason } => self.tick(Name::Dropped, (*side, *reason)),
             Observed::Forgotten { side } => self.tick(Name::TransactionsForgotten, (*side,)),
             Observed::Refused { side, method: _, status, reason: _, source: _ } => {
@@ -168,7 +179,6 @@ impl Metrics {
             Observed::AuthenticationFailed { side, method: _, source: _ } => {
                 self.tick(Name::AuthenticationFailures, (*side,));
             }
-            Observed::Retransmitted { side } => self.tick(Name::Retransmissions, (*side,)),
             Observed::TimedOut { side, method } => self.tick(Name::Timeouts, (*side, *method)),
             Observed::Registered { aor: _, flow: _, moved } => {
                 let event = if *moved { BindingEvent::Moved } else { BindingEvent::Bound };

@@ -64,19 +64,11 @@ fn leg<'a, 'b>(json: &'a mut Json<'b>, stream: &Stream, sides: [Side; 2], end: E
     let counts = both[end.index()];
     let figures = counts.quality;
     json.raw("{\"side\":\"").raw(sides[end.index()].label()).raw("\"");
-    for (name, number) in [
-        (",\"packets_in\":", counts.packets_in),
-        (",\"bytes_in\":", counts.bytes_in),
-        (",\"packets_out\":", counts.packets_out),
-        (",\"bytes_out\":", counts.bytes_out),
-        (",\"refused\":", counts.refused),
-        (",\"expected\":", figures.expected),
-        (",\"lost\":", figures.lost),
-        (",\"reordered\":", figures.reordered),
-        (",\"duplicates\":", figures.duplicates),
-    ] {
-        json.raw(name).number(number);
-    }
+    json.raw(",\"packets_in\":").number(counts.packets_in).raw(",\"bytes_in\":").number(counts.bytes_in);
+    json.raw(",\"packets_out\":").number(counts.packets_out).raw(",\"bytes_out\":").number(counts.bytes_out);
+    json.raw(",\"refused\":").number(counts.refused).raw(",\"expected\":").number(figures.expected);
+    json.raw(",\"lost\":").number(figures.lost).raw(",\"reordered\":").number(figures.reordered);
+    json.raw(",\"duplicates\":").number(figures.duplicates);
     millis(json.raw(",\"jitter_ms\":"), figures.jitter);
     millis(json.raw(",\"jitter_max_ms\":"), jitter);
     json.raw(",\"rtt_ms\":").optional(figures.round_trip, millis);

@@ -15,44 +15,69 @@ const MOST: usize = 32;
 
 /// What a section says.
 pub(super) fn read(media: &sdp::Media<'_>) -> Formats {
-    let packet = media.attribute("ptime").and_then(number).filter(|ms| (1..=200).contains(ms));
+    // Gathered where they are not moved again.
+    let mut all = [Format { payload_type: 0, codec: Codec::Other, clock: 0 }; MOST];
+    let (mut count, mut packet) = (0, None);
+    for attribute in media.attributes.iter() {
+        match attribute.name {
+            b"rtpmap" => {
+                if let (Some(slot), Some(format)) = (all.get_mut(count), format(attribute.value)) {
+                    *slot = format;
+                    count += 1;
+                }
+            }
+            b"ptime" => packet = packet.or(Some(attribute.value)),
+            _ => {}
+        }
+    }
+    let packet = packet.and_then(number).filter(|ms| (1..=200).contains(ms));
     Formats {
         audio: media.kind.eq_ignore_ascii_case(b"audio"),
         video: media.kind.eq_ignore_ascii_case(b"video"),
         secure: media.protocol.windows(4).any(|part| part.eq_ignore_ascii_case(b"SAVP")),
         packet_ms: packet.and_then(|ms| u8::try_from(ms).ok()).unwrap_or(0),
-        list: media.attributes.named("rtpmap").filter_map(|a| format(a.value)).take(MOST).collect(),
+        list: all[..count].into(),
     }
 }
 
 /// `96 opus/48000/2`.
 fn format(value: &[u8]) -> Option<Format> {
-    let mut words = value.split(|octet| octet.is_ascii_whitespace()).filter(|word| !word.is_empty());
-    let payload_type = words.next().and_then(number).and_then(|number| u8::try_from(number).ok())?;
-    let mut parts = words.next()?.split(|octet| *octet == b'/');
-    let codec = Codec::named(parts.next()?);
-    let clock = parts.next().and_then(number)?;
-    (payload_type < 128).then_some(Format { payload_type, codec, clock })
+    let (payload_type, rest) = leading(value.trim_ascii_start())?;
+    let word = rest.first().is_some_and(u8::is_ascii_whitespace).then(|| rest.trim_ascii_start())?;
+    let end = word.iter().position(|octet| *octet == b'/' || octet.is_ascii_whitespace())?;
+    let (name, rest) = word.split_at(end);
+    let (clock, rest) = leading(rest.strip_prefix(b"/")?)?;
+    let whole = rest.first().is_none_or(|octet| *octet == b'/' || octet.is_ascii_whitespace());
+    let payload_type = u8::try_from(payload_type).ok().filter(|number| whole && *number < 128)?;
+    Some(Format { payload_type, codec: Codec::named(name), clock })
 }
 
+/// A number, and nothing else.
 fn number(text: &[u8]) -> Option<u32> {
-    let digits = text.trim_ascii();
-    let add = |number: u32, digit: &u8| {
-        let digit = digit.is_ascii_digit().then(|| u32::from(digit - b'0'))?;
-        number.checked_mul(10)?.checked_add(digit)
-    };
-    digits.iter().try_fold(0, add).filter(|_| !digits.is_empty())
+    leading(text.trim_ascii()).filter(|(_, rest)| rest.is_empty()).map(|(number, _)| number)
+}
+
+/// The number that a text begins with, and what follows.
+fn leading(text: &[u8]) -> Option<(u32, &[u8])> {
+    let (mut number, mut rest) = (0_u32, text);
+    while let [digit @ b'0'..=b'9', more @ ..] = rest {
+        number = number.checked_mul(10)?.checked_add(u32::from(digit - b'0'))?;
+        rest = more;
+    }
+    (rest.len() < text.len()).then_some((number, rest))
 }
 
 /// Of both: the answer's word counts where the two differ.
 fn both(offer: &Formats, answer: &Formats) -> Formats {
     let more = offer.list.iter().filter(|format| answer.list.iter().all(|own| own.payload_type != format.payload_type));
+    let mut list = Vec::with_capacity(answer.list.len() + more.clone().count());
+    list.extend(answer.list.iter().chain(more).copied());
     Formats {
         audio: answer.audio && offer.audio,
         video: answer.video && offer.video,
         secure: answer.secure || offer.secure,
         packet_ms: if answer.packet_ms == 0 { offer.packet_ms } else { answer.packet_ms },
-        list: answer.list.iter().chain(more).copied().collect(),
+        list: list.into(),
     }
 }
 

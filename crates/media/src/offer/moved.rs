@@ -15,11 +15,10 @@ use std::sync::Arc;
 use nat::{Advertise, Mapped};
 use rand_core::Rng as _;
 use wire::Edit;
-use wire::sdp::Body;
 
 use super::body::{As, write};
 use super::session::{Pending, Session, Stream};
-use super::{EndPlan, Key, News, Offers, Text};
+use super::{EndPlan, Key, News, Offers, Text, parse};
 use crate::command::place;
 use crate::{Command, Component, End, StreamId, Target};
 
@@ -147,14 +146,13 @@ impl Offers {
     ) -> Option<Vec<u8>> {
         let to = by.other();
         let text = Text { whole: body, body };
-        let sdp: Body<'_> = self.read(text.body, &ends[by.index()]).ok()?;
+        let sdp = parse(text.body).ok()?;
+        let read = self.read(&sdp, &ends[by.index()]).ok()?;
+        let read = Pending { body: Some(Arc::clone(body)), ..read };
         session.ends = ends;
-        let mut read = Pending { body: Some(Arc::clone(body)), ..Pending::default() };
-        read.read(&sdp, &session.ends[by.index()]);
         session.raised[to.index()] += 1;
         session.ice[to.index()].restart(&mut self.rng);
-        let lines = read.media.clone();
-        session.said(by, &lines);
+        session.said(by, &read.media);
         let mut edit = Edit::new();
         write(session, to, As::Offer, text.whole, &sdp, &mut edit);
         session.told(to);

@@ -52,7 +52,7 @@ impl Offers {
         }
     }
 
-    pub(super) fn take_pairs(&mut self, ends: &[EndPlan; 2], taken: &mut Vec<Ready>) -> Result<Pairs, Refusal> {
+    fn take_pairs(&mut self, ends: &[EndPlan; 2], taken: &mut Vec<Ready>) -> Result<Pairs, Refusal> {
         let mut one = |end: &EndPlan| {
             let ready = self.take(end)?;
             taken.push(ready.clone());
@@ -63,8 +63,8 @@ impl Offers {
         Ok(Pairs { legs: [a.0, b.0], advertised: [a.1, b.1] })
     }
 
-    pub(super) fn take(&mut self, end: &EndPlan) -> Result<Ready, Refusal> {
-        self.pools.want(end.local, end.range, discovered(end.advertise));
+    /// A pair of those that this end [wants](Offers::want).
+    fn take(&mut self, end: &EndPlan) -> Result<Ready, Refusal> {
         self.pools.take(end.local, end.range, discovered(end.advertise)).map_err(|shortage| match shortage {
             Shortage::NotReady => Refusal::NotReady,
             Shortage::Exhausted => Refusal::Exhausted(end.side),

@@ -410,8 +410,8 @@ impl Line {
 }
 
 impl Pending {
-    /// Reads a body, forgetting an earlier one but not what that opened.
-    pub(super) fn read(&mut self, sdp: &Body<'_>, end: &EndPlan) {
+    /// Reads a body.
+    pub(super) fn read(sdp: &Body<'_>, end: &EndPlan) -> Self {
         let line = |(line, m): (usize, &wire::sdp::Media<'_>)| Line {
             refused: m.port == 0,
             muxed: m.rtcp_mux,
@@ -420,12 +420,16 @@ impl Pending {
             tcp: tcp::Said::read(sdp, m, end).map(Box::new),
             target: signalled(sdp, m, end).filter(|_| !tcp::is(m.protocol)),
         };
-        self.media = sdp.media.iter().enumerate().map(line).collect();
+        let media: Box<[Line]> = sdp.media.iter().enumerate().map(line).collect();
         let held = |(m, line): (&wire::sdp::Media<'_>, &Line)| {
             m.port != 0 && !tcp::is(m.protocol) && on_hold(sdp, m, line.ice != Said::Nothing)
         };
-        self.held = sdp.media.iter().zip(&self.media).any(held);
-        self.formats = sdp.media.iter().map(formats::read).collect();
-        self.crypto = crypto::Said::read(sdp).into();
+        Self {
+            held: sdp.media.iter().zip(&media).any(held),
+            media,
+            formats: sdp.media.iter().map(formats::read).collect(),
+            crypto: crypto::Said::read(sdp).into(),
+            ..Self::default()
+        }
     }
 }

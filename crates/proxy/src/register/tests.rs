@@ -258,7 +258,8 @@ fn what_is_refused_before_the_registrar_hears_of_it() {
         let stored = Stored::parse(stored.into_bytes(), &Limits::default()).unwrap();
         let (message, from) = (stored.message(), flow(&rig.proxy, from.0, from.1));
         let key = Key::of(message, &message.top_via().unwrap());
-        let result = rig.proxy.register(rig.now, from, message, key, &Routed::default());
+        let holder = rig.proxy.holder(from);
+        let result = rig.proxy.register(rig.now, from, message, key, holder, &Routed::default());
         let expected = if status == 0 { Ok(()) } else { Err(Reject::new(status, reason)) };
         assert_eq!(result, expected, "{to} {lines}");
         rig.said.clear();

@@ -13,6 +13,7 @@ use super::route::Routed;
 use super::target::GONE;
 use super::{Reject, Target, breadth};
 use crate::dialog::callee;
+use crate::holdings::Holder;
 use crate::late::Abandoned;
 use crate::locate::{Hop, Located, Way};
 use crate::rewrite::{body, contact, record_route, via};
@@ -37,11 +38,14 @@ impl Proxy {
         flow: Flow,
         message: Message<'_>,
         key: Key,
+        holder: Holder,
         purpose: Purpose,
         targets: Vec<Target>,
         routed: Routed,
     ) -> Result<(), Reject> {
-        let Some(mut context) = self.accept(flow, message, key, purpose, targets, routed) else { return Ok(()) };
+        let Some(mut context) = self.accept(flow, message, key, holder, purpose, targets, routed) else {
+            return Ok(());
+        };
         if context.invite {
             self.respond_own(now, &mut context, &Reject::new(100, "Trying"));
         }
@@ -51,11 +55,13 @@ impl Proxy {
     }
 
     /// Makes the response context with its server transaction, taken out.
+    #[expect(clippy::too_many_arguments, reason = "a step takes what it needs by name, not through a blackboard")]
     pub(super) fn accept(
         &mut self,
         flow: Flow,
         message: Message<'_>,
         key: Key,
+        holder: Holder,
         purpose: Purpose,
         targets: Vec<Target>,
         routed: Routed,
@@ -71,7 +77,7 @@ impl Proxy {
             ..Context::new(flow, message.store(), purpose, branches)
         });
         let mut context = self.contexts.take(id)?;
-        self.hold_for(&mut context);
+        self.hold_for(&mut context, holder);
         Some(context)
     }
 

@@ -110,8 +110,8 @@ impl Proxy {
         let routed = self.route(flow, message)?;
         self.guard(flow, message, &routed)?;
         session_timer::check(message)?;
-        self.make_room(flow, message)?;
-        self.dispatch(now, flow, message, key, routed)
+        let holder = self.make_room(flow, message)?;
+        self.dispatch(now, flow, message, key, holder, routed)
     }
 
     /// Answers without keeping state: whoever sends this has proven nothing,

@@ -10,6 +10,7 @@ use wire::sip::{Message, Method, NameAddr, Uri};
 use super::route::Routed;
 use super::{Reject, breadth};
 use crate::config::Role;
+use crate::holdings::Holder;
 use crate::locate::{Goal, Hop};
 use crate::rewrite::body::sdp;
 use crate::rewrite::contact;
@@ -53,6 +54,7 @@ impl Proxy {
         flow: Flow,
         message: Message<'_>,
         key: Key,
+        holder: Holder,
         routed: Routed,
     ) -> Result<(), Reject> {
         let method = message.method();
@@ -62,7 +64,7 @@ impl Proxy {
                 Role::Standalone => self.registrar(now, flow, message, key),
                 Role::Office | Role::Border => {
                     breadth::check(message, 1)?;
-                    self.register(now, flow, message, key, &routed)
+                    self.register(now, flow, message, key, holder, &routed)
                 }
             };
         }
@@ -82,7 +84,8 @@ impl Proxy {
                 return Err(Reject::new(491, "Request Pending"));
             }
             self.note_request(now, flow, pass, from, message);
-            return self.start(now, flow, message, key, Purpose::Within { pass, from, to }, vec![target], routed);
+            let purpose = Purpose::Within { pass, from, to };
+            return self.start(now, flow, message, key, holder, purpose, vec![target], routed);
         }
         if tagged && (routed.pass.is_some() || matches!(routed.uri, Some(Token::Leg(..)))) {
             return Err(GONE);
@@ -122,7 +125,7 @@ impl Proxy {
             | Method::Publish
             | Method::Other(_) => Purpose::Pass,
         };
-        self.start(now, flow, message, key, purpose, targets, routed)
+        self.start(now, flow, message, key, holder, purpose, targets, routed)
     }
 
     /// Where a request within a dialog goes.

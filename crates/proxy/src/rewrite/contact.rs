@@ -9,36 +9,29 @@ use crate::token::{PARAM, Text};
 /// Our URI for a Contact: user part and scheme as the peer wrote them, our
 /// address, the token.
 pub(crate) fn uri(theirs: &[u8], own: Own, token: Option<&Text>) -> Vec<u8> {
-    ours(Uri::parse(theirs).ok(), own, token)
+    ours(Uri::parse(theirs).ok(), own, token, |pieces| pieces.concat())
 }
 
-/// The same for a URI that was read already, if it can be read.
-fn ours(parsed: Option<Uri<'_>>, own: Own, token: Option<&Text>) -> Vec<u8> {
-    let scheme = match parsed.map(|u| u.scheme) {
-        Some(Scheme::Sips) => "sips:",
-        Some(Scheme::Sip | Scheme::Tel | Scheme::Urn | Scheme::Other) | None => "sip:",
+/// The pieces of the same for a URI that was read already, if it can be read.
+fn ours<T>(parsed: Option<Uri<'_>>, own: Own, token: Option<&Text>, write: impl FnOnce(&[&[u8]]) -> T) -> T {
+    let scheme: &[u8] = match parsed.map(|u| u.scheme) {
+        Some(Scheme::Sips) => b"sips:",
+        Some(Scheme::Sip | Scheme::Tel | Scheme::Urn | Scheme::Other) | None => b"sip:",
     };
-    let mut out = Vec::with_capacity(96);
-    out.extend_from_slice(scheme.as_bytes());
-    if let Some(user) = parsed.filter(|u| matches!(u.scheme, Scheme::Sip | Scheme::Sips)).and_then(|u| u.user) {
-        out.extend_from_slice(user);
-        out.push(b'@');
-    }
-    out.extend_from_slice(own.text().get());
-    if parsed.is_some_and(|u| u.params.find("bnc").is_some()) {
-        out.extend_from_slice(b";bnc");
-    }
+    let user = parsed.filter(|u| matches!(u.scheme, Scheme::Sip | Scheme::Sips)).and_then(|u| u.user);
+    let (user, at): (&[u8], &[u8]) = user.map_or((b"", b""), |user| (user, b"@"));
+    let bulk: &[u8] = if parsed.is_some_and(|u| u.params.find("bnc").is_some()) { b";bnc" } else { b"" };
     // RFC 8599 §5: whoever wakes the phone must know how.
+    let mut push = Vec::new();
     for param in parsed.iter().flat_map(|u| u.params.iter()).filter(|p| is_push(p.name)) {
-        out.extend_from_slice(param.raw);
+        push.extend_from_slice(param.raw);
     }
-    if let Some(token) = token {
-        out.extend_from_slice(b";");
-        out.extend_from_slice(PARAM.as_bytes());
-        out.push(b'=');
-        out.extend_from_slice(token);
-    }
-    out
+    let text = own.text();
+    let (semicolon, name, equals, token): (&[u8], &[u8], &[u8], &[u8]) = match token {
+        Some(token) => (b";", PARAM.as_bytes(), b"=", &token[..]),
+        None => (b"", b"", b"", b""),
+    };
+    write(&[scheme, user, at, text.get(), bulk, &push, semicolon, name, equals, token])
 }
 
 fn is_push(name: &[u8]) -> bool {
@@ -74,7 +67,11 @@ pub(crate) fn replace(message: Message<'_>, edit: &mut Edit, addr: &NameAddr<'_>
 /// Makes every Contact of a message name us.
 pub(crate) fn to_ours(message: Message<'_>, edit: &mut Edit, own: Own, token: Option<&Text>) {
     if let Some((addr, theirs)) = message.contact() {
-        return replace(message, edit, &addr, &ours(Some(theirs), own, token));
+        let span = message.span(addr.addr);
+        return ours(Some(theirs), own, token, |pieces| {
+            let around = |pieces| std::iter::once(&b"<"[..]).chain(pieces).chain([&b">"[..]]);
+            edit.replace_with(span, Rule::Contact, around(pieces.iter().copied()));
+        });
     }
     for contact in message.contacts() {
         if let Ok(Contact::Addr(addr)) = contact {

@@ -68,7 +68,7 @@ const MARKED: usize = 3;
 /// One bit for the first octets of an attribute's name. One of a shorter name
 /// has none of its own: whoever asks for that looks for himself.
 pub(super) fn mark(name: &[u8]) -> u64 {
-    name.first_chunk().map_or(0, |[a, b, c]: &[u8; MARKED]| 1 << ((a.wrapping_mul(5) ^ b.wrapping_mul(3) ^ c) % 64))
+    name.first_chunk().map_or(0, |[a, b, c]: &[u8; MARKED]| 1 << ((a ^ b.wrapping_mul(9) ^ c.wrapping_mul(7)) % 64))
 }
 
 /// The `a=` lines of a section.
