@@ -352,7 +352,7 @@ impl Ports {
                 if self.pairs.len() <= slot as usize {
                     // Room for twice as many, as a list grows by itself, would mostly be used by nobody.
                     if self.pairs.capacity() <= slot as usize {
-                        self.pairs.reserve_exact(SPARE);
+                        self.pairs.reserve_exact(SPARE.max(self.pairs.len() / 8));
                     }
                     self.pairs.resize_with(slot as usize + 1, || None);
                 }
