@@ -33,7 +33,7 @@ fn in_a_flood_calls_for_help_are_served_and_new_requests_refused() {
     let daemon = Daemon::start("overload", &format!("role = \"standalone\"\n[inner]\nlisten = [\"udp:{sip}\"]"));
     let over = Arc::new(AtomicBool::new(false));
     let refused: Arc<Mutex<Option<String>>> = Arc::default();
-    let floods: Vec<_> = (0..2)
+    let floods: Vec<_> = (0..4)
         .map(|_| {
             let (over, refused) = (Arc::clone(&over), Arc::clone(&refused));
             std::thread::spawn(move || {

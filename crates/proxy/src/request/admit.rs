@@ -47,7 +47,7 @@ impl Urgency {
     /// The lag from which on it is refused; `None` is never.
     fn patience(self) -> Option<Duration> {
         match self {
-            Self::New => Some(Duration::from_millis(200)),
+            Self::New => Some(Duration::from_millis(100)),
             Self::Dialog => Some(Duration::from_secs(1)),
             Self::Refresh => Some(Duration::from_secs(2)),
             Self::Last => None,
@@ -136,7 +136,7 @@ mod tests {
             ALL.into_iter().filter(|urgency| !refused(*urgency, percent, Duration::from_millis(lag))).count()
         };
         assert_eq!([0, 79, 80, 90, 95, 99, 100].map(|percent| served(percent, 0)), [4, 4, 3, 2, 1, 1, 0]);
-        assert_eq!([199, 200, 1000, 2000, 60_000].map(|lag| served(0, lag)), [4, 3, 2, 1, 1]);
+        assert_eq!([99, 100, 1000, 2000, 60_000].map(|lag| served(0, lag)), [4, 3, 2, 1, 1]);
     }
 
     #[test]
