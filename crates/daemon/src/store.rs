@@ -94,7 +94,7 @@ impl Store {
         let (ended, end) = oneshot::channel();
         let runtime = runtime::Builder::new_current_thread().enable_time().build()?;
         thread::Builder::new().name("snapshot".to_owned()).spawn(move || {
-            net::priority::wait_for_others();
+            net::background::wait_for_others();
             // The lock goes first: word of the end means that another may begin.
             let _kept = (lock, ended);
             runtime.block_on(keeper.run(receiver));

@@ -13,6 +13,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test that unwraps in vain has failed"))]
 
 pub mod addresses;
+pub mod background;
 pub mod clock;
 pub mod datapath;
 pub mod dns;
@@ -21,7 +22,6 @@ pub mod entropy;
 pub mod limits;
 pub mod portmap;
 pub mod ports;
-pub mod priority;
 pub mod sockopt;
 pub mod splice;
 pub mod survey;

@@ -45,7 +45,7 @@ impl Writer {
         let (end, ended) = oneshot::channel::<()>();
         let (mut journal, shared) = (Journal::new(dir, FULL), Arc::clone(shared));
         thread::Builder::new().name("records".to_owned()).spawn(move || {
-            net::priority::wait_for_others();
+            net::background::wait_for_others();
             let _end = end;
             let mut failing = false;
             while let Some(lines) = waiting.blocking_recv() {

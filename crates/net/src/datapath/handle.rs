@@ -25,7 +25,6 @@ use super::worker::Worker;
 use super::{Order, Report, StreamSockets};
 use crate::dscp::Marks;
 use crate::poll::Waker;
-use crate::priority;
 
 /// Orders that a worker may be behind before it counts as full. A worker
 /// drains its queue after every batch, so this many mean that it hangs.
@@ -81,10 +80,9 @@ impl WorkerHandle {
         let backend = Backend::new(Arc::clone(&shared), marks)?;
         let offload = kernel.clone().map(|kernel| Offload::new(kernel, worker, Arc::clone(&shared))).transpose()?;
         let inbox = Inbox { queue, shared: Arc::clone(&shared) };
-        let thread = Builder::new().name(format!("media-{worker}")).spawn(move || {
-            priority::go_first();
-            Worker::new(worker, relay, backend, offload, inbox, reports).run();
-        })?;
+        let thread = Builder::new()
+            .name(format!("media-{worker}"))
+            .spawn(move || Worker::new(worker, relay, backend, offload, inbox, reports).run())?;
         let (streams, put) = (streams.min(MOST_STREAMS), Cell::new(false));
         Ok(Self { worker, streams, orders, shared, kernel, put, thread: Some(thread) })
     }
