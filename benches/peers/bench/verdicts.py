@@ -82,7 +82,7 @@ class Verdicts:
         kept = of("overloaded relay: audio kept")
         if kept is not None and kept < 75:
             least, most = of("overloaded relay: least kept by a phone"), of("overloaded relay: most kept by a phone")
-            self.least("-", "overloaded relay: least / most kept by a phone", 0.5, least / most)
+            self.least("-", "overloaded relay: least / most kept by a phone", 0.5, least / most if most else 0)
         self.most("-", "overloaded relay: normal after, s", 60, of("overloaded relay: normal after"))
         self.least("-", "overloaded signalling: 503 with Retry-After, %", 100,
                    of("overloaded signalling: 503 with Retry-After"))
