@@ -91,6 +91,24 @@ pub(crate) fn first(bits: u64) -> Option<usize> {
     (bits != 0).then(|| bits.trailing_zeros() as usize)
 }
 
+/// Offset of the first `byte`, in a value of a header field: too short to be worth a call.
+#[inline]
+pub(crate) fn find(byte: u8, bytes: &[u8]) -> Option<usize> {
+    let sought = u8x16::splat(byte);
+    let found = |part: &[u8; 16]| first(u64::from(u8x16::new(*part).simd_eq(sought).to_bitmask()));
+    let (whole, rest) = bytes.as_chunks::<16>();
+    for (part, at) in whole.iter().zip((0..).step_by(16)) {
+        if let Some(offset) = found(part) {
+            return Some(at + offset);
+        }
+    }
+    match bytes.last_chunk() {
+        // What these share with the chunk before does not hold it.
+        Some(last) => found(last).map(|offset| bytes.len() - 16 + offset),
+        None => rest.iter().position(|other| *other == byte),
+    }
+}
+
 /// The ends of lines: offsets of the LFs, and whether a CR stands before it.
 pub(crate) struct LineEnds<'a> {
     bytes: &'a [u8],
@@ -170,6 +188,14 @@ mod tests {
             assert_eq!(block.equal(byte), told(&|b| b == byte));
             let (low, high) = (byte.min(high), byte.max(high));
             assert_eq!(block.within(low, high, [byte]), told(&|b| (low..=high).contains(&b) && b != byte));
+        }
+
+        #[test]
+        fn the_first_is_found(bytes in proptest::collection::vec(0..5_u8, 0..70), fill in 0..70_usize, byte in 0..6_u8) {
+            let rare: Vec<u8> = std::iter::repeat_n(9, fill).chain(bytes.iter().copied()).collect();
+            for bytes in [&bytes, &rare] {
+                assert_eq!(find(byte, bytes), bytes.iter().position(|other| *other == byte));
+            }
         }
 
         #[test]

@@ -1,11 +1,11 @@
 //! How a message is indexed: start line, header field lines, Content-Length
 //! (RFC 3261 §7, §18.3). Field values are left to the views.
 
-use memchr::{memchr, memchr_iter, memrchr};
+use memchr::{memchr_iter, memrchr};
 
 use super::essentials::Essentials;
 use super::{Field, Framing, Index, Limits, Method, Name, Start, Status, lex};
-use crate::scan::LineEnds;
+use crate::scan::{LineEnds, find};
 use crate::{Malformed, Span};
 
 impl Index {
@@ -153,7 +153,7 @@ fn start_line(bytes: &[u8], span: Span) -> (Option<Start>, Option<Malformed>) {
         return (None, refuse(line, "start line without a method"));
     };
     let request = |uri| Some(Start::Request { method: Span::of(method, bytes), uri: Span::of(uri, bytes) });
-    let space = memchr(b' ', rest).unwrap_or(rest.len());
+    let space = find(b' ', rest).unwrap_or(rest.len());
     let (uri, version) = (lex::before(rest, space), lex::tail(rest, space + 1));
     if !uri.is_empty() && version.eq_ignore_ascii_case(b"SIP/2.0") {
         return (request(uri), None);
@@ -177,12 +177,12 @@ fn start_line(bytes: &[u8], span: Span) -> (Option<Start>, Option<Malformed>) {
 
 fn status_line(bytes: &[u8], line: &[u8]) -> (Option<Start>, Option<Malformed>) {
     let refuse = |part, what| Some(Malformed { at: Span::of(part, bytes).start as usize, what });
-    let space = memchr(b' ', line).unwrap_or(line.len());
+    let space = find(b' ', line).unwrap_or(line.len());
     let (version, rest) = (lex::before(line, space), lex::tail(line, space + 1));
     if !version.eq_ignore_ascii_case(b"SIP/2.0") {
         return (None, refuse(line, "version not supported"));
     }
-    let code = lex::before(rest, memchr(b' ', rest).unwrap_or(rest.len()));
+    let code = lex::before(rest, find(b' ', rest).unwrap_or(rest.len()));
     match lex::decimal(code) {
         Some(status @ 100..=699) if code.len() == 3 => {
             let reason = Span::of(lex::tail(rest, 4), bytes);
@@ -217,13 +217,21 @@ pub(super) fn field(bytes: &[u8], start: usize, text: usize, end: usize) -> Resu
             (Name::of(lex::before(line, length)), length, colon)
         }
     };
-    let text = lex::trim_end(line);
-    let from = lex::skip_space(text, colon + 1);
+    // As nearly everybody writes it: one blank before the value and none behind it.
+    let (from, to) = match (line.get(colon + 1..), line.last()) {
+        (Some([b' ', first, ..]), Some(last)) if !lex::is_space(*first) && !lex::is_space(*last) => {
+            (colon + 2, line.len())
+        }
+        _ => {
+            let text = lex::trim_end(line);
+            (lex::skip_space(text, colon + 1), text.len())
+        }
+    };
     Ok(Field {
         name,
         written: Span::new(start, start + length),
         line: Span::new(start, end),
-        value: Span::new(start + from, start + text.len()),
+        value: Span::new(start + from, start + to),
     })
 }
 

@@ -3,7 +3,9 @@
 //! White space here is SP, HTAB, CR and LF, so that folds inside a value
 //! read as the blanks that they stand for (§7.3.1).
 
-use memchr::{memchr, memchr2, memchr3};
+use memchr::{memchr2, memchr3};
+
+use crate::scan::find;
 
 /// Classes of characters, one bit each.
 static CLASS: [u8; 256] = {
@@ -49,11 +51,16 @@ pub(super) fn is_host_byte(byte: u8) -> bool {
 /// Length of the token that `bytes` begin with.
 #[inline]
 pub(super) fn token_length(bytes: &[u8]) -> usize {
+    length_of(bytes, is_token_byte)
+}
+
+/// How many octets of that class `bytes` begin with.
+#[inline]
+pub(super) fn length_of(bytes: &[u8], is_in: impl Fn(u8) -> bool) -> usize {
     let mut length = 0;
-    for byte in bytes {
-        if !is_token_byte(*byte) {
-            break;
-        }
+    while let Some(byte) = bytes.get(length)
+        && is_in(*byte)
+    {
         length += 1;
     }
     length
@@ -119,7 +126,7 @@ pub(super) fn quoted_end(bytes: &[u8], open: usize) -> Option<usize> {
 /// Offset of the first comma outside quoted strings and angle brackets, or the length.
 pub(super) fn item_end(bytes: &[u8]) -> usize {
     // A single value, as a rule.
-    if memchr(b',', bytes).is_none() {
+    if find(b',', bytes).is_none() {
         return bytes.len();
     }
     let mut at = 0;
@@ -127,7 +134,7 @@ pub(super) fn item_end(bytes: &[u8]) -> usize {
         let found = at + found;
         let closed = match bytes.get(found) {
             Some(b'"') => quoted_end(bytes, found),
-            Some(b'<') => memchr(b'>', tail(bytes, found)).map(|length| found + length + 1),
+            Some(b'<') => find(b'>', tail(bytes, found)).map(|length| found + length + 1),
             _ => return found,
         };
         at = closed.unwrap_or(bytes.len());
@@ -140,8 +147,12 @@ pub(super) fn decimal(digits: &[u8]) -> Option<u64> {
     if digits.is_empty() {
         return None;
     }
+    // Nineteen nines are below 2^64.
+    let short = digits.len() < 20;
     digits.iter().try_fold(0u64, |number, byte| {
-        byte.is_ascii_digit().then(|| number.saturating_mul(10).saturating_add(u64::from(byte - b'0')))
+        let digit = u64::from(byte.wrapping_sub(b'0'));
+        let next = if short { number * 10 + digit } else { number.saturating_mul(10).saturating_add(digit) };
+        (digit < 10).then_some(next)
     })
 }
 

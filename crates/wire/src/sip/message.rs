@@ -58,6 +58,8 @@ pub struct Index {
     /// Names that are there, and those that are there more than once: one bit each.
     pub(super) present: u64,
     pub(super) repeated: u64,
+    /// Where the first of each name that is there stands among the fields, or a field before it.
+    pub(super) places: Places,
     /// Offset of the start line.
     pub(super) first: u32,
     /// Offset of the first header field.
@@ -74,6 +76,16 @@ pub struct Index {
     pub(super) known: bool,
 }
 
+/// A place for each name.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Places([u8; Name::Other as usize + 1]);
+
+impl Default for Places {
+    fn default() -> Self {
+        Self([0; Name::Other as usize + 1])
+    }
+}
+
 impl Index {
     /// An empty index.
     pub fn new() -> Self {
@@ -83,7 +95,10 @@ impl Index {
     pub(super) fn push(&mut self, field: Field) {
         let bit = field.name.bit();
         self.repeated |= self.present & bit;
-        self.present |= bit;
+        if self.present & bit == 0 {
+            self.present |= bit;
+            self.places.0[field.name as usize] = u8::try_from(self.fields.len()).unwrap_or(u8::MAX);
+        }
         self.fields.push(field);
     }
 
@@ -96,8 +111,12 @@ impl Index {
         if self.present & name.bit() == 0 {
             return &[];
         }
-        let first = self.fields.iter().position(|f| f.name == name).unwrap_or(self.fields.len());
-        let rest = self.fields.get(first..).unwrap_or_default();
+        let mut rest = self.fields.get(usize::from(self.places.0[name as usize])..).unwrap_or_default();
+        while let [other, behind @ ..] = rest
+            && other.name != name
+        {
+            rest = behind;
+        }
         if self.repeated & name.bit() == 0 { rest.get(..1).unwrap_or(rest) } else { rest }
     }
 

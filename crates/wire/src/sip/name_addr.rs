@@ -1,9 +1,8 @@
 //! name-addr and addr-spec with header parameters: From, To, Contact, Route,
 //! Record-Route, Path, Refer-To (RFC 3261 §20.10).
 
-use memchr::memchr;
-
 use super::{Params, Uri, lex};
+use crate::scan::find;
 use crate::{Malformed, Span};
 
 /// One address value.
@@ -45,7 +44,7 @@ impl<'a> NameAddr<'a> {
         if addr.first() != Some(&b'<') {
             return Err(refuse(addr, "display name without an address in angle brackets"));
         }
-        let length = memchr(b'>', addr).ok_or_else(|| refuse(addr, "address without its closing bracket"))?;
+        let length = find(b'>', addr).ok_or_else(|| refuse(addr, "address without its closing bracket"))?;
         let uri = addr.get(1..length).unwrap_or_default();
         if uri.is_empty() {
             return Err(refuse(addr, "empty address"));
@@ -65,7 +64,7 @@ impl<'a> NameAddr<'a> {
 
     /// An addr-spec: no brackets, so no display name.
     fn bare(raw: &'a [u8]) -> Result<Self, &'static str> {
-        let end = memchr(b';', raw).unwrap_or(raw.len());
+        let end = find(b';', raw).unwrap_or(raw.len());
         let uri = lex::trim_end(lex::before(raw, end));
         if uri.iter().any(|b| lex::is_space(*b) || matches!(b, b'<' | b'>' | b'"')) {
             return Err("address without angle brackets");
@@ -80,8 +79,8 @@ impl<'a> NameAddr<'a> {
     /// Of a URI `scheme:user@place`: the user part with its password, and the
     /// place with what follows it; neither of them is checked.
     pub fn user_and_place(&self) -> Option<(&'a [u8], &'a [u8])> {
-        let rest = lex::tail(self.uri, memchr(b':', self.uri)? + 1);
-        let at = memchr(b'@', rest)?;
+        let rest = lex::tail(self.uri, find(b':', self.uri)? + 1);
+        let at = find(b'@', rest)?;
         Some((lex::before(rest, at), lex::tail(rest, at + 1)))
     }
     /// The `tag` parameter.

@@ -2,10 +2,8 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use memchr::memchr;
-
 use super::{Params, lex};
-use crate::scan::{Block, WIDTH, below, first};
+use crate::scan::{Block, WIDTH, below, find, first};
 use crate::{Malformed, Span};
 
 /// The schemes that siplatch routes by.
@@ -49,7 +47,7 @@ impl Host<'_> {
         let inner = self.0.strip_prefix(b"[").and_then(|v6| v6.strip_suffix(b"]"));
         let text = std::str::from_utf8(inner.unwrap_or(self.0)).ok()?;
         match inner {
-            None if memchr(b':', self.0).is_none() => None,
+            None if find(b':', self.0).is_none() => None,
             _ => text.parse::<Ipv6Addr>().or_else(|_| text.replacen(":::", "::", 1).parse()).ok().map(IpAddr::V6),
         }
     }
@@ -138,7 +136,7 @@ impl<'a> Uri<'a> {
     /// The scheme that a URI begins with, whatever follows it.
     pub fn scheme_of(raw: &[u8]) -> Scheme {
         raw.get(..raw.len().min(5))
-            .and_then(|start| memchr(b':', start))
+            .and_then(|start| find(b':', start))
             .map_or(Scheme::Other, |colon| Scheme::of(&raw[..colon]))
     }
 
@@ -182,7 +180,7 @@ impl<'a> Uri<'a> {
 
     /// `tel:number[;params]` (RFC 3966 §3).
     fn tel(raw: &'a [u8], rest: &'a [u8]) -> Result<Self, Malformed> {
-        let end = memchr(b';', rest).unwrap_or(rest.len());
+        let end = find(b';', rest).unwrap_or(rest.len());
         let number = lex::before(rest, end);
         if number.is_empty() {
             return Err(Malformed { at: raw.len() - rest.len(), what: "tel URI without a number" });
@@ -231,9 +229,9 @@ impl Marks {
             let at = raw.iter().position(|byte| !lex::is_uri_byte(*byte)).unwrap_or_default();
             return Err(Malformed { at, what: "URI with a character that must be escaped" });
         }
-        let beyond = |start: usize, mark| memchr(mark, lex::tail(raw, start)).map(|at| start + at);
-        let colon = memchr(b':', raw);
-        let at = memchr(b'@', raw);
+        let beyond = |start: usize, mark| find(mark, lex::tail(raw, start)).map(|at| start + at);
+        let colon = find(b':', raw);
+        let at = find(b'@', raw);
         let password = colon.filter(|_| at.is_some()).and_then(|colon| beyond(colon + 1, b':'));
         Ok(Self { colon, password, at, question: beyond(at.unwrap_or_default(), b'?') })
     }
@@ -261,17 +259,17 @@ pub(super) fn host_port(
 ) -> Result<(Host<'_>, Option<u16>, &[u8]), Malformed> {
     let refuse = |at, what| Err(Malformed { at, what });
     let length = match bytes.first() {
-        Some(b'[') => match memchr(b']', bytes) {
+        Some(b'[') => match find(b']', bytes) {
             Some(end) => end + 1,
             None => return refuse(0, "IPv6 address without its closing bracket"),
         },
-        _ => bytes.iter().take_while(|b| lex::is_host_byte(**b)).count(),
+        _ => lex::length_of(bytes, lex::is_host_byte),
     };
     let host = lex::before(bytes, length);
     if host.first() == Some(&b'[') {
         let inner = host.get(1..length - 1).unwrap_or_default();
         let spelt = |b: &u8| b.is_ascii_hexdigit() || matches!(b, b':' | b'.');
-        if memchr(b':', inner).is_none() || !inner.iter().all(spelt) {
+        if find(b':', inner).is_none() || !inner.iter().all(spelt) {
             return refuse(0, "brackets without an IPv6 address");
         }
     }
@@ -284,7 +282,7 @@ pub(super) fn host_port(
     }
     let start = skip(bytes, colon + 1);
     let digits = lex::tail(bytes, start);
-    let digits = lex::before(digits, digits.iter().take_while(|b| b.is_ascii_digit()).count());
+    let digits = lex::before(digits, lex::length_of(digits, |byte| byte.is_ascii_digit()));
     match lex::decimal(digits).and_then(|port| u16::try_from(port).ok()) {
         Some(port) => Ok((Host(host), Some(port), lex::tail(bytes, start + digits.len()))),
         None => refuse(start, "port is not a number up to 65535"),
