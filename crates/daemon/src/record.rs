@@ -13,6 +13,7 @@ mod tests;
 mod unheard;
 mod writer;
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, VecDeque};
 use std::net::IpAddr;
 use std::path::Path;
@@ -52,7 +53,7 @@ pub(crate) struct Records {
     /// Calls that have ended, in that order.
     ending: VecDeque<(Instant, PassId)>,
     /// Whom the call that began last is for: the registry does not know before somebody answers.
-    started: Option<(PassId, String)>,
+    started: Option<(PassId, Box<str>)>,
     writer: Option<Writer>,
     /// Lines that the writer does not have yet, and when it must.
     lines: Lines,
@@ -63,7 +64,11 @@ pub(crate) struct Records {
 /// One call.
 #[derive(Debug)]
 struct Row {
-    names: Names,
+    call_id: Arc<[u8]>,
+    /// Who calls: a From value.
+    from: Arc<[u8]>,
+    /// Who is called: a user part, empty while nobody knows.
+    to: Box<str>,
     /// Of the caller's and the callee's leg.
     sides: [Side; 2],
     since: Instant,
@@ -72,14 +77,6 @@ struct Row {
     streams: Vec<(StreamId, Stream)>,
     /// Once something is known of it.
     end: Option<Box<Ending>>,
-}
-
-/// Call-ID, who calls and who is called, one behind the other.
-#[derive(Debug)]
-struct Names {
-    all: Box<str>,
-    /// Where the first two end.
-    ends: [u16; 2],
 }
 
 /// The end of a call.
@@ -152,7 +149,7 @@ impl Records {
         let started = self.started.take_if(|(started, _)| *started == call.id);
         let row = self.calls.entry(call.id).or_insert_with(|| Box::new(Row::of(call, sides)));
         if let Some((_, to)) = started {
-            row.names.call(&to);
+            row.to = to;
         }
         if row.ended().is_some() {
             return;
@@ -166,8 +163,8 @@ impl Records {
                 self.by_stream.insert(*stream, call.id);
             }
         }
-        if let Some(callee) = call.callees.first().filter(|_| row.names.to().is_empty()) {
-            row.names.call(&user(&callee.identity));
+        if let Some(callee) = call.callees.first().filter(|_| row.to.is_empty()) {
+            row.to = user(&callee.identity).into();
         }
     }
 
@@ -177,11 +174,11 @@ impl Records {
             if let Some(row) = self.calls.get_mut(call) {
                 let end = row.end.get_or_insert_default();
                 end.status = status.or(end.status);
-                end.reason = reason.as_deref().map(bounded).or(end.reason.take());
+                end.reason = reason.as_deref().map(bounded).map(str::to_owned).or(end.reason.take());
                 end.own |= own;
             }
         } else if let Observed::CallStarted { call, from: _, to, session: _ } = event {
-            self.started = Some((*call, user(to.as_bytes())));
+            self.started = Some((*call, user(to.as_bytes()).into()));
         } else if let Observed::CallEnded { call, cause, answered: _ } = event
             && let Some(row) = self.calls.get_mut(call)
         {
@@ -331,7 +328,9 @@ impl Records {
 impl Row {
     fn of(call: &Call, sides: [Side; 2]) -> Self {
         Self {
-            names: Names::new(&bounded(&String::from_utf8_lossy(&call.call_id)), &user(&call.caller.identity), ""),
+            call_id: Arc::clone(&call.call_id),
+            from: Arc::clone(&call.caller.identity),
+            to: Box::default(),
             sides,
             since: call.since,
             answered: call.answered,
@@ -343,35 +342,6 @@ impl Row {
     /// When it ended, and why.
     fn ended(&self) -> Option<(Instant, Cause)> {
         self.end.as_ref()?.came
-    }
-}
-
-impl Names {
-    /// Of texts that are [`bounded`].
-    fn new(call_id: &str, from: &str, to: &str) -> Self {
-        let ends = [call_id.len() as u16, (call_id.len() + from.len()) as u16];
-        Self { all: [call_id, from, to].concat().into(), ends }
-    }
-
-    fn get(&self, start: u16, end: usize) -> &str {
-        self.all.get(usize::from(start)..end).unwrap_or_default()
-    }
-
-    fn call_id(&self) -> &str {
-        self.get(0, self.ends[0].into())
-    }
-
-    fn from(&self) -> &str {
-        self.get(self.ends[0], self.ends[1].into())
-    }
-
-    fn to(&self) -> &str {
-        self.get(self.ends[1], self.all.len())
-    }
-
-    /// Whom the call is for.
-    fn call(&mut self, to: &str) {
-        *self = Self::new(self.call_id(), self.from(), to);
     }
 }
 
@@ -394,13 +364,11 @@ fn measure(metrics: &Metrics, sides: [Side; 2], counts: &[LegCounts; 2]) {
 }
 
 /// Who an address is: its user part, without a password; where it has none, its host.
-fn user(address: &[u8]) -> String {
-    if let Some(plain) = plain_user(address).and_then(|user| str::from_utf8(user).ok()) {
-        return bounded(plain);
-    }
-    let uri = NameAddr::parse(address).ok().and_then(|address| Uri::parse(address.uri).ok());
-    let who = uri.and_then(|uri| uri.user.or(uri.host.map(|host| host.0))).unwrap_or_default();
-    bounded(&String::from_utf8_lossy(who))
+fn user(address: &[u8]) -> Cow<'_, str> {
+    text(plain_user(address).unwrap_or_else(|| {
+        let uri = NameAddr::parse(address).ok().and_then(|address| Uri::parse(address.uri).ok());
+        uri.and_then(|uri| uri.user.or(uri.host.map(|host| host.0))).unwrap_or_default()
+    }))
 }
 
 /// The same of what most addresses are, `<sip:user@host>` with or without what
@@ -450,7 +418,14 @@ static PLAIN: [u8; 256] = {
     table
 };
 
-/// As much of a text from outside as a line has room for.
-fn bounded(text: &str) -> String {
-    text[..text.floor_char_boundary(TEXT)].to_owned()
+/// What came from outside, as text, and as much of it as a line has room for.
+fn text(octets: &[u8]) -> Cow<'_, str> {
+    match String::from_utf8_lossy(octets) {
+        Cow::Borrowed(text) => Cow::Borrowed(bounded(text)),
+        Cow::Owned(text) => Cow::Owned(bounded(&text).to_owned()),
+    }
+}
+
+fn bounded(text: &str) -> &str {
+    &text[..text.floor_char_boundary(TEXT)]
 }

@@ -83,7 +83,7 @@ pub struct Call {
     /// State.
     pub state: CallState,
     /// Call-ID.
-    pub call_id: Box<[u8]>,
+    pub call_id: Arc<[u8]>,
     /// Who sent the creating request.
     pub caller: Party,
     /// Who answered it, one per To tag (forks, §12.1.2).

@@ -12,7 +12,7 @@ use proxy::Cause;
 use registry::PassId;
 use registry::snapshot::json::Json;
 
-use super::{Leg, Row, Stream};
+use super::{Leg, Row, Stream, text, user};
 use crate::date::Dates;
 use crate::metrics::label::Label as _;
 
@@ -27,8 +27,8 @@ pub(super) fn write(call: PassId, row: &Row, now: Instant, lines: &mut Vec<u8>) 
     let wall = Wall { now, unix: clock::unix_time(), dates: RefCell::new(Dates::new()) };
     lines.reserve(512 + 1024 * row.streams.len());
     let mut json = Json(lines);
-    json.raw("{\"pass\":\"").hex(call.0).raw("\",\"call_id\":").string(row.names.call_id());
-    json.raw(",\"from\":").string(row.names.from()).raw(",\"to\":").string(row.names.to());
+    json.raw("{\"pass\":\"").hex(call.0).raw("\",\"call_id\":").string(&text(&row.call_id));
+    json.raw(",\"from\":").string(&user(&row.from)).raw(",\"to\":").string(&row.to);
     json.raw(",\"start\":");
     wall.date(&mut json, row.since).raw(",\"answered\":");
     json.optional(row.answered, |json, at| wall.date(json, at)).raw(",\"end\":");

@@ -6,7 +6,7 @@ use media::silence::Reason;
 use media::{End, Fact, Silence};
 use registry::PassId;
 
-use super::Records;
+use super::{Records, user};
 
 /// Who is not heard, and why.
 #[derive(Debug)]
@@ -28,8 +28,8 @@ impl Records {
         let call = *self.by_stream.get(stream)?;
         let row = self.calls.get(&call)?;
         let who = match end {
-            End::A => row.names.from().to_owned(),
-            End::B => row.names.to().to_owned(),
+            End::A => user(&row.from).into_owned(),
+            End::B => row.to.clone().into_string(),
         };
         Some(Unheard { call, end: *end, who, silence: *silence })
     }
