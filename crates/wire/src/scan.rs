@@ -4,78 +4,55 @@
 
 use wide::u8x16;
 
-/// Octets in a block.
+/// Octets in the widest block.
 pub(crate) const WIDTH: usize = 64;
+/// Octets in a narrow one.
+pub(crate) const NARROW: usize = 32;
 
-/// Up to [`WIDTH`] octets. Bit 0 of what it answers is the first of them; what
-/// lies beyond the end reads as NUL.
+/// Up to 16 octets for each of the `PARTS`, four at most. Bit 0 of what it answers is the first
+/// of them; what lies beyond the end reads as NUL.
 #[derive(Clone, Copy)]
-pub(crate) struct Block([u8x16; 4]);
+pub(crate) struct Block<const PARTS: usize>([u8x16; PARTS]);
 
-impl Block {
+pub(crate) type Wide = Block<4>;
+pub(crate) type Narrow = Block<2>;
+
+impl<const PARTS: usize> Block<PARTS> {
     /// The first octets of `bytes`.
     #[inline]
     pub(crate) fn of(bytes: &[u8]) -> Self {
-        match bytes.first_chunk::<WIDTH>() {
-            Some(whole) => Self::whole(whole),
+        match bytes.as_chunks().0.first_chunk() {
+            Some(parts) => Self(parts.map(u8x16::new)),
             None => {
-                let mut padded = [0; WIDTH];
-                let (words, rest) = bytes.as_chunks::<8>();
-                let rooms = padded.as_chunks_mut::<8>().0;
-                rooms.iter_mut().zip(words).for_each(|(room, word)| *room = *word);
-                if let (Some(room), false) = (rooms.get_mut(words.len()), rest.is_empty()) {
-                    *room = short(bytes, rest);
+                let mut padded = [[0; 16]; PARTS];
+                if let Some(room) = padded.as_flattened_mut().get_mut(..bytes.len()) {
+                    room.copy_from_slice(bytes);
                 }
-                Self::whole(&padded)
+                Self(padded.map(u8x16::new))
             }
         }
-    }
-
-    #[inline]
-    fn whole(bytes: &[u8; WIDTH]) -> Self {
-        let quarter = |at: usize| {
-            let mut quarter = [0; 16];
-            quarter.copy_from_slice(&bytes[at..at + 16]);
-            u8x16::new(quarter)
-        };
-        Self([quarter(0), quarter(16), quarter(32), quarter(48)])
     }
 
     /// Where `byte` stands.
     #[inline]
     pub(crate) fn equal(&self, byte: u8) -> u64 {
         let sought = u8x16::splat(byte);
-        self.bits(|quarter| quarter.simd_eq(sought))
+        self.bits(|part| part.simd_eq(sought))
     }
 
     /// Where an octet from `low` to `high` stands that is none of `others`.
     #[inline]
     pub(crate) fn within<const N: usize>(&self, low: u8, high: u8, others: [u8; N]) -> u64 {
         let (low, high) = (u8x16::splat(low), u8x16::splat(high));
-        self.bits(|quarter| {
-            let within = quarter.max(low).min(high).simd_eq(quarter);
-            others.into_iter().fold(within, |within, other| within & !quarter.simd_eq(u8x16::splat(other)))
+        self.bits(|part| {
+            let within = part.max(low).min(high).simd_eq(part);
+            others.into_iter().fold(within, |within, other| within & !part.simd_eq(u8x16::splat(other)))
         })
     }
 
     #[inline]
     fn bits(&self, which: impl Fn(u8x16) -> u8x16) -> u64 {
-        let [a, b, c, d] = self.0.map(|quarter| u64::from(which(quarter).to_bitmask()));
-        a | b << 16 | c << 32 | d << 48
-    }
-}
-
-/// The octets behind the last whole word of `bytes`, one to seven.
-#[inline]
-fn short(bytes: &[u8], rest: &[u8]) -> [u8; 8] {
-    match bytes.last_chunk() {
-        // The last eight, without those that are there already.
-        Some(last) => (u64::from_le_bytes(*last) >> (64 - 8 * rest.len())).to_le_bytes(),
-        None => {
-            let mut word = [0; 8];
-            word.iter_mut().zip(rest).for_each(|(room, byte)| *room = *byte);
-            word
-        }
+        self.0.iter().rev().fold(0, |bits, part| bits << 16 | u64::from(which(*part).to_bitmask()))
     }
 }
 
@@ -137,7 +114,7 @@ impl<'a> LineEnds<'a> {
 
     #[inline]
     fn load(&mut self) {
-        let block = Block::of(self.bytes.get(self.at..).unwrap_or_default());
+        let block = Wide::of(self.bytes.get(self.at..).unwrap_or_default());
         let (lf, cr) = (block.equal(b'\n'), block.equal(b'\r'));
         self.behind_cr = cr << 1 | u64::from(self.carry);
         self.strayed |= self.carry && lf & 1 == 0;
@@ -180,7 +157,7 @@ mod tests {
     proptest::proptest! {
         #[test]
         fn bits_are_those_of_the_octets(bytes in proptest::collection::vec(0..=255_u8, 0..150), byte: u8, high: u8) {
-            let block = Block::of(&bytes);
+            let (block, narrow) = (Wide::of(&bytes), Narrow::of(&bytes));
             let told = |wanted: &dyn Fn(u8) -> bool| {
                 let padded = bytes.iter().copied().chain(std::iter::repeat(0)).take(WIDTH);
                 padded.enumerate().fold(0, |bits, (at, byte)| bits | u64::from(wanted(byte)) << at)
@@ -188,6 +165,8 @@ mod tests {
             assert_eq!(block.equal(byte), told(&|b| b == byte));
             let (low, high) = (byte.min(high), byte.max(high));
             assert_eq!(block.within(low, high, [byte]), told(&|b| (low..=high).contains(&b) && b != byte));
+            assert_eq!(narrow.equal(byte), block.equal(byte) & below(NARROW));
+            assert_eq!(narrow.within(low, high, []), block.within(low, high, []) & below(NARROW));
         }
 
         #[test]

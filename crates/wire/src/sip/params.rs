@@ -1,7 +1,7 @@
 //! Parameters: `;name=value` lists of headers and URIs.
 
 use super::lex;
-use crate::scan::{Block, WIDTH, below, first};
+use crate::scan::{Block, NARROW, Narrow, WIDTH, Wide, below, first};
 
 /// One parameter; `value` is `None` for a flag, and keeps its quotes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -117,7 +117,11 @@ impl Marks {
         if list.is_empty() || list.len() > WIDTH {
             return None;
         }
-        let block = Block::of(list);
+        if list.len() > NARROW { Self::of_block(&Wide::of(list)) } else { Self::of_block(&Narrow::of(list)) }
+    }
+
+    #[inline]
+    fn of_block<const PARTS: usize>(block: &Block<PARTS>) -> Option<Self> {
         (block.equal(b'"') == 0).then(|| Self { semicolons: block.equal(b';'), equals: block.equal(b'=') })
     }
 

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::{Params, lex};
-use crate::scan::{Block, WIDTH, below, find, first};
+use crate::scan::{Block, NARROW, Narrow, WIDTH, Wide, below, find, first};
 use crate::{Malformed, Span};
 
 /// The schemes that siplatch routes by.
@@ -219,9 +219,15 @@ struct Marks {
 
 impl Marks {
     fn of(raw: &[u8]) -> Result<Self, Malformed> {
-        if raw.len() <= WIDTH
-            && let Some(marks) = Self::of_block(&Block::of(raw), raw.len())
-        {
+        let length = raw.len();
+        let marks = if length <= NARROW {
+            Self::of_block(&Narrow::of(raw), length)
+        } else if length <= WIDTH {
+            Self::of_block(&Wide::of(raw), length)
+        } else {
+            None
+        };
+        if let Some(marks) = marks {
             return Ok(marks);
         }
         // All octets at once first: the search for a bad one begins where there is one.
@@ -238,7 +244,7 @@ impl Marks {
 
     /// The same of a URI that is `length` octets of a block; `None` if one of them is bad.
     #[inline]
-    fn of_block(block: &Block, length: usize) -> Option<Self> {
+    fn of_block<const PARTS: usize>(block: &Block<PARTS>, length: usize) -> Option<Self> {
         let good = block.within(b'!', b'~', [b'"', b'<', b'>']);
         if good & below(length) != below(length) {
             return None;
