@@ -1,6 +1,6 @@
 # The one task runner; continuous integration calls the same verbs. `make help` lists them.
 
-.PHONY: help run demo build attack recover connections reinvite forks churn router test lint rfc mutants sim interop lab lab-nat fuzz bpf bench bench-peers doc image deny
+.PHONY: help run demo build attack recover connections reinvite forks churn router test lint rfc mutants sim interop lab lab-nat fuzz bpf bench bench-peers tuned doc image deny
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 22
@@ -83,11 +83,16 @@ bpf: ## the kernel's half of the relay (needs clang-14, llvm-14, libbpf-dev)
 bench: ## instructions and allocations per step against their budgets (needs valgrind)
 	cargo bench --locked -p siplatch-benches
 
-bench-peers: build ## siplatch beside Kamailio, rtpengine and bare forwarders, half an hour; options in PEERS (needs root)
+bench-peers: ## siplatch beside Kamailio, rtpengine and bare forwarders, half an hour; options in PEERS (needs root)
 	benches/peers/install
 	cargo build --release --locked -p siplatch-bench-peers
+	benches/peers/tune || { [ $$? = 69 ] && echo "bench-peers: measures the plain release build" && cargo build --release --locked -p siplatch-daemon; }
 	mkdir -p target/bench-peers
 	benches/peers/run --json target/bench-peers/results.json --svg target/bench-peers $(PEERS)
+
+tuned: ## the binary optimised by a profile of itself under calls: target/tuned/siplatch (needs root)
+	tests/lab/install
+	benches/peers/tune
 
 doc: ## documentation of the rooms
 	cargo doc --workspace --no-deps --locked

@@ -17,6 +17,12 @@ from . import contenders, growth, instructions, load, memory, overload, place, r
 from .results import Results, figure
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]
+TARGET = ROOT / "target"
+# What is measured unless another is named: of these, the one that was made last.
+BUILDS = {
+    TARGET / "tuned" / "siplatch": "optimised by a profile of itself",
+    TARGET / "release" / "siplatch": "the plain release build",
+}
 # Percent of both cores.
 NOISY = 5
 NEEDED = ("ip", "nft", "tc", "taskset", "nsenter", "valgrind", "vgdb", "clang", "bpftool", "kamailio", "rtpengine")
@@ -26,7 +32,7 @@ class Run:
     """The options of a run, and what it has measured so far."""
 
     def __init__(self, options, folder):
-        self.folder, self.binary = folder, options.binary.resolve()
+        self.folder, self.binary = folder, options.binary
         self.wanted = options.contenders
         self.repetitions = options.repetitions or (1 if options.quick else 3)
         self.quick = options.quick
@@ -150,6 +156,7 @@ def quiet(run):
 
 def report(run, options, settings):
     print()
+    print(f"siplatch is {settings['build']}")
     print(run.results.table())
     lines = verdicts.Verdicts(run).all()
     print()
@@ -167,6 +174,17 @@ def report(run, options, settings):
     return 1 if missed or run.broken else 0
 
 
+def last_built():
+    """Of `BUILDS`; where there is none yet, the one that is easy to make."""
+    there = [path for path in BUILDS if path.exists()]
+    return max(there, key=lambda path: path.stat().st_mtime, default=TARGET / "release" / "siplatch")
+
+
+def build(binary):
+    """Which binary it is, in words."""
+    return f"{binary}, {BUILDS.get(binary, 'which was named')}"
+
+
 def settings_of(options, busy):
     """What the figures depend on."""
     version = subprocess.run([options.binary, "--version"], capture_output=True, text=True, check=False).stdout.strip()
@@ -174,8 +192,8 @@ def settings_of(options, busy):
                                      check=False).stdout for name in ("kamailio", "rtpengine-daemon", "valgrind")}
     cpu = next(line.split(":")[1].strip() for line in pathlib.Path("/proc/cpuinfo").read_text().splitlines()
                if line.startswith("model name"))
-    return {"siplatch": version, **packages, "kernel": os.uname().release, "cpu": cpu, "cores": os.cpu_count(),
-            "busy before, %": round(busy, 1), "quick": options.quick}
+    return {"siplatch": version, "build": build(options.binary), **packages, "kernel": os.uname().release, "cpu": cpu,
+            "cores": os.cpu_count(), "busy before, %": round(busy, 1), "quick": options.quick}
 
 
 def arguments():
@@ -184,7 +202,8 @@ def arguments():
     parser.add_argument("--contenders", type=lambda text: text.split(","), default=[], help="only these, with commas")
     parser.add_argument("--repetitions", type=int, help="of each measurement (3; 1 with --quick)")
     parser.add_argument("--quick", action="store_true", help="a short look: fewer sizes, shorter, once each")
-    parser.add_argument("--binary", type=pathlib.Path, default=ROOT / "target" / "release" / "siplatch")
+    parser.add_argument("--binary", type=lambda text: pathlib.Path(text).resolve(), default=last_built(),
+                        help="of target/tuned/siplatch and target/release/siplatch the one that was made last")
     parser.add_argument("--json", type=pathlib.Path, help="write everything that was measured into this file")
     parser.add_argument("--svg", type=pathlib.Path, help="write the plots into this folder")
     return parser.parse_args()
