@@ -255,8 +255,7 @@ impl Proxy {
                     let crossing = context.flow.listener != flow.listener;
                     record_route::push(message, edit, &self.key, *pass, reach, crossing);
                 }
-                let token = self.key.seal(Token::Leg(*pass, 0));
-                contact::to_ours(message, edit, reach, Some(&token));
+                contact::to_ours(message, edit, reach, || Some(self.key.seal(Token::Leg(*pass, 0))));
                 session_timer::ask(message, edit);
                 if message.method() == Method::Invite {
                     let ends = |proxy: &Self| proxy.ends_of_create(context, index, flow);
@@ -267,8 +266,7 @@ impl Proxy {
             }
             Purpose::Within { pass, from, to } => {
                 self.raise(*pass, *from, *to, message, edit);
-                let token = self.key.seal(Token::Leg(*pass, *from));
-                contact::to_ours(message, edit, reach, Some(&token));
+                contact::to_ours(message, edit, reach, || Some(self.key.seal(Token::Leg(*pass, *from))));
                 session_timer::ask(message, edit);
                 let leg = callee(*from, *to);
                 let key = self.media_key(*pass, leg);
@@ -282,8 +280,7 @@ impl Proxy {
             }
             Purpose::Pass => {
                 let token = self.registry.on_flow(context.flow).next().map(|b| b.id);
-                let token = token.map(|id| self.key.seal(Token::Binding(id)));
-                contact::to_ours(message, edit, reach, token.as_ref());
+                contact::to_ours(message, edit, reach, || token.map(|id| self.key.seal(Token::Binding(id))));
             }
             Purpose::Ours(_) => {}
         }

@@ -64,18 +64,18 @@ pub(crate) fn replace(message: Message<'_>, edit: &mut Edit, addr: &NameAddr<'_>
     edit.replace(message.span(addr.addr), Rule::Contact, &[b"<", uri, b">"]);
 }
 
-/// Makes every Contact of a message name us.
-pub(crate) fn to_ours(message: Message<'_>, edit: &mut Edit, own: Own, token: Option<&Text>) {
+/// Makes every Contact of a message name us. Many have none, so the token is asked for where it is written.
+pub(crate) fn to_ours(message: Message<'_>, edit: &mut Edit, own: Own, token: impl Fn() -> Option<Text>) {
     if let Some((addr, theirs)) = message.contact() {
         let span = message.span(addr.addr);
-        return ours(Some(theirs), own, token, |pieces| {
+        return ours(Some(theirs), own, token().as_ref(), |pieces| {
             let around = |pieces| std::iter::once(&b"<"[..]).chain(pieces).chain([&b">"[..]]);
             edit.replace_with(span, Rule::Contact, around(pieces.iter().copied()));
         });
     }
     for contact in message.contacts() {
         if let Ok(Contact::Addr(addr)) = contact {
-            replace(message, edit, &addr, &uri(addr.uri, own, token));
+            replace(message, edit, &addr, &uri(addr.uri, own, token().as_ref()));
         }
     }
 }
