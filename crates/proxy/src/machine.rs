@@ -144,7 +144,7 @@ impl Proxy {
             refusals: Refusals::default(),
             attempts: Attempts::default(),
             ledger: Ledger::default(),
-            holdings: Holdings::new(hashes),
+            holdings: Holdings::default(),
             given: Given::default(),
             parked: BTreeSet::new(),
             names: Cache::default(),
