@@ -21,7 +21,7 @@ use crate::config::{Config, Listener, Role};
 use crate::connection::{CONNECT, Connections};
 use crate::digest::Nonces;
 use crate::given::Given;
-use crate::hashes::Hashes;
+use crate::hashes::{Hashes, Long};
 use crate::holdings::Holdings;
 use crate::keepalive::Ping;
 use crate::locate::Cache;
@@ -68,6 +68,7 @@ pub struct Proxy {
     pub(crate) config: Arc<Config>,
     pub(crate) key: Key,
     pub(crate) hashes: Hashes,
+    pub(crate) long: Long,
     pub(crate) nonces: Nonces,
     pub(crate) rng: ChaCha12Rng,
     pub(crate) registry: Registry,
@@ -127,12 +128,14 @@ impl Proxy {
         let media_seed = fresh();
         let key = Key::new(&token_key);
         let hashes = Hashes::new(&key);
+        let long = Long::new(&key, hashes);
         let pools = Pools::new(config.media.ranges.clone(), config.media.reserve, media_seed);
         let nonces = Nonces::new(now, fresh());
         let offers = Offers::new(pools, config.media.workers, config.media.timeout, media_seed);
         let mut proxy = Self {
             key,
             hashes,
+            long,
             nonces,
             rng,
             registry: Registry::new(),

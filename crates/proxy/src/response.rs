@@ -124,7 +124,7 @@ impl Proxy {
         if status.is_provisional() || status.is_success() {
             // Copies of a 2xx to an INVITE come until it is acknowledged (§13.3.1.4), and go out as
             // the same bytes, whatever has become of the offer or answer in it since.
-            let received = (context.invite && status.is_success()).then(|| self.hashes.of(&[message.bytes]));
+            let received = (context.invite && status.is_success()).then(|| self.long.of(&[message.bytes]));
             let accepted = context.branches[index].accepted.as_ref();
             if let Some((_, patch)) = accepted.filter(|(hash, _)| Some(*hash) == received) {
                 let sent = patch.applied(message);
