@@ -106,7 +106,7 @@ impl Proxy {
         }
         self.advertised(out)?;
         let (own, reach) = self.own_and_reach(out);
-        let value = via::stateless(own, digest);
+        let value = via::Ours::stateless(own, digest);
         let mut edit = self.blank();
         self.route_edit(flow, message, &target, &value, &routed, &mut edit);
         breadth::write(message, &mut edit, 0, 1);

@@ -240,9 +240,9 @@ impl Proxy {
     ) -> Result<(), Stop> {
         let branch = &context.branches[index];
         let (own, reach) = self.own_and_reach(flow);
-        let mut value = via::ours(own, context.id, branch.number);
+        let mut value = via::Ours::new(own, context.id, branch.number);
         if matches!(context.purpose, Purpose::Register(_)) {
-            self.offer_keep(flow, &mut value);
+            value.keep = self.offers_keep(flow);
         }
         self.route_edit(context.flow, message, &branch.target, &value, &context.routed, edit);
         breadth::write(message, edit, index, context.branches.len());
@@ -294,39 +294,35 @@ impl Proxy {
         from: Flow,
         message: Message<'_>,
         target: &Target,
-        via_value: &[u8],
+        via: &via::Ours,
         routed: &Routed,
         edit: &mut Edit,
     ) {
         sip::edit::received(message, edit, from.remote);
         self.grant_keep(from, message, edit);
-        via::push(message, edit, via_value);
+        via::push(message, edit, via);
         let hops = match message.number(Name::MaxForwards) {
             Some(Ok(n)) => n.saturating_sub(1),
             Some(Err(_)) | None => 70,
         };
         sip::edit::set(message, edit, Rule::MaxForwards, Name::MaxForwards, &[Text::number(hops.into()).get()]);
-        let routes = message.values(Name::Route).count();
+        let behind = || message.values(Name::Route).skip(routed.pops);
         let mut uri = target.uri.as_deref();
-        let mut drop_last = false;
-        if routed.strict && uri.is_none() {
-            // RFC 3261 §16.4: the last Route entry is the real Request-URI.
-            uri = message.values(Name::Route).last().and_then(|v| NameAddr::parse(v).ok()).map(|a| a.uri);
-        }
+        let mut stays = usize::MAX;
         if routed.strict {
-            drop_last = true;
+            // RFC 3261 §16.4: the last Route entry is the real Request-URI.
+            stays = behind().count().saturating_sub(1);
+            let last = || NameAddr::parse(message.values(Name::Route).last()?).ok();
+            uri = uri.or_else(|| last().map(|last| last.uri).filter(|uri| Uri::parse(uri).is_ok()));
         }
-        let remaining = routes.saturating_sub(routed.pops + usize::from(drop_last));
-        let first = (remaining > 0)
-            .then(|| message.values(Name::Route).nth(routed.pops))
-            .flatten()
-            .and_then(|v| NameAddr::parse(v).ok());
+        let mut entries = behind().take(stays).peekable();
+        let first = entries.peek().and_then(|entry| NameAddr::parse(entry).ok());
         let to_strict = first.filter(|a| a.uri().is_ok_and(|u| u.params.find("lr").is_none()));
         match to_strict {
             // RFC 3261 §16.6(6): a strict router next.
             Some(next) => {
                 let moved = uri.unwrap_or(message.request_uri());
-                let kept: Vec<&[u8]> = message.values(Name::Route).skip(routed.pops + 1).take(remaining - 1).collect();
+                let kept: Vec<&[u8]> = entries.skip(1).collect();
                 let mut value: Vec<&[u8]> = Vec::with_capacity(kept.len() * 2 + 3);
                 for entry in kept {
                     value.extend([entry, b", "]);
@@ -337,11 +333,10 @@ impl Proxy {
                 edit.replace(message.span(message.request_uri()), Rule::RequestUri, &[next.uri]);
                 return;
             }
-            None if drop_last && remaining > 0 => {
-                let kept: Vec<&[u8]> = message.values(Name::Route).skip(routed.pops).take(remaining).collect();
+            None if routed.strict && stays > 0 => {
                 let mut value: Vec<&[u8]> = Vec::new();
-                for (i, entry) in kept.iter().enumerate() {
-                    if i > 0 {
+                for entry in entries {
+                    if !value.is_empty() {
                         value.push(b", ");
                     }
                     value.push(entry);
@@ -349,11 +344,13 @@ impl Proxy {
                 sip::edit::remove(message, edit, Rule::Route, Name::Route);
                 sip::edit::append(message, edit, Rule::Route, Name::Route, &value);
             }
-            None => sip::edit::pop(message, edit, Rule::Route, Name::Route, routes - remaining),
+            None => {
+                let gone = if routed.strict { usize::MAX } else { routed.pops };
+                sip::edit::pop(message, edit, Rule::Route, Name::Route, gone);
+            }
         }
         if let Some(uri) = uri
             && uri != message.request_uri()
-            && Uri::parse(uri).is_ok()
         {
             edit.replace(message.span(message.request_uri()), Rule::RequestUri, &[uri]);
         }
