@@ -104,8 +104,8 @@ impl Proxy {
         if !self.connections.is_open(out) {
             return None;
         }
-        self.advertised(out)?;
-        let (own, reach) = self.own_and_reach(out);
+        let own = self.known_own(out)?;
+        let reach = self.reach_beside(own, out);
         let value = via::Ours::stateless(own, digest);
         let mut edit = self.blank();
         self.route_edit(flow, message, &target, &value, &routed, &mut edit);

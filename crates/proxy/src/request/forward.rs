@@ -16,7 +16,7 @@ use crate::dialog::callee;
 use crate::holdings::Holder;
 use crate::late::Abandoned;
 use crate::locate::{Hop, Located, Way};
-use crate::rewrite::{body, contact, record_route, via};
+use crate::rewrite::{Own, body, contact, record_route, via};
 use crate::session_timer;
 use crate::token::Token;
 use crate::transaction::context::Answering;
@@ -121,27 +121,32 @@ impl Proxy {
             return Err(Stop::Reject(GONE));
         }
         let target = &context.branches[index].target;
-        let seed = self.chance(&target.hop);
-        let (way, others) = match self.ways(now, &target.hop, seed) {
-            Located::At(ways) => secure_first(target, context.request.message(), ways),
-            Located::Wait => return Err(Stop::Wait(PARK_LOCATE)),
-            Located::Nowhere(reject) => return Err(Stop::Reject(reject)),
+        let (way, others) = match &target.hop {
+            Hop::Flow(flow) => (Way::over(*flow), Vec::new()),
+            hop @ (Hop::Host(_) | Hop::Upstream { .. } | Hop::Way { .. }) => {
+                let seed = self.chance(hop);
+                match self.ways(now, hop, seed) {
+                    Located::At(ways) => secure_first(target, context.request.message(), ways),
+                    Located::Wait => return Err(Stop::Wait(PARK_LOCATE)),
+                    Located::Nowhere(reject) => return Err(Stop::Reject(reject)),
+                }
+            }
         };
         let flow = self.take(&way);
         if !self.connections.is_open(flow) {
             return Err(Stop::Reject(Reject::new(480, "The phone's connection has ended")));
         }
         self.keeps_secure(target, context.request.message(), flow).map_err(Stop::Reject)?;
-        if self.advertised(flow).is_none() {
+        let Some(own) = self.known_own(flow) else {
             return Err(Stop::Reject(Reject::new(503, "Public address not known yet (STUN)").with("Retry-After: 5")));
-        }
-        let mut bytes = self.branch_bytes(context, index, flow)?;
+        };
+        let mut bytes = self.branch_bytes(context, index, flow, own)?;
         let (mut flow, mut way) = (flow, way);
         let mut others = others;
         if let Some(stream) = self.by_size(&context.branches[index].target.hop, &way, bytes.len()) {
             flow = self.outgoing(stream.flow, &stream.name, crate::size::CONNECT);
             others.insert(0, Way { sized: true, ..std::mem::replace(&mut way, stream) });
-            bytes = self.branch_bytes(context, index, flow)?;
+            bytes = self.branch_bytes(context, index, flow, self.own(flow))?;
         }
         let invite = context.invite;
         let branch = &mut context.branches[index];
@@ -218,14 +223,12 @@ impl Proxy {
     }
 
     /// One forwarded copy, as it leaves on a flow.
-    fn branch_bytes(&mut self, context: &mut Context, index: usize, flow: Flow) -> Result<Vec<u8>, Stop> {
-        let request = std::mem::take(&mut context.request);
-        let message = request.message();
+    fn branch_bytes(&mut self, context: &Context, index: usize, flow: Flow, own: Own) -> Result<Vec<u8>, Stop> {
+        let message = context.request.message();
         let mut edit = self.blank();
-        let result = self.branch_edit(context, index, message, flow, &mut edit);
+        let result = self.branch_edit(context, index, message, flow, own, &mut edit);
         let bytes = result.map(|()| self.edited(message, &edit));
         self.reuse(edit);
-        context.request = request;
         bytes
     }
 
@@ -236,10 +239,11 @@ impl Proxy {
         index: usize,
         message: Message<'_>,
         flow: Flow,
+        own: Own,
         edit: &mut Edit,
     ) -> Result<(), Stop> {
         let branch = &context.branches[index];
-        let (own, reach) = self.own_and_reach(flow);
+        let reach = self.reach_beside(own, flow);
         let mut value = via::Ours::new(own, context.id, branch.number);
         if matches!(context.purpose, Purpose::Register(_)) {
             value.keep = self.offers_keep(flow);
