@@ -3,7 +3,8 @@
 //! first is forgotten first: a newcomer is never refused for the table's sake,
 //! and to be forgotten on purpose costs as many messages as it has places.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
+use std::collections::btree_map::{BTreeMap, Entry};
 use std::net::{IpAddr, Ipv6Addr};
 
 /// Sources kept at most.
@@ -40,15 +41,19 @@ impl<T> Sources<T> {
     /// What is known of a source; `new` if nothing is.
     pub fn of(&mut self, ip: IpAddr, new: impl FnOnce() -> T) -> &mut T {
         let source = Source::from(ip);
-        if !self.known.contains_key(&source) {
-            if self.order.len() >= MOST
-                && let Some(oldest) = self.order.pop_front()
-            {
-                self.known.remove(&oldest);
-            }
-            self.order.push_back(source);
+        if self.order.len() >= MOST
+            && !self.known.contains_key(&source)
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.known.remove(&oldest);
         }
-        self.known.entry(source).or_insert_with(new)
+        match self.known.entry(source) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(place) => {
+                self.order.push_back(source);
+                place.insert(new())
+            }
+        }
     }
 
     /// The same, if something is known.

@@ -66,7 +66,7 @@ impl Proxy {
         let (first, last) = if branch.start < number.start { (branch, number) } else { (number, branch) };
         let between = |start, end| message.slice(Span { start, end });
         let pieces = [between(0, first.start), between(first.end, last.start), between(last.end, message.end())];
-        Some(self.hashes.of(&pieces))
+        Some(self.long.of(&pieces))
     }
 
     /// It as it is kept: it counts only while upstream reaches us where it

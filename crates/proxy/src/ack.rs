@@ -104,16 +104,15 @@ impl Proxy {
         if !self.connections.is_open(out) {
             return None;
         }
-        self.advertised(out)?;
-        let own = self.own(out);
-        let value = via::stateless(own, digest);
+        let own = self.known_own(out)?;
+        let reach = self.reach_beside(own, out);
+        let value = via::Ours::stateless(own, digest);
         let mut edit = self.blank();
         self.route_edit(flow, message, &target, &value, &routed, &mut edit);
         breadth::write(message, &mut edit, 0, 1);
         self.identities(flow, out, message, &mut edit);
         self.raise(pass, from, to, message, &mut edit);
-        let token = self.key.seal(Token::Leg(pass, from));
-        contact::to_ours(message, &mut edit, self.reach(out), Some(&token));
+        contact::to_ours(message, &mut edit, reach, || Some(self.key.seal(Token::Leg(pass, from))));
         if message.field(Name::ContentType).is_some() {
             let leg = callee(from, to);
             let media = self.media_key(pass, leg);

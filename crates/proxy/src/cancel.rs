@@ -19,12 +19,13 @@ impl Proxy {
         message: Message<'_>,
         via: &Via<'_>,
     ) -> Result<(), Reject> {
-        let key = Key::of_invite(message, via);
+        let key = Key::of_invite(&self.hashes, message, via);
         let invite = self.contexts.of_request(message, via, &key, Method::Invite);
         let id = invite.ok_or(Reject::new(481, "Call/Transaction Does Not Exist"))?;
         // Whoever knows the branch is who sent the INVITE. A repeated CANCEL hears the same (§9.2).
         let holder = self.holder(flow);
-        self.answer(now, flow, message, Key::of(message, via), &Reject::new(200, "OK"), holder);
+        let own = Key::of(&self.hashes, message, via);
+        self.answer(now, flow, message, own, &Reject::new(200, "OK"), holder);
         let Some(mut context) = self.contexts.take(id) else { return Ok(()) };
         if context.invite && context.open() {
             context.cancelled = true;

@@ -137,7 +137,7 @@ impl Proxy {
                 call.callees.push(Party {
                     tag: identity.0.into(),
                     identity: identity.1.into(),
-                    contact: contact.clone().unwrap_or_default().into(),
+                    contact: contact.unwrap_or_default().into(),
                     route: message.values(Name::RecordRoute).map(<[u8]>::to_vec).collect(),
                     flow: flow.into(),
                     binding,
@@ -161,7 +161,7 @@ impl Proxy {
                         Method::Invite | Method::Update | Method::Subscribe | Method::Notify | Method::Refer
                     )
                 {
-                    party.contact = contact.into();
+                    note_contact(party, contact);
                 }
             }
             if call.kind == CallKind::Subscription {
@@ -222,7 +222,7 @@ impl Proxy {
             let callee = &mut call.callees[position];
             note_session(callee, message);
             if let Some(contact) = contact {
-                callee.contact = contact.into();
+                note_contact(callee, contact);
                 callee.route = route;
             }
             Some(position as u8 + 1)
@@ -252,7 +252,7 @@ impl Proxy {
             let Some(party) = party_mut(call, leg) else { return };
             note_session(party, message);
             if let Some(contact) = contact {
-                party.contact = contact.into();
+                note_contact(party, contact);
                 if party.binding.is_none() {
                     party.flow = flow.into();
                 }
@@ -472,13 +472,20 @@ pub(crate) fn party_mut(call: &mut Call, leg: u8) -> Option<&mut Party> {
     }
 }
 
-/// The URI of the first Contact.
-fn contact_of(message: Message<'_>) -> Option<Vec<u8>> {
+/// Its remote target; nearly always the same again.
+fn note_contact(party: &mut Party, contact: &[u8]) {
+    if *party.contact != *contact {
+        party.contact = contact.into();
+    }
+}
+
+/// The URI of the first Contact; empty if it cannot be read.
+fn contact_of<'a>(message: Message<'a>) -> Option<&'a [u8]> {
     if let Some((addr, _)) = message.contact() {
-        return Some(addr.uri.to_vec());
+        return Some(addr.uri);
     }
     match message.contacts().next() {
-        Some(Ok(Contact::Addr(addr))) => Some(addr.uri.to_vec()),
+        Some(Ok(Contact::Addr(addr))) => Some(if addr.uri().is_ok() { addr.uri } else { b"" }),
         Some(Ok(Contact::Star) | Err(_)) | None => None,
     }
 }

@@ -12,13 +12,13 @@
 
 use std::collections::VecDeque;
 use std::collections::hash_map::{Entry, HashMap};
-use std::hash::{Hash, Hasher};
+use std::hash::{BuildHasher as _, BuildHasherDefault, Hash, Hasher};
 use std::time::Instant;
 
+use registry::by_hash::AsItIs;
 use wire::Flow;
 use wire::sip::{Message, Method};
 
-use crate::hashes::Hashes;
 use crate::request::Reject;
 use crate::timer::Timer;
 use crate::transaction::{Accepted, Context, Contexts, Id, Key, Purpose, Rest};
@@ -44,23 +44,22 @@ const AT_ONCE: usize = 4;
 /// A context comes to hold so many times what its request has: as it came, as it left, its answer.
 const COPIES: usize = 3;
 
-/// Whose a transaction is.
+/// Whose a transaction is; others than we by a keyed hash, so that it is worked out once a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Holder {
     /// Our own, an upstream's or a trunk's.
     Ours,
-    /// A registered phone's.
-    Phone(Flow),
-    /// Anybody else's.
-    Stranger(Source),
+    /// A registered phone's: that of its flow.
+    Phone(u64),
+    /// Anybody else's: that of its source.
+    Stranger(u64),
 }
 
 impl Hash for Holder {
     fn hash<H: Hasher>(&self, state: &mut H) {
         match self {
             Self::Ours => {}
-            Self::Phone(flow) => state.write(flow.octets().get()),
-            Self::Stranger(source) => source.hash(state),
+            Self::Phone(hash) | Self::Stranger(hash) => state.write_u64(*hash),
         }
     }
 }
@@ -76,7 +75,7 @@ struct Holding {
 /// What all have.
 #[derive(Debug, Default)]
 pub(crate) struct Holdings {
-    of: HashMap<Holder, Holding, Hashes>,
+    of: HashMap<Holder, Holding, BuildHasherDefault<AsItIs>>,
     strangers: Holding,
     /// Of all holders.
     spare: VecDeque<Id>,
@@ -84,11 +83,6 @@ pub(crate) struct Holdings {
 }
 
 impl Holdings {
-    /// None yet.
-    pub(crate) fn new(hashes: Hashes) -> Self {
-        Self { of: HashMap::with_hasher(hashes), ..Self::default() }
-    }
-
     /// All octets.
     pub(crate) fn total(&self) -> usize {
         self.total
@@ -194,10 +188,15 @@ impl Proxy {
         if self.is_upstream(flow) || self.trunk_phone(flow).is_some() {
             Holder::Ours
         } else if self.registry.on_flow(flow).next().is_some() {
-            Holder::Phone(flow)
+            self.phone(flow)
         } else {
-            Holder::Stranger(Source::from(flow.remote.ip()))
+            Holder::Stranger(self.hashes.hash_one(Source::from(flow.remote.ip())))
         }
+    }
+
+    /// A registered phone by its flow.
+    pub(crate) fn phone(&self, flow: Flow) -> Holder {
+        Holder::Phone(self.hashes.of(&[flow.octets().get()]))
     }
 
     /// Counts what a context holds now; one whose final answer has left holds less from then on.
@@ -221,16 +220,8 @@ impl Proxy {
     }
 
     /// An answer of our own over UDP, kept for copies of its request. `flows`: the request's and the answer's.
-    pub(crate) fn keep_answer(
-        &mut self,
-        now: Instant,
-        flows: [Flow; 2],
-        message: Message<'_>,
-        key: Key,
-        last: Vec<u8>,
-        holder: Holder,
-    ) {
-        let rest = Rest::answered(now, flows, message, key, last, holder, &self.hashes);
+    pub(crate) fn keep_answer(&mut self, now: Instant, flows: [Flow; 2], key: Key, last: Vec<u8>, holder: Holder) {
+        let rest = Rest::answered(now, flows, key, last, holder);
         let (until, octets) = (rest.until, rest.held().1);
         let id = self.contexts.insert_rest(rest);
         self.timers.arm(until, Timer::Context(id));

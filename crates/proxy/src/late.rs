@@ -162,7 +162,7 @@ impl Proxy {
         Request {
             method: Method::Ack,
             uri: target.uri.as_deref().unwrap_or_default(),
-            via: &via::stateless(self.own(flow), digest),
+            via: &via::Ours::stateless(self.own(flow), digest).pieces().concat(),
             route: &callee.route,
             from: &caller.identity,
             to: &callee.identity,

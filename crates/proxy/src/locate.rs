@@ -88,6 +88,13 @@ pub(crate) struct Way {
     pub(crate) sized: bool,
 }
 
+impl Way {
+    /// Over a flow that is there.
+    pub(crate) fn over(flow: Flow) -> Self {
+        Self { flow, name: String::new(), upstream: None, sized: false }
+    }
+}
+
 /// What is known of a hop: `At` is one flow, or all ways in order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Located<T> {
@@ -170,9 +177,7 @@ impl Proxy {
     /// All ways to a hop, in the order in which they are tried, at least one.
     pub(crate) fn ways(&mut self, now: Instant, hop: &Hop, seed: u64) -> Located<Vec<Way>> {
         match hop {
-            Hop::Flow(flow) => {
-                Located::At(vec![Way { flow: *flow, name: String::new(), upstream: None, sized: false }])
-            }
+            Hop::Flow(flow) => Located::At(vec![Way::over(*flow)]),
             Hop::Way { way, .. } => Located::At(vec![way.clone()]),
             Hop::Host(aim) => self.ways_to(now, aim, seed),
             Hop::Upstream { of, phone } => self.ways_to_upstreams(now, of, *phone, seed),

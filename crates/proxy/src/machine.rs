@@ -21,7 +21,7 @@ use crate::config::{Config, Listener, Role};
 use crate::connection::{CONNECT, Connections};
 use crate::digest::Nonces;
 use crate::given::Given;
-use crate::hashes::Hashes;
+use crate::hashes::{Hashes, Long};
 use crate::holdings::Holdings;
 use crate::keepalive::Ping;
 use crate::locate::Cache;
@@ -55,7 +55,7 @@ pub(crate) struct Seen {
 }
 
 /// An address of a listener: where it is bound, or what we write or wrote for it.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct OwnAddress {
     address: SocketAddr,
     transport: Transport,
@@ -68,6 +68,7 @@ pub struct Proxy {
     pub(crate) config: Arc<Config>,
     pub(crate) key: Key,
     pub(crate) hashes: Hashes,
+    pub(crate) long: Long,
     pub(crate) nonces: Nonces,
     pub(crate) rng: ChaCha12Rng,
     pub(crate) registry: Registry,
@@ -93,6 +94,10 @@ pub struct Proxy {
     pub(crate) seen: Vec<Seen>,
     /// All that name us; those of a listener stand together.
     addresses: Vec<OwnAddress>,
+    /// A `[[network]]` names a side.
+    sides_differ: bool,
+    /// An address of ours is found out.
+    discovers: bool,
     pub(crate) pings: BTreeMap<BindingId, Ping>,
     pub(crate) latching: Arc<[Prefix]>,
     /// `config.networks`, for the media half.
@@ -106,7 +111,8 @@ pub struct Proxy {
     /// Messages to ourselves (a spiral without Record-Route in between), still to be read.
     loopback: VecDeque<(Flow, Vec<u8>)>,
     out: VecDeque<Output>,
-    index: Index,
+    /// Room for the next message's index, while none is read.
+    index: Option<Box<Index>>,
     /// Room for the next message's changes.
     edit: Edit,
 }
@@ -127,12 +133,14 @@ impl Proxy {
         let media_seed = fresh();
         let key = Key::new(&token_key);
         let hashes = Hashes::new(&key);
+        let long = Long::new(&key, hashes);
         let pools = Pools::new(config.media.ranges.clone(), config.media.reserve, media_seed);
         let nonces = Nonces::new(now, fresh());
         let offers = Offers::new(pools, config.media.workers, config.media.timeout, media_seed);
         let mut proxy = Self {
             key,
             hashes,
+            long,
             nonces,
             rng,
             registry: Registry::new(),
@@ -144,7 +152,7 @@ impl Proxy {
             refusals: Refusals::default(),
             attempts: Attempts::default(),
             ledger: Ledger::default(),
-            holdings: Holdings::new(hashes),
+            holdings: Holdings::default(),
             given: Given::default(),
             parked: BTreeSet::new(),
             names: Cache::default(),
@@ -158,6 +166,8 @@ impl Proxy {
             seen: vec![Seen::default(); config.listeners.len()],
             pings: BTreeMap::new(),
             addresses: Vec::new(),
+            sides_differ: false,
+            discovers: false,
             latching: config.networks.iter().filter(|n| n.latch).map(|n| n.prefix).collect(),
             networks: config.networks.clone().into(),
             configured: 0,
@@ -166,7 +176,7 @@ impl Proxy {
             watch: Watch::default(),
             loopback: VecDeque::new(),
             out: VecDeque::new(),
-            index: Index::new(),
+            index: None,
             edit: Edit::new(),
             config,
         };
@@ -344,7 +354,7 @@ impl Proxy {
 
     fn receive(&mut self, now: Instant, flow: Flow, bytes: &[u8]) {
         self.credit(now, flow, bytes.len());
-        let mut index = std::mem::take(&mut self.index);
+        let mut index = self.index.take().unwrap_or_default();
         // A WebSocket message is framed already, as a datagram is (RFC 7118 §4.2).
         let framing = match flow.transport {
             Transport::Tcp | Transport::Tls => Framing::Stream,
@@ -358,7 +368,7 @@ impl Proxy {
             Ok(()) => self.response(now, flow, index.view(bytes)),
             Err(malformed) => self.malformed(now, flow, index.view(bytes), malformed),
         }
-        self.index = index;
+        self.index = Some(index);
     }
 
     /// Moves what the inner machines have to say into the one ordered queue,
@@ -423,7 +433,8 @@ impl Proxy {
 
     /// The side of a flow: its listener's, unless a `[[network]]` says otherwise.
     pub(crate) fn side(&self, flow: Flow) -> Side {
-        self.side_in(self.network(flow.remote.ip()), flow)
+        let network = if self.sides_differ { self.network(flow.remote.ip()) } else { None };
+        self.side_in(network, flow)
     }
 
     fn side_in(&self, network: Option<&Network>, flow: Flow) -> Side {
@@ -462,7 +473,7 @@ impl Proxy {
 
     /// True where our own address is found out, and may change.
     pub(crate) fn moves(&self, flow: Flow) -> bool {
-        matches!(self.policy(flow), Advertise::Stun | Advertise::StunAddress)
+        self.discovers && is_discovered(self.policy(flow))
     }
 
     /// What we write as our signalling address toward this flow's remote end.
@@ -497,6 +508,11 @@ impl Proxy {
         // Where UDP does not pass, the upstream has seen the connection alone.
         let mapped = self.config.listeners.iter().position(beside).and_then(of).or_else(|| of(own))?;
         Some(Mapped(SocketAddr::new(mapped.0.ip(), flow.local.port())))
+    }
+
+    /// How the far end of a flow reaches us, if that is known.
+    pub(crate) fn known_own(&self, flow: Flow) -> Option<Own> {
+        self.advertised(flow).map(|address| Own { address, transport: flow.transport })
     }
 
     /// How the far end of a flow reaches us; by the local address while nothing better is known.
@@ -539,8 +555,8 @@ impl Proxy {
         Some((own.listener, self.config.listeners.get(usize::from(own.listener.0))?.bind))
     }
 
-    /// Works out what [`own_listener`](Self::own_listener) looks at, after a
-    /// change of the configuration or of what we write as our address.
+    /// Works out what [`own_listener`](Self::own_listener) looks at, and whether some questions need be
+    /// asked at all, after a change of the configuration or of what we write as our address.
     pub(crate) fn note_addresses(&mut self) {
         let mut addresses = Vec::new();
         for (index, listener) in self.config.listeners.iter().enumerate() {
@@ -556,7 +572,13 @@ impl Proxy {
                 listener: id,
             }));
         }
+        // Where nothing translates, a listener is written as it is bound.
+        addresses.dedup();
         self.addresses = addresses;
+        let networks = &self.config.networks;
+        self.sides_differ = networks.iter().any(|network| network.side.is_some());
+        self.discovers = networks.iter().any(|network| network.advertise.is_some_and(is_discovered))
+            || self.config.listeners.iter().any(|listener| is_discovered(listener.advertise));
     }
 
     /// True when a URI's host and port are ours, as seen on this flow.
@@ -635,6 +657,10 @@ impl Proxy {
         let side = self.side(flow);
         self.observe(Observed::ResponseOut { side, status });
     }
+}
+
+fn is_discovered(advertise: Advertise) -> bool {
+    matches!(advertise, Advertise::Stun | Advertise::StunAddress)
 }
 
 #[cfg(test)]

@@ -441,7 +441,7 @@ impl Proxy {
         Request {
             method: Method::Ack,
             uri,
-            via: &via::stateless(own, digest),
+            via: &via::Ours::stateless(own, digest).pieces().concat(),
             route: &route,
             from: from.raw,
             to: to.raw,

@@ -80,8 +80,8 @@ impl Proxy {
         let branch = Branch::new(target, flow, number);
         let id = self.contexts.insert(Context::new(flow, Stored::default(), Purpose::Ours(purpose), vec![branch]));
         let mut context = self.contexts.take(id)?;
-        let top = via::ours(self.own(flow), id, number);
-        let bytes = compose(&top);
+        let top = via::Ours::new(self.own(flow), id, number);
+        let bytes = compose(&top.pieces().concat());
         if let Ok(mut stored) = Stored::parse(bytes.clone(), &self.config.limits) {
             let side = self.side(flow);
             self.observe(Observed::RequestOut { side, method: stored.message().method().into() });

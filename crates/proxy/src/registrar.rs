@@ -8,7 +8,6 @@ use wire::sip::{Contact, Message, Name};
 use wire::{Flow, Text};
 
 use crate::Proxy;
-use crate::holdings::Holder;
 use crate::outbound::reg_id;
 use crate::register::{NATED_EXPIRY, preference, user_agent};
 use crate::request::Reject;
@@ -178,7 +177,7 @@ impl Proxy {
         };
         let Some((id, seconds)) = known else { return Ok(false) };
         // Its own flow is known, and here is nobody else than phones.
-        let holder = Holder::Phone(flow);
+        let holder = self.phone(flow);
         self.make_room_for(holder, message)?;
         let expires = now + Duration::from_secs(u64::from(seconds));
         self.registry.refresh(id, cseq.number, expires, expires);

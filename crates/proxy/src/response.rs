@@ -124,7 +124,7 @@ impl Proxy {
         if status.is_provisional() || status.is_success() {
             // Copies of a 2xx to an INVITE come until it is acknowledged (§13.3.1.4), and go out as
             // the same bytes, whatever has become of the offer or answer in it since.
-            let received = (context.invite && status.is_success()).then(|| self.hashes.of(&[message.bytes]));
+            let received = (context.invite && status.is_success()).then(|| self.long.of(&[message.bytes]));
             let accepted = context.branches[index].accepted.as_ref();
             if let Some((_, patch)) = accepted.filter(|(hash, _)| Some(*hash) == received) {
                 let sent = patch.applied(message);
@@ -196,8 +196,8 @@ impl Proxy {
                 let target = &context.branches[index].target;
                 let leg = self.note_callee(pass, index as u16, target, flow, context.request.message(), message);
                 self.face(context, index, pass, own, message, &mut edit);
-                let token = leg.map(|leg| self.key.seal(Token::Leg(pass, leg)));
-                contact::to_ours(message, &mut edit, own, token.as_ref());
+                let token = || leg.map(|leg| self.key.seal(Token::Leg(pass, leg)));
+                contact::to_ours(message, &mut edit, own, token);
                 session_timer::answer(context.request.message(), message, &mut edit);
                 if context.invite {
                     let key = MediaKey { pass: pass.0, branch: index as u16 };
@@ -234,8 +234,7 @@ impl Proxy {
                     let timer = session_timer::agreed(context.request.message(), message, from);
                     self.note_target(now, pass, to, flow, message, timer);
                     self.face(context, index, pass, own, message, &mut edit);
-                    let token = self.key.seal(Token::Leg(pass, to));
-                    contact::to_ours(message, &mut edit, own, Some(&token));
+                    contact::to_ours(message, &mut edit, own, || Some(self.key.seal(Token::Leg(pass, to))));
                     session_timer::answer(context.request.message(), message, &mut edit);
                     let leg = callee(from, to);
                     let key = self.media_key(pass, leg);
@@ -264,8 +263,9 @@ impl Proxy {
             }
             Purpose::Pass => {
                 if dialog_forming {
-                    let token = context.branches[index].target.binding.map(|id| self.key.seal(Token::Binding(id)));
-                    contact::to_ours(message, &mut edit, own, token.as_ref());
+                    let binding = context.branches[index].target.binding;
+                    let token = || binding.map(|id| self.key.seal(Token::Binding(id)));
+                    contact::to_ours(message, &mut edit, own, token);
                 }
             }
             Purpose::Ours(_) => {}

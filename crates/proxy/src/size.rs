@@ -104,10 +104,9 @@ impl Proxy {
         self.own(self.for_size(flow).unwrap_or(flow))
     }
 
-    /// The same as [`own`](Self::own) and [`reach`](Self::reach), which are nearly always one.
-    pub(crate) fn own_and_reach(&self, flow: Flow) -> (Own, Own) {
-        let own = self.own(flow);
-        (own, self.for_size(flow).map_or(own, |beside| self.own(beside)))
+    /// The same where [`own`](Self::own), which it nearly always is, is known already.
+    pub(crate) fn reach_beside(&self, own: Own, flow: Flow) -> Own {
+        self.for_size(flow).map_or(own, |beside| self.own(beside))
     }
 
     /// The UDP flow in whose stead this one is there, if it is.

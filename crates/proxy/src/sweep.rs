@@ -33,7 +33,7 @@ impl Proxy {
         if deadline.is_none() && !context.open() {
             self.forget(&context);
         } else if context.rests() {
-            if let Some(rest) = Rest::of(*context, &self.hashes) {
+            if let Some(rest) = Rest::of(&mut context) {
                 self.contexts.put_rest(Box::new(rest));
             }
         } else {

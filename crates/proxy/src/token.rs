@@ -5,6 +5,7 @@
 //! carries unharmed. It reveals no address, and forging one means guessing
 //! the MAC; the key outlives a restart, so a token does, too.
 
+use std::cell::Cell;
 use std::hash::Hasher as _;
 
 use hmac::{Hmac, KeyInit, Mac};
@@ -57,7 +58,11 @@ pub(crate) enum Facing {
 
 /// The key that tokens are sealed with.
 #[derive(Clone)]
-pub(crate) struct Key(SipHasher24);
+pub(crate) struct Key {
+    mac: SipHasher24,
+    /// The token that was opened last: of one message it is asked for again.
+    opened: Cell<Option<(Text, Token)>>,
+}
 
 impl std::fmt::Debug for Key {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -73,13 +78,13 @@ impl Key {
         let derived = Hmac::<Sha256>::new(&block.into()).chain_update(b"siphash").finalize().into_bytes();
         let mut short = [0; 16];
         short.copy_from_slice(&derived[..16]);
-        Self(SipHasher24::new_with_key(&short))
+        Self { mac: SipHasher24::new_with_key(&short), opened: Cell::new(None) }
     }
 
     /// A keyed digest over pieces, for ids and tags that must come out the
     /// same for a retransmission.
     pub(crate) fn digest(&self, label: &str, pieces: &[&[u8]]) -> u64 {
-        let mut input = Gathered::new(self.0);
+        let mut input = Gathered::new(self.mac);
         input.gather(label.as_bytes());
         for piece in pieces {
             input.gather(&(piece.len() as u64).to_be_bytes());
@@ -110,6 +115,18 @@ impl Key {
 
     /// Reads a token; `None` if it is not one of ours.
     pub(crate) fn open(&self, text: &[u8]) -> Option<Token> {
+        let text: &Text = text.try_into().ok()?;
+        if let Some((last, token)) = self.opened.get()
+            && last == *text
+        {
+            return Some(token);
+        }
+        let token = self.read(text)?;
+        self.opened.set(Some((*text, token)));
+        Some(token)
+    }
+
+    fn read(&self, text: &Text) -> Option<Token> {
         let bytes = unbase32(text)?;
         let (said, shown) = bytes.split_first_chunk::<SAID>()?;
         let differs = self.mac(said).iter().zip(shown).fold(0, |d, (a, b)| d | (a ^ b));
@@ -131,7 +148,7 @@ impl Key {
         // One write: whatever is written piece by piece is gathered first.
         let mut input = *b"token\0\0\0\0\0\0\0\0\0\0\0";
         input[5..].copy_from_slice(bytes);
-        let mut mac = self.0;
+        let mut mac = self.mac;
         mac.write(&input);
         let mut short = [0; MAC];
         short.copy_from_slice(&mac.finish128().as_bytes()[..MAC]);
@@ -147,8 +164,7 @@ fn base32(bytes: &[u8; 20]) -> Text {
     text
 }
 
-fn unbase32(text: &[u8]) -> Option<[u8; 20]> {
-    let text: &[u8; 32] = text.try_into().ok()?;
+fn unbase32(text: &Text) -> Option<[u8; 20]> {
     let mut bytes = [0; 20];
     for (chunk, out) in text.as_chunks().0.iter().zip(bytes.chunks_exact_mut(5)) {
         out.copy_from_slice(&bits(chunk)?.to_be_bytes()[3..]);
@@ -285,7 +301,7 @@ mod tests {
         let long: Vec<u8> = (0..=255).cycle().take(700).collect();
         for lengths in [vec![0], vec![5, 240, 9], vec![200, 200, 200], vec![700], vec![3, 600, 3]] {
             let pieces: Vec<&[u8]> = lengths.iter().map(|length| &long[..*length]).collect();
-            let mut mac = key.0;
+            let mut mac = key.mac;
             mac.write(b"label");
             for piece in &pieces {
                 mac.write(&(piece.len() as u64).to_be_bytes());

@@ -142,6 +142,7 @@ fn the_longest_prefix_says_which_side_an_address_is_on_and_what_is_written_there
         network("10.1.2.3/32"),
     ];
     rig.proxy.config = config.into();
+    rig.proxy.note_addresses();
     for (remote, side, written) in [
         ("10.9.9.9:5060", Side::Inner, "10.0.0.2:5060"),
         ("10.1.9.9:5060", Side::Outer, "192.0.2.1:5060"),

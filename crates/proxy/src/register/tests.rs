@@ -257,7 +257,7 @@ fn what_is_refused_before_the_registrar_hears_of_it() {
             text(&of_alice(1, false, &lines)).replace("To: <sip:alice@a.example>", &format!("To: <sip:alice@{to}>"));
         let stored = Stored::parse(stored.into_bytes(), &Limits::default()).unwrap();
         let (message, from) = (stored.message(), flow(&rig.proxy, from.0, from.1));
-        let key = Key::of(message, &message.top_via().unwrap());
+        let key = Key::of(&rig.proxy.hashes, message, &message.top_via().unwrap());
         let holder = rig.proxy.holder(from);
         let result = rig.proxy.register(rig.now, from, message, key, holder, &Routed::default());
         let expected = if status == 0 { Ok(()) } else { Err(Reject::new(status, reason)) };

@@ -35,7 +35,7 @@ fn request(from: &str, call_id: &str, cseq: u32, fields: &str) -> Stored {
 /// What the registrar says to a REGISTER that comes in on a flow.
 fn on(rig: &mut Rig, flow: Flow, stored: &Stored) -> Result<String, Reject> {
     let message = stored.message();
-    let key = Key::of(message, &message.top_via().unwrap());
+    let key = Key::of(&rig.proxy.hashes, message, &message.top_via().unwrap());
     rig.said.clear();
     rig.proxy.registrar(rig.now, flow, message, key)?;
     rig.wait(Duration::ZERO);
@@ -339,7 +339,7 @@ fn a_copy_hears_what_one_that_is_read_would() {
             }
             let from = flow(rig, 0, PHONE);
             let stored = request(PHONE, "again", cseq, &fields);
-            let key = Key::of(stored.message(), &stored.message().top_via().unwrap());
+            let key = Key::of(&rig.proxy.hashes, stored.message(), &stored.message().top_via().unwrap());
             let copied = copies && rig.proxy.register_copy(rig.now, from, stored.message(), &key) == Ok(true);
             assert_eq!(copied, copies && cseq > 1, "{cseq}");
             if !copied {
@@ -355,7 +355,7 @@ fn a_copy_hears_what_one_that_is_read_would() {
     }
     let copied = |rig: &mut Rig, from: &str, cseq, fields: &str| {
         let stored = request(PHONE, "again", cseq, fields);
-        let key = Key::of(stored.message(), &stored.message().top_via().unwrap());
+        let key = Key::of(&rig.proxy.hashes, stored.message(), &stored.message().top_via().unwrap());
         let from = flow(rig, 0, from);
         rig.proxy.register_copy(rig.now, from, stored.message(), &key).unwrap()
     };

@@ -29,7 +29,7 @@ impl Proxy {
         self.count_out(reply, answer.status);
         // Over a connection no copy comes (§17.2.2, Timer J).
         if !flow.transport.reliable() {
-            self.keep_answer(now, [flow, reply], message, key, last.clone(), holder);
+            self.keep_answer(now, [flow, reply], key, last.clone(), holder);
         }
         self.transmit(reply, last);
     }

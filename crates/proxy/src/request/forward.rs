@@ -16,7 +16,7 @@ use crate::dialog::callee;
 use crate::holdings::Holder;
 use crate::late::Abandoned;
 use crate::locate::{Hop, Located, Way};
-use crate::rewrite::{body, contact, record_route, via};
+use crate::rewrite::{Own, body, contact, record_route, via};
 use crate::session_timer;
 use crate::token::Token;
 use crate::transaction::context::Answering;
@@ -121,27 +121,32 @@ impl Proxy {
             return Err(Stop::Reject(GONE));
         }
         let target = &context.branches[index].target;
-        let seed = self.chance(&target.hop);
-        let (way, others) = match self.ways(now, &target.hop, seed) {
-            Located::At(ways) => secure_first(target, context.request.message(), ways),
-            Located::Wait => return Err(Stop::Wait(PARK_LOCATE)),
-            Located::Nowhere(reject) => return Err(Stop::Reject(reject)),
+        let (way, others) = match &target.hop {
+            Hop::Flow(flow) => (Way::over(*flow), Vec::new()),
+            hop @ (Hop::Host(_) | Hop::Upstream { .. } | Hop::Way { .. }) => {
+                let seed = self.chance(hop);
+                match self.ways(now, hop, seed) {
+                    Located::At(ways) => secure_first(target, context.request.message(), ways),
+                    Located::Wait => return Err(Stop::Wait(PARK_LOCATE)),
+                    Located::Nowhere(reject) => return Err(Stop::Reject(reject)),
+                }
+            }
         };
         let flow = self.take(&way);
         if !self.connections.is_open(flow) {
             return Err(Stop::Reject(Reject::new(480, "The phone's connection has ended")));
         }
         self.keeps_secure(target, context.request.message(), flow).map_err(Stop::Reject)?;
-        if self.advertised(flow).is_none() {
+        let Some(own) = self.known_own(flow) else {
             return Err(Stop::Reject(Reject::new(503, "Public address not known yet (STUN)").with("Retry-After: 5")));
-        }
-        let mut bytes = self.branch_bytes(context, index, flow)?;
+        };
+        let mut bytes = self.branch_bytes(context, index, flow, own)?;
         let (mut flow, mut way) = (flow, way);
         let mut others = others;
         if let Some(stream) = self.by_size(&context.branches[index].target.hop, &way, bytes.len()) {
             flow = self.outgoing(stream.flow, &stream.name, crate::size::CONNECT);
             others.insert(0, Way { sized: true, ..std::mem::replace(&mut way, stream) });
-            bytes = self.branch_bytes(context, index, flow)?;
+            bytes = self.branch_bytes(context, index, flow, self.own(flow))?;
         }
         let invite = context.invite;
         let branch = &mut context.branches[index];
@@ -218,14 +223,12 @@ impl Proxy {
     }
 
     /// One forwarded copy, as it leaves on a flow.
-    fn branch_bytes(&mut self, context: &mut Context, index: usize, flow: Flow) -> Result<Vec<u8>, Stop> {
-        let request = std::mem::take(&mut context.request);
-        let message = request.message();
+    fn branch_bytes(&mut self, context: &Context, index: usize, flow: Flow, own: Own) -> Result<Vec<u8>, Stop> {
+        let message = context.request.message();
         let mut edit = self.blank();
-        let result = self.branch_edit(context, index, message, flow, &mut edit);
+        let result = self.branch_edit(context, index, message, flow, own, &mut edit);
         let bytes = result.map(|()| self.edited(message, &edit));
         self.reuse(edit);
-        context.request = request;
         bytes
     }
 
@@ -236,13 +239,14 @@ impl Proxy {
         index: usize,
         message: Message<'_>,
         flow: Flow,
+        own: Own,
         edit: &mut Edit,
     ) -> Result<(), Stop> {
         let branch = &context.branches[index];
-        let (own, reach) = self.own_and_reach(flow);
-        let mut value = via::ours(own, context.id, branch.number);
+        let reach = self.reach_beside(own, flow);
+        let mut value = via::Ours::new(own, context.id, branch.number);
         if matches!(context.purpose, Purpose::Register(_)) {
-            self.offer_keep(flow, &mut value);
+            value.keep = self.offers_keep(flow);
         }
         self.route_edit(context.flow, message, &branch.target, &value, &context.routed, edit);
         breadth::write(message, edit, index, context.branches.len());
@@ -255,8 +259,7 @@ impl Proxy {
                     let crossing = context.flow.listener != flow.listener;
                     record_route::push(message, edit, &self.key, *pass, reach, crossing);
                 }
-                let token = self.key.seal(Token::Leg(*pass, 0));
-                contact::to_ours(message, edit, reach, Some(&token));
+                contact::to_ours(message, edit, reach, || Some(self.key.seal(Token::Leg(*pass, 0))));
                 session_timer::ask(message, edit);
                 if message.method() == Method::Invite {
                     let ends = |proxy: &Self| proxy.ends_of_create(context, index, flow);
@@ -267,8 +270,7 @@ impl Proxy {
             }
             Purpose::Within { pass, from, to } => {
                 self.raise(*pass, *from, *to, message, edit);
-                let token = self.key.seal(Token::Leg(*pass, *from));
-                contact::to_ours(message, edit, reach, Some(&token));
+                contact::to_ours(message, edit, reach, || Some(self.key.seal(Token::Leg(*pass, *from))));
                 session_timer::ask(message, edit);
                 let leg = callee(*from, *to);
                 let key = self.media_key(*pass, leg);
@@ -282,8 +284,7 @@ impl Proxy {
             }
             Purpose::Pass => {
                 let token = self.registry.on_flow(context.flow).next().map(|b| b.id);
-                let token = token.map(|id| self.key.seal(Token::Binding(id)));
-                contact::to_ours(message, edit, reach, token.as_ref());
+                contact::to_ours(message, edit, reach, || token.map(|id| self.key.seal(Token::Binding(id))));
             }
             Purpose::Ours(_) => {}
         }
@@ -297,39 +298,35 @@ impl Proxy {
         from: Flow,
         message: Message<'_>,
         target: &Target,
-        via_value: &[u8],
+        via: &via::Ours,
         routed: &Routed,
         edit: &mut Edit,
     ) {
         sip::edit::received(message, edit, from.remote);
         self.grant_keep(from, message, edit);
-        via::push(message, edit, via_value);
+        via::push(message, edit, via);
         let hops = match message.number(Name::MaxForwards) {
             Some(Ok(n)) => n.saturating_sub(1),
             Some(Err(_)) | None => 70,
         };
         sip::edit::set(message, edit, Rule::MaxForwards, Name::MaxForwards, &[Text::number(hops.into()).get()]);
-        let routes = message.values(Name::Route).count();
+        let behind = || message.values(Name::Route).skip(routed.pops);
         let mut uri = target.uri.as_deref();
-        let mut drop_last = false;
-        if routed.strict && uri.is_none() {
-            // RFC 3261 §16.4: the last Route entry is the real Request-URI.
-            uri = message.values(Name::Route).last().and_then(|v| NameAddr::parse(v).ok()).map(|a| a.uri);
-        }
+        let mut stays = usize::MAX;
         if routed.strict {
-            drop_last = true;
+            // RFC 3261 §16.4: the last Route entry is the real Request-URI.
+            stays = behind().count().saturating_sub(1);
+            let last = || NameAddr::parse(message.values(Name::Route).last()?).ok();
+            uri = uri.or_else(|| last().map(|last| last.uri).filter(|uri| Uri::parse(uri).is_ok()));
         }
-        let remaining = routes.saturating_sub(routed.pops + usize::from(drop_last));
-        let first = (remaining > 0)
-            .then(|| message.values(Name::Route).nth(routed.pops))
-            .flatten()
-            .and_then(|v| NameAddr::parse(v).ok());
+        let mut entries = behind().take(stays).peekable();
+        let first = entries.peek().and_then(|entry| NameAddr::parse(entry).ok());
         let to_strict = first.filter(|a| a.uri().is_ok_and(|u| u.params.find("lr").is_none()));
         match to_strict {
             // RFC 3261 §16.6(6): a strict router next.
             Some(next) => {
                 let moved = uri.unwrap_or(message.request_uri());
-                let kept: Vec<&[u8]> = message.values(Name::Route).skip(routed.pops + 1).take(remaining - 1).collect();
+                let kept: Vec<&[u8]> = entries.skip(1).collect();
                 let mut value: Vec<&[u8]> = Vec::with_capacity(kept.len() * 2 + 3);
                 for entry in kept {
                     value.extend([entry, b", "]);
@@ -340,11 +337,10 @@ impl Proxy {
                 edit.replace(message.span(message.request_uri()), Rule::RequestUri, &[next.uri]);
                 return;
             }
-            None if drop_last && remaining > 0 => {
-                let kept: Vec<&[u8]> = message.values(Name::Route).skip(routed.pops).take(remaining).collect();
+            None if routed.strict && stays > 0 => {
                 let mut value: Vec<&[u8]> = Vec::new();
-                for (i, entry) in kept.iter().enumerate() {
-                    if i > 0 {
+                for entry in entries {
+                    if !value.is_empty() {
                         value.push(b", ");
                     }
                     value.push(entry);
@@ -352,11 +348,13 @@ impl Proxy {
                 sip::edit::remove(message, edit, Rule::Route, Name::Route);
                 sip::edit::append(message, edit, Rule::Route, Name::Route, &value);
             }
-            None => sip::edit::pop(message, edit, Rule::Route, Name::Route, routes - remaining),
+            None => {
+                let gone = if routed.strict { usize::MAX } else { routed.pops };
+                sip::edit::pop(message, edit, Rule::Route, Name::Route, gone);
+            }
         }
         if let Some(uri) = uri
             && uri != message.request_uri()
-            && Uri::parse(uri).is_ok()
         {
             edit.replace(message.span(message.request_uri()), Rule::RequestUri, &[uri]);
         }

@@ -62,7 +62,7 @@ impl Proxy {
             return;
         };
         self.note_alias(flow, &via);
-        let key = Key::of(message, &via);
+        let key = Key::of(&self.hashes, message, &via);
         if method == Method::Ack {
             return self.ack(now, flow, message, &key);
         }
@@ -91,7 +91,7 @@ impl Proxy {
         };
         if let Err(reject) = result {
             self.refuse(now, flow, message, &reject);
-            self.refusals.remember(now, Key::of(message, &via), reject);
+            self.refusals.remember(now, Key::of(&self.hashes, message, &via), reject);
         }
     }
 

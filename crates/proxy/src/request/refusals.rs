@@ -62,13 +62,14 @@ mod tests {
     use wire::sip::{Framing, Index, Limits};
 
     use super::*;
+    use crate::hashes::Hashes;
 
     fn key(branch: usize) -> Key {
         let text = format!("BYE sip:a SIP/2.0\r\nVia: SIP/2.0/UDP h;branch=z9hG4bK{branch}\r\n\r\n");
         let mut index = Index::new();
         index.parse(text.as_bytes(), Framing::Datagram, &Limits::default()).expect("well formed");
         let message = index.view(text.as_bytes());
-        Key::of(message, &message.top_via().expect("a Via"))
+        Key::of(&Hashes::default(), message, &message.top_via().expect("a Via"))
     }
 
     #[test]

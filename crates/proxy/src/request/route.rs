@@ -41,16 +41,16 @@ impl Proxy {
             }
             token => routed.uri = token,
         }
-        let routes: Vec<&[u8]> = message.values(Name::Route).collect();
         if routed.strict
-            && let Some(last) = routes.last()
+            && let Some(last) = message.values(Name::Route).last()
         {
             let target = NameAddr::parse(last).map_err(bad)?;
             if let Ok(uri) = target.uri() {
                 routed.uri = self.token_in(&uri);
             }
         }
-        for (position, value) in routes.iter().enumerate() {
+        let mut routes = message.values(Name::Route).peekable();
+        while let Some(value) = routes.next() {
             let entry = NameAddr::parse(value).map_err(bad)?;
             // What a token of ours proves need not be read.
             let named = entry.user_and_place().and_then(|(user, _)| self.key.open(user));
@@ -80,7 +80,7 @@ impl Proxy {
                     }
                 },
             };
-            let is_last_of_strict = routed.strict && position + 1 == routes.len();
+            let is_last_of_strict = routed.strict && routes.peek().is_none();
             if !ours || is_last_of_strict {
                 if !is_last_of_strict {
                     routed.next = Some(value.to_vec());

@@ -37,7 +37,7 @@ impl Target {
     /// A phone, asked for by `uri`.
     pub(crate) fn binding(binding: &Binding, uri: &Uri<'_>) -> Self {
         Self {
-            uri: Some(contact::of_phone(binding.contact(), uri)),
+            uri: contact::of_phone(binding.contact(), uri),
             hop: Hop::Flow(binding.flow.get()),
             binding: Some(binding.id),
             phone: binding.phone,
@@ -295,14 +295,18 @@ impl Proxy {
 /// One target a phone: of several flows of one instance the first, never two
 /// at a time (RFC 5626 §6).
 fn one_flow_each(bindings: &[&Binding], uri: &Uri<'_>) -> Vec<Target> {
-    let mut firsts = Vec::with_capacity(bindings.len());
+    let mut several = Vec::new();
     let mut targets: Vec<Target> = Vec::with_capacity(bindings.len());
     for binding in bindings {
-        let same = |b: &&Binding| b.reg_id.is_some() && binding.reg_id.is_some() && b.instance == binding.instance;
-        match firsts.iter().position(same) {
-            Some(at) => targets[at].flows.insert(0, binding.id),
+        let instance = binding.reg_id.map(|_| &binding.instance);
+        let first = instance.and_then(|own| several.iter().find(|(_, known)| *known == own));
+        match first {
+            Some((at, _)) => {
+                let first: &mut Target = &mut targets[*at];
+                first.flows.insert(0, binding.id);
+            }
             None => {
-                firsts.push(binding);
+                several.extend(instance.map(|instance| (targets.len(), instance)));
                 targets.push(Target::binding(binding, uri));
             }
         }

@@ -7,6 +7,8 @@ use super::route::Routed;
 use crate::Proxy;
 use crate::rewrite::via;
 
+const NO_BRANCH: &str = "Via branch without a value";
+
 /// Fields that may stand only once (§7.3.1 with §20).
 const SINGLE: [Name; 7] =
     [Name::From, Name::To, Name::CallId, Name::CSeq, Name::MaxForwards, Name::MaxBreadth, Name::Expires];
@@ -36,12 +38,13 @@ pub(crate) fn validate(message: Message<'_>) -> Result<(), Reject> {
     if SINGLE.into_iter().any(|name| message.repeats(name)) {
         return Err(bad("Repeated header field"));
     }
-    let others = message.values(Name::Via).skip(1).map(Via::parse);
-    for via in [message.top_via()].into_iter().chain(others) {
-        let via = via.map_err(|_| bad("Bad Via"))?;
-        if via.branch() == Some(b"z9hG4bK") {
-            return Err(bad("Via branch without a value"));
-        }
+    let check = |via: Via<'_>| if via.branch() == Some(b"z9hG4bK") { Err(bad(NO_BRANCH)) } else { Ok(()) };
+    // Of most the branch tells that the topmost can be read.
+    if message.branch().len() <= b"z9hG4bK".len() {
+        check(message.top_via().map_err(|_| bad("Bad Via"))?)?;
+    }
+    for via in message.values(Name::Via).skip(1) {
+        check(Via::parse(via).map_err(|_| bad("Bad Via"))?)?;
     }
     let from = message.from().map_err(|_| bad("Bad From"))?;
     from.uri().map_err(|_| bad("Bad From URI"))?;

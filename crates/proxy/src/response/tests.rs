@@ -240,7 +240,7 @@ fn nobody(method: &str, cancelled: bool, results: &[u16]) -> Option<u16> {
     let mut rig = Rig::standalone();
     let here = flow(&rig.proxy, 0, ALICE);
     let stored = Stored::parse(request(method, ALICE, "bob", "x", "", "").into_bytes(), &Limits::default()).unwrap();
-    let key = Key::of(stored.message(), &stored.message().top_via().unwrap());
+    let key = Key::of(&rig.proxy.hashes, stored.message(), &stored.message().top_via().unwrap());
     let branches = results.iter().map(|status| {
         let target = Target { uri: None, hop: Hop::Flow(here), binding: None, phone: None, flows: Vec::new() };
         Branch { result: Some(Status(*status)), ..Branch::new(target, here, 1) }

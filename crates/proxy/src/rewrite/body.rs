@@ -53,8 +53,7 @@ impl Proxy {
             let settles = if message.method() == Method::Ack { Settles::Call } else { Settles::Offer };
             self.offers.answer(key, leg, from, ends, text, settles, edit)
         } else {
-            let hint = self.key.digest("worker", &[message.call_id()]);
-            self.offers.offer(key, leg, hint, from, ends, text, edit)
+            self.offers.offer(key, leg, key.pass, from, ends, text, edit)
         }
     }
 
@@ -86,8 +85,7 @@ impl Proxy {
             }
             Some(text) => {
                 let ends = ends(self);
-                let hint = self.key.digest("worker", &[message.call_id()]);
-                self.offers.offer(key, leg, hint, from, ends, text, edit)?;
+                self.offers.offer(key, leg, key.pass, from, ends, text, edit)?;
             }
             None => {}
         }

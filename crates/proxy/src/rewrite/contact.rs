@@ -38,16 +38,16 @@ fn is_push(name: &[u8]) -> bool {
     name.get(..3).is_some_and(|start| start.eq_ignore_ascii_case(b"pn-"))
 }
 
-/// The phone's own Contact for a request that asked for it by `uri`. A PBX
+/// The phone's own Contact for a request that asked for it by `uri`, if it can be read. A PBX
 /// that registered for many numbers (`bnc`, RFC 6140 §5.2) gets the number
 /// that was called, and so does one whose provider writes it (RFC 5947).
-pub(crate) fn of_phone(contact: &[u8], uri: &Uri<'_>) -> Vec<u8> {
-    let Some((own, number)) = Uri::parse(contact).ok().zip(uri.user) else { return contact.to_vec() };
-    let bulk = own.params.find("bnc");
+pub(crate) fn of_phone(contact: &[u8], uri: &Uri<'_>) -> Option<Vec<u8>> {
+    let own = Uri::parse(contact).ok()?;
+    let bulk = own.params.find("bnc").is_some();
     let named_ours = uri.params.find(PARAM).is_some();
-    if bulk.is_none() && (!named_ours || own.user == Some(number)) {
-        return contact.to_vec();
-    }
+    let Some(number) = uri.user.filter(|number| bulk || (named_ours && own.user != Some(number))) else {
+        return Some(contact.to_vec());
+    };
     let mut out = Vec::with_capacity(contact.len() + number.len() + 1);
     out.extend_from_slice(if own.scheme == Scheme::Sips { b"sips:" } else { b"sip:" });
     out.extend_from_slice(number);
@@ -56,7 +56,7 @@ pub(crate) fn of_phone(contact: &[u8], uri: &Uri<'_>) -> Vec<u8> {
     for param in own.params.iter().filter(|p| !p.is("bnc")) {
         out.extend_from_slice(param.raw);
     }
-    out
+    Some(out)
 }
 
 /// Puts another URI into one Contact value; display name and header parameters stay.
@@ -64,18 +64,18 @@ pub(crate) fn replace(message: Message<'_>, edit: &mut Edit, addr: &NameAddr<'_>
     edit.replace(message.span(addr.addr), Rule::Contact, &[b"<", uri, b">"]);
 }
 
-/// Makes every Contact of a message name us.
-pub(crate) fn to_ours(message: Message<'_>, edit: &mut Edit, own: Own, token: Option<&Text>) {
+/// Makes every Contact of a message name us. Many have none, so the token is asked for where it is written.
+pub(crate) fn to_ours(message: Message<'_>, edit: &mut Edit, own: Own, token: impl Fn() -> Option<Text>) {
     if let Some((addr, theirs)) = message.contact() {
         let span = message.span(addr.addr);
-        return ours(Some(theirs), own, token, |pieces| {
+        return ours(Some(theirs), own, token().as_ref(), |pieces| {
             let around = |pieces| std::iter::once(&b"<"[..]).chain(pieces).chain([&b">"[..]]);
             edit.replace_with(span, Rule::Contact, around(pieces.iter().copied()));
         });
     }
     for contact in message.contacts() {
         if let Ok(Contact::Addr(addr)) = contact {
-            replace(message, edit, &addr, &uri(addr.uri, own, token));
+            replace(message, edit, &addr, &uri(addr.uri, own, token().as_ref()));
         }
     }
 }

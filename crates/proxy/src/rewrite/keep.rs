@@ -31,10 +31,8 @@ impl Proxy {
     }
 
     /// Our own offer, on a REGISTER whose way goes through our own NAT.
-    pub(crate) fn offer_keep(&self, flow: Flow, via: &mut Vec<u8>) {
-        if self.is_discovered(flow.listener) {
-            via.extend_from_slice(b";keep");
-        }
+    pub(crate) fn offers_keep(&self, flow: Flow) -> bool {
+        self.is_discovered(flow.listener)
     }
 
     /// The answer to it: pings to the upstream follow.

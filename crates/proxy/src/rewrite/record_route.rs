@@ -40,12 +40,14 @@ pub(crate) fn enter(
 fn entries(request: Message<'_>, key: &Key, pass: PassId, own: Own, crossing: bool, write: impl FnOnce(&[&[u8]])) {
     let at = own.text();
     let callee = key.seal(Token::Route(pass, Facing::Callee));
-    let caller = key.seal(Token::Route(pass, Facing::Caller));
     // §16.6(4): what is secure keeps to secure hops on the way back.
     let sips = request.uri().is_ok_and(|uri| uri.scheme == Scheme::Sips);
     let scheme: &[u8] = if sips { b"<sips:" } else { b"<sip:" };
-    let value = [scheme, &callee, b"@", at.get(), b";lr>", b", ", scheme, &caller, b"@", at.get(), b";lr>"];
-    write(if crossing { &value } else { &value[..5] });
+    if !crossing {
+        return write(&[scheme, &callee, b"@", at.get(), b";lr>"]);
+    }
+    let caller = key.seal(Token::Route(pass, Facing::Caller));
+    write(&[scheme, &callee, b"@", at.get(), b";lr>", b", ", scheme, &caller, b"@", at.get(), b";lr>"]);
 }
 
 /// The entries of a response that were added behind us, the farthest first:

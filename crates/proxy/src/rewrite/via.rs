@@ -4,34 +4,44 @@
 use std::net::SocketAddr;
 
 use wire::sip::{Message, Name, Via};
-use wire::{Edit, Flow, Rule, Text, sip};
+use wire::{Edit, Flow, Rule, Text, Transport, sip};
 
 use super::Own;
 use crate::token::{long, short};
 use crate::transaction::Id;
 
-/// Room for a Via value of ours, and for `keep`.
-const LENGTH: usize = 112;
-
-/// Our Via value: where we are reached, `rport`, and a branch that names the
-/// context and one branch of it.
-pub(crate) fn ours(own: Own, id: Id, number: u64) -> Vec<u8> {
-    let context = short(u64::from(id.slot) << 32 | u64::from(id.generation));
-    value(own, [&context, &short(number)])
+/// Our Via value: where we are reached, `rport`, and a branch.
+#[derive(Debug)]
+pub(crate) struct Ours {
+    transport: Transport,
+    at: Text,
+    /// `None` in a message without one.
+    context: Option<[u8; 13]>,
+    branch: [u8; 13],
+    /// We offer to keep the way open (RFC 6223).
+    pub(crate) keep: bool,
 }
 
-/// Our Via value for a message without a context (an ACK to a 2xx); the same
-/// for a retransmission.
-pub(crate) fn stateless(own: Own, digest: u64) -> Vec<u8> {
-    value(own, [b"-", &short(digest)])
-}
+impl Ours {
+    /// With a branch that names the context and one branch of it.
+    pub(crate) fn new(own: Own, id: Id, number: u64) -> Self {
+        let context = short(u64::from(id.slot) << 32 | u64::from(id.generation));
+        Self { context: Some(context), ..Self::stateless(own, number) }
+    }
 
-fn value(own: Own, branch: [&[u8]; 2]) -> Vec<u8> {
-    let mut value = Vec::with_capacity(LENGTH);
-    let at = Text::socket(own.address);
-    let pieces = [b"SIP/2.0/", own.transport.via().as_bytes(), b" ", at.get(), b";rport;branch=z9hG4bK"];
-    pieces.into_iter().chain(branch).for_each(|piece| value.extend_from_slice(piece));
-    value
+    /// For a message without a context (an ACK to a 2xx); the same for a retransmission.
+    pub(crate) fn stateless(own: Own, digest: u64) -> Self {
+        let at = Text::socket(own.address);
+        Self { transport: own.transport, at, context: None, branch: short(digest), keep: false }
+    }
+
+    /// The text of it.
+    pub(crate) fn pieces(&self) -> [&[u8]; 8] {
+        let transport = self.transport.via().as_bytes();
+        let context = self.context.as_ref().map_or(&b"-"[..], |context| context);
+        let keep: &[u8] = if self.keep { b";keep" } else { b"" };
+        [b"SIP/2.0/", transport, b" ", self.at.get(), b";rport;branch=z9hG4bK", context, &self.branch, keep]
+    }
 }
 
 /// The context and branch number that a branch of ours names.
@@ -68,8 +78,8 @@ pub(crate) fn home(flow: Flow, message: Message<'_>) -> Flow {
 }
 
 /// Pushes our Via on top.
-pub(crate) fn push(message: Message<'_>, edit: &mut Edit, value: &[u8]) {
-    sip::edit::push(message, edit, Rule::Via, Name::Via, &[value]);
+pub(crate) fn push(message: Message<'_>, edit: &mut Edit, value: &Ours) {
+    sip::edit::push(message, edit, Rule::Via, Name::Via, &value.pieces());
 }
 
 /// Pops ours from a response.
@@ -89,8 +99,6 @@ pub(crate) fn observed(via: &Via<'_>) -> Option<SocketAddr> {
 
 #[cfg(test)]
 mod tests {
-    use wire::Transport;
-
     use super::*;
 
     #[test]
@@ -99,7 +107,7 @@ mod tests {
         {
             let id = Id { slot, generation };
             let own = Own { address: ([192, 0, 2, 1], 5060).into(), transport: Transport::Udp };
-            let written = ours(own, id, branch);
+            let written = Ours::new(own, id, branch).pieces().concat();
             let via = Via::parse(&written).expect("ours");
             assert_eq!((via.sent_by, via.branch().and_then(read)), (&b"192.0.2.1:5060"[..], Some((id, branch))));
         }

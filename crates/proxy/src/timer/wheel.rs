@@ -13,6 +13,10 @@ const PER_SECOND: u64 = 250;
 const SLOTS: usize = 1 << 14;
 /// Deadlines of one tick that are in its slot at most.
 const MOST: usize = 1024;
+/// Deadlines that such a slot has room for at most.
+const USUAL: usize = 16;
+/// Emptied slots' room that is kept for the next ones.
+const SPARE: usize = 256;
 const WORD: usize = u64::BITS as usize;
 const WORDS: usize = SLOTS / WORD;
 
@@ -29,6 +33,8 @@ pub(super) struct Wheel<T> {
     taken: Box<[u64; WORDS]>,
     /// Which words of `taken` are not zero, one bit each.
     words: [u64; WORDS / WORD],
+    /// Room of slots that are empty now.
+    spare: Vec<Vec<(Instant, T)>>,
     others: BTreeSet<(Instant, T)>,
     first: Option<(Instant, T)>,
 }
@@ -43,6 +49,7 @@ impl<T: Copy + Ord> Wheel<T> {
             slots,
             taken: Box::new([0; WORDS]),
             words: [0; WORDS / WORD],
+            spare: Vec::new(),
             others: BTreeSet::new(),
             first: None,
         }
@@ -56,6 +63,9 @@ impl<T: Copy + Ord> Wheel<T> {
         let current = self.current_slot();
         match self.slot(at).map(|slot| (slot, &mut self.slots[slot])) {
             Some((slot, entries)) if entries.len() < MOST => {
+                if entries.capacity() == 0 {
+                    *entries = self.spare.pop().unwrap_or_default();
+                }
                 if slot != current {
                     entries.push(entry);
                 } else if let Err(place) = entries.binary_search_by(|known| entry.cmp(known)) {
@@ -178,7 +188,10 @@ impl<T: Copy + Ord> Wheel<T> {
             return false;
         }
         if entries.is_empty() {
-            *entries = Vec::new();
+            let room = std::mem::take(entries);
+            if self.spare.len() < SPARE && room.capacity() <= USUAL {
+                self.spare.push(room);
+            }
             self.empty(slot);
         }
         true

@@ -12,9 +12,8 @@ use wire::sip::{Message, Method, Status, Stored};
 use wire::{Flow, PackedFlow};
 
 use super::context::{Answering, Branch, Context, Id, Purpose};
-use super::rest::{self, Whose};
+use super::rest;
 use super::{Client, Key, Patch, Server, client, server};
-use crate::hashes::Hashes;
 use crate::holdings::Holder;
 use crate::locate::Hop;
 use crate::request::Target;
@@ -31,15 +30,13 @@ pub(crate) struct Accepted {
     flow: PackedFlow,
     /// The port there that its answers go to.
     port: u16,
-    whose: Whose,
+    holder: Holder,
     offered: bool,
     cancelled: bool,
     counted: usize,
     pub(crate) purpose: Purpose,
     /// As of [`Routed::pops`].
     pub(crate) pops: usize,
-    /// What [`rest::same`] compares, as a hash.
-    sender: u64,
     /// What is still asked of the request.
     head: Box<[u8]>,
     branch: Answered,
@@ -63,6 +60,10 @@ struct Answered {
 impl Context {
     /// True when an [`Accepted`] does as well.
     pub(crate) fn packs(&self) -> bool {
+        // Asked at every step of a context, and true at the last.
+        if !self.compact || !self.invite {
+            return false;
+        }
         let [branch] = self.branches.as_slice() else { return false };
         let (Some(answering), Some(client)) = (&self.answering, &branch.client) else { return false };
         let Flow { transport, listener, connection, local, remote } = answering.reply;
@@ -75,9 +76,7 @@ impl Context {
             && branch.cancel_wanted.is_none()
             && branch.response.is_none()
             && branch.held.is_none();
-        self.compact
-            && self.invite
-            && replies
+        replies
             && settled
             && branch.accepted.is_some()
             && client.state() == client::State::Accepted
@@ -92,33 +91,30 @@ impl Context {
 
 impl Accepted {
     /// What is left of a context that [packs](Context::packs); the context itself if it does not.
-    pub(super) fn of(hashes: &Hashes, context: Box<Context>) -> Result<Self, Box<Context>> {
+    pub(super) fn of(mut context: Box<Context>) -> Result<Self, Box<Context>> {
         if !context.packs() {
             return Err(context);
         }
-        let mut context = *context;
         let (Some(branch), Some(answering)) = (context.branches.pop(), context.answering.take()) else {
-            return Err(Box::new(context));
+            return Err(context);
         };
         let (Some(client), Some(until), Some((came, sent))) =
             (branch.client, answering.machine.deadline(), branch.accepted)
         else {
-            return Err(Box::new(context));
+            return Err(context);
         };
-        let request = context.request.message();
         Ok(Self {
             id: context.id,
             key: answering.key,
             until,
             flow: context.flow.into(),
             port: answering.reply.remote.port(),
-            whose: Whose::of(context.holder),
+            holder: context.holder,
             offered: context.offered,
             cancelled: context.cancelled,
             counted: context.counted,
-            purpose: context.purpose,
+            purpose: std::mem::replace(&mut context.purpose, Purpose::Pass),
             pops: context.routed.pops,
-            sender: rest::sender(hashes, request, Method::Invite),
             head: context.request.head(),
             branch: Answered {
                 number: branch.number,
@@ -155,7 +151,7 @@ impl Accepted {
         context.offered = self.offered;
         context.cancelled = self.cancelled;
         context.routed = Routed { pops: self.pops, ..Routed::default() };
-        context.holder = self.whose.holder(came_from);
+        context.holder = self.holder;
         context.counted = self.counted;
         context.armed = Some(self.until);
         context.compact = true;
@@ -174,7 +170,7 @@ impl Accepted {
 
     /// How many octets are counted, and for whom.
     pub(crate) fn held(&self) -> (Holder, usize) {
-        (self.whose.holder(self.flow()), self.counted)
+        (self.holder, self.counted)
     }
 
     /// What is left of the request.
@@ -183,8 +179,8 @@ impl Accepted {
     }
 
     /// It is of the same sender as this message, and of that method.
-    pub(super) fn is_of(&self, hashes: &Hashes, message: Message<'_>, method: Method<'_>) -> bool {
-        method == Method::Invite && self.sender == rest::sender(hashes, message, method)
+    pub(super) fn is_of(&self, message: Message<'_>, method: Method<'_>) -> bool {
+        method == Method::Invite && rest::same(self.request().message(), message)
     }
 }
 

@@ -315,7 +315,7 @@ impl Contexts {
 
     pub(crate) fn put_back(&mut self, context: Box<Context>) {
         if let Some(slot) = self.slots.get_mut(context.id.slot as usize) {
-            *slot = match Accepted::of(&self.hashes, context) {
+            *slot = match Accepted::of(context) {
                 Ok(accepted) => Slot::Accepted(Box::new(accepted)),
                 Err(context) => Slot::Whole(context),
             };
@@ -359,12 +359,12 @@ impl Contexts {
     }
 
     fn index(&mut self, key: &Key, id: Id) {
-        self.behind[id.slot as usize] = self.servers.insert(self.hashes.of(&[key.branch()]), id);
+        self.behind[id.slot as usize] = self.servers.insert(key.hash(), id);
     }
 
     fn unindex(&mut self, key: &Key, id: Id) {
         let behind = self.behind[id.slot as usize].take();
-        let hash = self.hashes.of(&[key.branch()]);
+        let hash = key.hash();
         let Some(latest) = self.servers.get_mut(&hash) else { return };
         if *latest != id {
             let mut at = *latest;
@@ -382,9 +382,9 @@ impl Contexts {
         }
     }
 
-    /// The server transactions whose branch has the hash of this one, the latest first.
-    fn of_branch(&self, branch: &[u8]) -> impl Iterator<Item = Id> {
-        let latest = self.servers.get(&self.hashes.of(&[branch])).copied();
+    /// The server transactions whose branch has the hash of this one's, the latest first.
+    fn of_branch(&self, key: &Key) -> impl Iterator<Item = Id> {
+        let latest = self.servers.get(&key.hash()).copied();
         std::iter::successors(latest, |id| self.behind[id.slot as usize])
     }
 
@@ -401,13 +401,13 @@ impl Contexts {
     /// its key, or else [one that moved](Self::of_moved).
     pub(crate) fn of_request(&self, message: Message<'_>, via: &Via<'_>, key: &Key, method: Method<'_>) -> Option<Id> {
         // Of nearly every request the branch is new, and one look tells.
-        self.of_branch(key.branch()).next()?;
+        self.of_branch(key).next()?;
         self.of_server(key).or_else(|| self.of_moved(message, via, method))
     }
 
     /// The context of a server transaction.
     pub(crate) fn of_server(&self, key: &Key) -> Option<Id> {
-        self.of_branch(key.branch()).find(|id| self.key(*id) == Some(key) && self.lasts(*id))
+        self.of_branch(key).find(|id| self.key(*id) == Some(key) && self.lasts(*id))
     }
 
     /// A context may outlive the transaction that it answers.
@@ -419,8 +419,8 @@ impl Contexts {
     /// sent-by is another: a router that rewrites Via writes its new mapping
     /// there after a rebind. The same branch, Call-ID, From tag and CSeq.
     fn of_moved(&self, message: Message<'_>, via: &Via<'_>, method: Method<'_>) -> Option<Id> {
-        let branch = Key::of_branch(via)?;
-        let mut same = self.of_branch(branch.branch());
+        let branch = Key::of_branch(&self.hashes, via)?;
+        let mut same = self.of_branch(&branch);
         same.find(|id| {
             self.key(*id).is_some_and(|key| key.is_of(&branch))
                 && self.lasts(*id)
@@ -429,10 +429,8 @@ impl Contexts {
                         let request = context.request.message();
                         context.id == *id && request.method() == method && rest::same(request, message)
                     }
-                    Some(Slot::Accepted(accepted)) => {
-                        accepted.id == *id && accepted.is_of(&self.hashes, message, method)
-                    }
-                    Some(Slot::Rest(rest)) => rest.id == *id && rest.is_of(&self.hashes, message, method),
+                    Some(Slot::Accepted(accepted)) => accepted.id == *id && accepted.is_of(message, method),
+                    Some(Slot::Rest(rest)) => rest.id == *id && rest.is_of(message, method),
                     Some(Slot::Empty) | None => false,
                 }
         })

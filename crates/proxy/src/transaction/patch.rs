@@ -11,7 +11,9 @@ pub(crate) struct Patch(Box<[u8]>);
 impl Patch {
     /// Of an edit that was applied.
     pub(crate) fn of(edit: &Edit) -> Self {
-        let mut octets = Vec::with_capacity(edit.splices().map(|(_, text)| text.len() + 7).sum());
+        let takes =
+            |span: Span, text: &[u8]| length(span.start) + length(span.end) + length(text.len() as u32) + text.len();
+        let mut octets = Vec::with_capacity(edit.splices().map(|(splice, text)| takes(splice.span, text)).sum());
         for (splice, text) in edit.splices() {
             put(&mut octets, splice.span.start);
             put(&mut octets, splice.span.end);
@@ -47,6 +49,11 @@ fn put(octets: &mut Vec<u8>, mut number: u32) {
         number >>= 7;
     }
     octets.push(number as u8);
+}
+
+/// How many octets that takes.
+fn length(number: u32) -> usize {
+    (u32::BITS - number.leading_zeros()).max(1).div_ceil(7) as usize
 }
 
 fn next(octets: &mut &[u8]) -> Option<u32> {

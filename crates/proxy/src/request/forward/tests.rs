@@ -27,7 +27,7 @@ fn left(route: &str, pops: usize, strict: bool, uri: Option<&str>) -> (String, S
         from,
         stored.message(),
         &target,
-        b"SIP/2.0/UDP 192.168.1.2;branch=z9hG4bK2",
+        &via::Ours::stateless(rig.proxy.own(from), 2),
         &routed,
         &mut edit,
     );
@@ -88,7 +88,14 @@ fn hops_are_counted_down() {
         let stored = stored(&format!("BYE sip:a SIP/2.0\r\nVia: SIP/2.0/UDP {ALICE};branch=z9hG4bK1\r\n{line}\r\n"));
         let mut edit = Edit::new();
         let target = target(Hop::Flow(from), None);
-        rig.proxy.route_edit(from, stored.message(), &target, b"SIP/2.0/UDP x", &Routed::default(), &mut edit);
+        rig.proxy.route_edit(
+            from,
+            stored.message(),
+            &target,
+            &via::Ours::stateless(rig.proxy.own(from), 2),
+            &Routed::default(),
+            &mut edit,
+        );
         let text = String::from_utf8(stored.message().edited(&edit)).unwrap();
         let hops: Vec<_> = text.lines().filter_map(|line| line.strip_prefix("Max-Forwards: ")).collect();
         assert_eq!(hops, [left.to_string()], "{line}");

@@ -44,12 +44,10 @@ fn phones_are_told_how_often_and_the_core_is_not() {
 
 #[test]
 fn we_offer_it_where_our_own_address_is_discovered() {
-    for (advertise, offered) in [(nat::Advertise::Listen, ""), (nat::Advertise::Stun, ";keep")] {
+    for (advertise, offered) in [(nat::Advertise::Listen, false), (nat::Advertise::Stun, true)] {
         let outer = Listener { advertise, ..listener(Side::Outer, "192.168.1.2:5070") };
         let rig = Rig::new(config(Role::Office, vec![outer]));
-        let mut via = Vec::new();
-        rig.proxy.offer_keep(flow(&rig.proxy, 0, "203.0.113.5:5060"), &mut via);
-        assert_eq!(via, offered.as_bytes());
+        assert_eq!(rig.proxy.offers_keep(flow(&rig.proxy, 0, "203.0.113.5:5060")), offered);
     }
 }
 

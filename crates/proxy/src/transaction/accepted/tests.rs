@@ -35,7 +35,7 @@ fn ack(heard: &str, branch: &str) -> String {
 /// The name of the INVITE's context.
 fn id(rig: &Rig) -> Id {
     let stored = Stored::parse(invite("call", SDP).into_bytes(), &rig.proxy.config.limits).unwrap();
-    let key = Key::of(stored.message(), &stored.message().top_via().unwrap());
+    let key = Key::of(&rig.proxy.hashes, stored.message(), &stored.message().top_via().unwrap());
     rig.proxy.contexts.of_server(&key).unwrap()
 }
 

@@ -46,7 +46,7 @@ fn context(method: &str, status: u16) -> (Rig, Flow, Context) {
         branch.response = Some(Box::new(stored(method)));
     }
     branch.client = Some(client);
-    let key = Key::of(request.message(), &request.message().top_via().unwrap());
+    let key = Key::of(&rig.proxy.hashes, request.message(), &request.message().top_via().unwrap());
     let answering = Answering { machine, key, reply: here, last: Vec::with_capacity(LONG) };
     let mut context = Context::new(here, request, Purpose::Pass, vec![branch]);
     context.answering = Some(answering);

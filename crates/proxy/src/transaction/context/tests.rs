@@ -13,7 +13,7 @@ const FIELDS: &str = "From: <sip:a@b>;tag=1\r\nCall-ID: c\r\nCSeq: 1 OPTIONS\r\n
 
 fn context(rig: &Rig, request: Stored) -> Context {
     let flow = flow(&rig.proxy, 0, "192.168.1.20:5060");
-    let key = Key::of(request.message(), &request.message().top_via().unwrap());
+    let key = Key::of(&rig.proxy.hashes, request.message(), &request.message().top_via().unwrap());
     let mut context = Context::new(flow, request, Purpose::Pass, Vec::new());
     let machine = Server::new(context.invite, false);
     context.answering = Some(Answering { machine, key, reply: flow, last: Vec::new() });
@@ -23,7 +23,7 @@ fn context(rig: &Rig, request: Stored) -> Context {
 #[test]
 fn a_slot_that_is_used_again_has_another_id() {
     let rig = Rig::standalone();
-    let mut all = Contexts::default();
+    let mut all = Contexts::new(rig.proxy.hashes);
     let one = context(&rig, request("OPTIONS", "192.0.2.1", FIELDS));
     let key = one.answering.as_ref().unwrap().key.clone();
     let first = all.insert(one);
@@ -50,7 +50,7 @@ fn a_slot_that_is_used_again_has_another_id() {
 #[test]
 fn a_sender_whose_mapping_moved_is_known_by_everything_else() {
     let rig = Rig::standalone();
-    let mut all = Contexts::default();
+    let mut all = Contexts::new(rig.proxy.hashes);
     let id = all.insert(context(&rig, request("OPTIONS", "192.0.2.1", FIELDS)));
     let moved = |method: &str, fields: &str| {
         let stored = request(method, "192.0.2.1:9999", fields);

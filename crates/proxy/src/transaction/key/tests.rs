@@ -14,7 +14,7 @@ fn request(method: &str, via: &str) -> Stored {
 
 fn key(stored: &Stored) -> Key {
     let message = stored.message();
-    Key::of(message, &message.top_via().unwrap())
+    Key::of(&Hashes::default(), message, &message.top_via().unwrap())
 }
 
 #[test]
@@ -33,7 +33,7 @@ fn branch_sent_by_and_method_tell_transactions_apart() {
     }
     let cancel = request("CANCEL", "192.0.2.1;branch=z9hG4bK1");
     let via = cancel.message().top_via().unwrap();
-    assert_eq!(Key::of_invite(cancel.message(), &via), invite);
+    assert_eq!(Key::of_invite(&Hashes::default(), cancel.message(), &via), invite);
 }
 
 #[test]
@@ -65,7 +65,7 @@ fn without_the_magic_cookie_the_fields_tell_them_apart() {
 
 #[test]
 fn all_keys_of_a_branch_begin_alike() {
-    let branch = |stored: &Stored| Key::of_branch(&stored.message().top_via().unwrap());
+    let branch = |stored: &Stored| Key::of_branch(&Hashes::default(), &stored.message().top_via().unwrap());
     let invite = request("INVITE", "192.0.2.1;branch=z9hG4bK1");
     let same = branch(&invite).unwrap();
     assert!(key(&invite).is_of(&same) && key(&request("CANCEL", "192.0.2.7;branch=z9hG4bK1")).is_of(&same));
