@@ -112,7 +112,7 @@ impl Proxy {
         breadth::write(message, &mut edit, 0, 1);
         self.identities(flow, out, message, &mut edit);
         self.raise(pass, from, to, message, &mut edit);
-        contact::to_ours(message, &mut edit, reach, || Some(self.key.seal(Token::Leg(pass, from))));
+        contact::to_ours(message, &mut edit, reach.text().get(), || Some(self.key.seal(Token::Leg(pass, from))));
         if message.field(Name::ContentType).is_some() {
             let leg = callee(from, to);
             let media = self.media_key(pass, leg);

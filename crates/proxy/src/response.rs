@@ -13,7 +13,7 @@ use crate::cseq;
 use crate::dialog::callee;
 use crate::late::ELSEWHERE;
 use crate::request::Reject;
-use crate::rewrite::{Own, body, contact, record_route, via};
+use crate::rewrite::{body, contact, record_route, via};
 use crate::session_timer;
 use crate::token::Token;
 use crate::transaction::client::Verdict;
@@ -194,10 +194,11 @@ impl Proxy {
                     return false;
                 }
                 let target = &context.branches[index].target;
+                let here = own.text();
                 let leg = self.note_callee(pass, index as u16, target, flow, context.request.message(), message);
-                self.face(context, index, pass, own, message, &mut edit);
+                self.face(context, index, pass, here.get(), message, &mut edit);
                 let token = || leg.map(|leg| self.key.seal(Token::Leg(pass, leg)));
-                contact::to_ours(message, &mut edit, own, token);
+                contact::to_ours(message, &mut edit, here.get(), token);
                 session_timer::answer(context.request.message(), message, &mut edit);
                 if context.invite {
                     let key = MediaKey { pass: pass.0, branch: index as u16 };
@@ -221,7 +222,7 @@ impl Proxy {
                     self.note_streams(pass);
                 }
             }
-            Purpose::Create(pass) => self.face(context, index, pass, own, message, &mut edit),
+            Purpose::Create(pass) => self.face(context, index, pass, own.text().get(), message, &mut edit),
             Purpose::Within { pass, from, to } => {
                 cseq::lower(context.request.message(), message, &mut edit);
                 if status.is_success() && self.registry.call(pass).is_none() && body::sdp(message).is_some() {
@@ -233,8 +234,9 @@ impl Proxy {
                 if dialog_forming {
                     let timer = session_timer::agreed(context.request.message(), message, from);
                     self.note_target(now, pass, to, flow, message, timer);
-                    self.face(context, index, pass, own, message, &mut edit);
-                    contact::to_ours(message, &mut edit, own, || Some(self.key.seal(Token::Leg(pass, to))));
+                    let here = own.text();
+                    self.face(context, index, pass, here.get(), message, &mut edit);
+                    contact::to_ours(message, &mut edit, here.get(), || Some(self.key.seal(Token::Leg(pass, to))));
                     session_timer::answer(context.request.message(), message, &mut edit);
                     let leg = callee(from, to);
                     let key = self.media_key(pass, leg);
@@ -265,7 +267,7 @@ impl Proxy {
                 if dialog_forming {
                     let binding = context.branches[index].target.binding;
                     let token = || binding.map(|id| self.key.seal(Token::Binding(id)));
-                    contact::to_ours(message, &mut edit, own, token);
+                    contact::to_ours(message, &mut edit, own.text().get(), token);
                 }
             }
             Purpose::Ours(_) => {}
@@ -281,7 +283,7 @@ impl Proxy {
     }
 
     /// Our entries in Record-Route, as the sender of the request is to see them.
-    fn face(&self, context: &Context, index: usize, pass: PassId, own: Own, message: Message<'_>, edit: &mut Edit) {
+    fn face(&self, context: &Context, index: usize, pass: PassId, here: &[u8], message: Message<'_>, edit: &mut Edit) {
         let Some(reply) = context.answering.as_ref().map(|a| a.reply) else { return };
         let out = context.branches[index].flow;
         let creates = matches!(context.purpose, Purpose::Create(_));
@@ -289,9 +291,9 @@ impl Proxy {
             record_route::leave(message, edit, &self.key, pass);
         } else if creates && self.moves(out) && message.status().is_some_and(|s| s.class() <= 2) {
             let crossing = context.flow.listener != out.listener;
-            record_route::enter(context.request.message(), message, edit, &self.key, pass, own, crossing);
+            record_route::enter(context.request.message(), message, edit, &self.key, pass, here, crossing);
         } else {
-            record_route::turn(message, edit, &self.key, pass, own);
+            record_route::turn(message, edit, &self.key, pass, here);
         }
     }
 
@@ -398,7 +400,7 @@ impl Proxy {
             }
         }
         if let (Some(pass), Some(reply)) = (context.purpose.pass(), context.answering.as_ref().map(|a| a.reply)) {
-            self.face(context, best, pass, self.reach(reply), message, &mut edit);
+            self.face(context, best, pass, self.reach(reply).text().get(), message, &mut edit);
             self.identities(context.branches[best].flow, reply, message, &mut edit);
         }
         let bytes = self.edited(message, &edit);

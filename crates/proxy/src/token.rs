@@ -184,9 +184,15 @@ pub(crate) fn short(number: u64) -> [u8; 13] {
 pub(crate) fn long(text: &[u8]) -> Option<u64> {
     let text: &[u8; 13] = text.try_into().ok()?;
     let (high, low) = (bits(text.first_chunk()?)?, bits(text.last_chunk()?)?);
-    // What would not fit, or is a capital letter, is not what comes out again.
-    let number = high << 25 | low & 0x1ff_ffff;
-    (short(number) == *text).then_some(number)
+    // What would not fit, or is a capital letter, was not written by us.
+    let small = is_small(text.first_chunk()?) && is_small(text.last_chunk()?);
+    (small && high >> 39 == 0).then_some(high << 25 | low & 0x1ff_ffff)
+}
+
+/// True where none of eight letters is a capital one.
+fn is_small(letters: &[u8; 8]) -> bool {
+    let text = u64::from_ne_bytes(*letters);
+    text >> 1 & !text & eight(0x20) == 0
 }
 
 /// The low 40 bits of a number as eight letters, `a` to `z` and `2` to `7`; all
@@ -235,6 +241,23 @@ mod tests {
         {
             assert_eq!(short(number), *written);
         }
+    }
+
+    #[test]
+    fn a_number_is_known_again_in_the_letters_that_it_was_written_in() {
+        for number in (0..64).map(|bit| 1 << bit).chain([0, u64::MAX, 0x0123_4567_89ab_cdef]) {
+            let text = short(number);
+            assert_eq!(long(&text), Some(number));
+            for at in 0..text.len() {
+                let mut other = text;
+                other[at] = text[at].to_ascii_uppercase();
+                assert_eq!(long(&other), (other == text).then_some(number), "{at}");
+                other[at] = b'1';
+                assert_eq!(long(&other), None);
+            }
+        }
+        assert_eq!(long(b"q777777777777"), None, "beyond 64 bits");
+        assert_eq!((long(b"aaaaaaaaaaaa"), long(b"aaaaaaaaaaaaaa")), (None, None));
     }
 
     #[test]

@@ -38,7 +38,9 @@ impl Proxy {
     fn composed(&self, flow: Flow, request: Message<'_>, answer: &Reject) -> Vec<u8> {
         // A 100 has none.
         let tag = (answer.status.0 != 100).then(|| self.tag_for(request));
-        let mut bytes = Vec::with_capacity(request.bytes.len() + answer.extra.len() + 64);
+        // Of the body nothing comes back.
+        let room = request.body_span().start as usize + answer.extra.len() + 64;
+        let mut bytes = Vec::with_capacity(room);
         sip::compose::Response {
             request,
             status: answer.status,

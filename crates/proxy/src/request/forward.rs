@@ -255,11 +255,12 @@ impl Proxy {
         self.transfer(flow, reach, message, edit);
         match &context.purpose {
             Purpose::Create(pass) => {
+                let here = reach.text();
                 if !self.moves(flow) {
                     let crossing = context.flow.listener != flow.listener;
-                    record_route::push(message, edit, &self.key, *pass, reach, crossing);
+                    record_route::push(message, edit, &self.key, *pass, here.get(), crossing);
                 }
-                contact::to_ours(message, edit, reach, || Some(self.key.seal(Token::Leg(*pass, 0))));
+                contact::to_ours(message, edit, here.get(), || Some(self.key.seal(Token::Leg(*pass, 0))));
                 session_timer::ask(message, edit);
                 if message.method() == Method::Invite {
                     let ends = |proxy: &Self| proxy.ends_of_create(context, index, flow);
@@ -270,7 +271,7 @@ impl Proxy {
             }
             Purpose::Within { pass, from, to } => {
                 self.raise(*pass, *from, *to, message, edit);
-                contact::to_ours(message, edit, reach, || Some(self.key.seal(Token::Leg(*pass, *from))));
+                contact::to_ours(message, edit, reach.text().get(), || Some(self.key.seal(Token::Leg(*pass, *from))));
                 session_timer::ask(message, edit);
                 let leg = callee(*from, *to);
                 let key = self.media_key(*pass, leg);
@@ -284,7 +285,9 @@ impl Proxy {
             }
             Purpose::Pass => {
                 let token = self.registry.on_flow(context.flow).next().map(|b| b.id);
-                contact::to_ours(message, edit, reach, || token.map(|id| self.key.seal(Token::Binding(id))));
+                contact::to_ours(message, edit, reach.text().get(), || {
+                    token.map(|id| self.key.seal(Token::Binding(id)))
+                });
             }
             Purpose::Ours(_) => {}
         }

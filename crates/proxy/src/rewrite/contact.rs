@@ -9,11 +9,11 @@ use crate::token::{PARAM, Text};
 /// Our URI for a Contact: user part and scheme as the peer wrote them, our
 /// address, the token.
 pub(crate) fn uri(theirs: &[u8], own: Own, token: Option<&Text>) -> Vec<u8> {
-    ours(Uri::parse(theirs).ok(), own, token, |pieces| pieces.concat())
+    ours(Uri::parse(theirs).ok(), own.text().get(), token, |pieces| pieces.concat())
 }
 
 /// The pieces of the same for a URI that was read already, if it can be read.
-fn ours<T>(parsed: Option<Uri<'_>>, own: Own, token: Option<&Text>, write: impl FnOnce(&[&[u8]]) -> T) -> T {
+fn ours<T>(parsed: Option<Uri<'_>>, here: &[u8], token: Option<&Text>, write: impl FnOnce(&[&[u8]]) -> T) -> T {
     let scheme: &[u8] = match parsed.map(|u| u.scheme) {
         Some(Scheme::Sips) => b"sips:",
         Some(Scheme::Sip | Scheme::Tel | Scheme::Urn | Scheme::Other) | None => b"sip:",
@@ -26,12 +26,11 @@ fn ours<T>(parsed: Option<Uri<'_>>, own: Own, token: Option<&Text>, write: impl 
     for param in parsed.iter().flat_map(|u| u.params.iter()).filter(|p| is_push(p.name)) {
         push.extend_from_slice(param.raw);
     }
-    let text = own.text();
     let (semicolon, name, equals, token): (&[u8], &[u8], &[u8], &[u8]) = match token {
         Some(token) => (b";", PARAM.as_bytes(), b"=", &token[..]),
         None => (b"", b"", b"", b""),
     };
-    write(&[scheme, user, at, text.get(), bulk, &push, semicolon, name, equals, token])
+    write(&[scheme, user, at, here, bulk, &push, semicolon, name, equals, token])
 }
 
 fn is_push(name: &[u8]) -> bool {
@@ -64,18 +63,20 @@ pub(crate) fn replace(message: Message<'_>, edit: &mut Edit, addr: &NameAddr<'_>
     edit.replace(message.span(addr.addr), Rule::Contact, &[b"<", uri, b">"]);
 }
 
-/// Makes every Contact of a message name us. Many have none, so the token is asked for where it is written.
-pub(crate) fn to_ours(message: Message<'_>, edit: &mut Edit, own: Own, token: impl Fn() -> Option<Text>) {
+/// Makes every Contact of a message name us; `here` is [our own address](Own::text). Many have none, so the
+/// token is asked for where it is written.
+pub(crate) fn to_ours(message: Message<'_>, edit: &mut Edit, here: &[u8], token: impl Fn() -> Option<Text>) {
     if let Some((addr, theirs)) = message.contact() {
         let span = message.span(addr.addr);
-        return ours(Some(theirs), own, token().as_ref(), |pieces| {
+        return ours(Some(theirs), here, token().as_ref(), |pieces| {
             let around = |pieces| std::iter::once(&b"<"[..]).chain(pieces).chain([&b">"[..]]);
             edit.replace_with(span, Rule::Contact, around(pieces.iter().copied()));
         });
     }
     for contact in message.contacts() {
         if let Ok(Contact::Addr(addr)) = contact {
-            replace(message, edit, &addr, &uri(addr.uri, own, token().as_ref()));
+            let uri = ours(Uri::parse(addr.uri).ok(), here, token().as_ref(), |pieces| pieces.concat());
+            replace(message, edit, &addr, &uri);
         }
     }
 }

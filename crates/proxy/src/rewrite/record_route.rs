@@ -11,12 +11,11 @@ use registry::PassId;
 use wire::sip::{Message, Name, NameAddr, Scheme};
 use wire::{Edit, Rule, sip};
 
-use super::Own;
 use crate::token::{Facing, Key, Token};
 
-/// Adds our entries to a dialog-forming request.
-pub(crate) fn push(message: Message<'_>, edit: &mut Edit, key: &Key, pass: PassId, own: Own, crossing: bool) {
-    entries(message, key, pass, own, crossing, |value| {
+/// Adds our entries to a dialog-forming request; `here` is [our own address](super::Own::text).
+pub(crate) fn push(message: Message<'_>, edit: &mut Edit, key: &Key, pass: PassId, here: &[u8], crossing: bool) {
+    entries(message, key, pass, here, crossing, |value| {
         sip::edit::push(message, edit, Rule::RecordRoute, Name::RecordRoute, value);
     });
 }
@@ -28,26 +27,25 @@ pub(crate) fn enter(
     edit: &mut Edit,
     key: &Key,
     pass: PassId,
-    own: Own,
+    here: &[u8],
     crossing: bool,
 ) {
     let behind = behind(request, message, key, pass).count();
-    entries(request, key, pass, own, crossing, |value| {
+    entries(request, key, pass, here, crossing, |value| {
         sip::edit::insert_value(message, edit, Rule::RecordRoute, Name::RecordRoute, behind, value);
     });
 }
 
-fn entries(request: Message<'_>, key: &Key, pass: PassId, own: Own, crossing: bool, write: impl FnOnce(&[&[u8]])) {
-    let at = own.text();
+fn entries(request: Message<'_>, key: &Key, pass: PassId, here: &[u8], crossing: bool, write: impl FnOnce(&[&[u8]])) {
     let callee = key.seal(Token::Route(pass, Facing::Callee));
     // §16.6(4): what is secure keeps to secure hops on the way back.
     let sips = request.uri().is_ok_and(|uri| uri.scheme == Scheme::Sips);
     let scheme: &[u8] = if sips { b"<sips:" } else { b"<sip:" };
     if !crossing {
-        return write(&[scheme, &callee, b"@", at.get(), b";lr>"]);
+        return write(&[scheme, &callee, b"@", here, b";lr>"]);
     }
     let caller = key.seal(Token::Route(pass, Facing::Caller));
-    write(&[scheme, &callee, b"@", at.get(), b";lr>", b", ", scheme, &caller, b"@", at.get(), b";lr>"]);
+    write(&[scheme, &callee, b"@", here, b";lr>", b", ", scheme, &caller, b"@", here, b";lr>"]);
 }
 
 /// The entries of a response that were added behind us, the farthest first:
@@ -81,11 +79,10 @@ fn ours<'a>(key: &Key, pass: PassId, value: &'a [u8]) -> Option<&'a [u8]> {
 }
 
 /// Makes our entries in a response name us as the receiver reaches us.
-pub(crate) fn turn(message: Message<'_>, edit: &mut Edit, key: &Key, pass: PassId, own: Own) {
-    let at = own.text();
+pub(crate) fn turn(message: Message<'_>, edit: &mut Edit, key: &Key, pass: PassId, here: &[u8]) {
     for place in message.values(Name::RecordRoute).filter_map(|value| ours(key, pass, value)) {
         // Host, port and parameters are ours, so all of them are written anew.
-        edit.replace(message.span(place), Rule::RecordRoute, &[at.get(), b";lr"]);
+        edit.replace(message.span(place), Rule::RecordRoute, &[here, b";lr"]);
     }
 }
 

@@ -1,4 +1,3 @@
-use wire::Transport;
 use wire::sip::{Limits, Stored};
 
 use super::*;
@@ -7,10 +6,6 @@ const PASS: PassId = PassId(7);
 
 fn key() -> Key {
     Key::new(&[7; 32])
-}
-
-fn own(address: &str) -> Own {
-    Own { address: address.parse().unwrap(), transport: Transport::Tcp }
 }
 
 fn sealed(token: Token) -> String {
@@ -42,8 +37,9 @@ fn crossing_sides_takes_two_entries_on_top() {
         let mut expected = vec![entry(&callee)];
         expected.extend(crossing.then(|| entry(&caller)));
         expected.push("<sip:other;lr>".to_owned());
-        let found =
-            entries(&request, |message, edit| push(message, edit, &key(), PASS, own("10.0.0.2:5060"), crossing));
+        let found = entries(&request, |message, edit| {
+            push(message, edit, &key(), PASS, b"10.0.0.2:5060;transport=tcp", crossing)
+        });
         assert_eq!(found, expected, "{uri} {crossing}");
     }
 }
@@ -71,7 +67,8 @@ fn our_entries_turn_to_the_receiver_and_others_stay() {
     let fields =
         format!("Record-Route: <sip:{other}@10.0.0.2:5060;lr>, <sip:{callee}@10.0.0.2:5060;lr;x=y>;z, <sip:a;lr>\r\n");
     let response = stored("SIP/2.0 200 OK", &fields);
-    let found = entries(&response, |message, edit| turn(message, edit, &key(), PASS, own("203.0.113.30:5062")));
+    let found =
+        entries(&response, |message, edit| turn(message, edit, &key(), PASS, b"203.0.113.30:5062;transport=tcp"));
     assert_eq!(
         found,
         [
