@@ -322,6 +322,20 @@ mod tests {
     }
 
     #[test]
+    fn a_field_is_found_however_far_behind() {
+        let limits = Limits { header_fields: 1000, ..Limits::default() };
+        for others in [0, 1, 254, 255, 256, 600] {
+            let text = format!("A sip:b SIP/2.0\r\n{}To: t\r\nt: u\r\n\r\n", "X: y\r\n".repeat(others));
+            let mut index = Index::new();
+            assert_eq!(index.parse(text.as_bytes(), Framing::Datagram, &limits), Ok(()));
+            let message = index.view(text.as_bytes());
+            assert_eq!(message.value(Name::To), Some(&b"t"[..]), "{others}");
+            assert_eq!(message.values(Name::To).collect::<Vec<_>>(), [b"t", b"u"], "{others}");
+            assert_eq!(message.value(Name::From), None);
+        }
+    }
+
+    #[test]
     fn line_ends_are_of_one_kind() {
         for (text, what) in [
             ("A sip:b SIP/2.0\r\nv: x\ry: z\r\n\r\n", Some("CR without LF")),
