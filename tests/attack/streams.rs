@@ -19,6 +19,16 @@ pub(crate) const GROWTH_KIB: u64 = 24 * 1024;
 /// Longer than anything here may take.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(8);
 
+/// The lag in seconds from which on whatever is new is refused, by 503 with Retry-After.
+const REFUSED_FROM: f64 = 0.1;
+
+/// How long a message may have waited before it was read, in seconds.
+fn lag(world: &World) -> f64 {
+    let page = world.daemon.metrics();
+    let line = page.lines().find(|line| line.starts_with("siplatch_signalling_lag_seconds ")).unwrap();
+    line.rsplit(' ').next().unwrap().parse().unwrap()
+}
+
 /// Connections that have ended, by reason.
 pub(crate) fn closed(world: &World) -> BTreeMap<String, u64> {
     let page = world.daemon.metrics();
@@ -123,10 +133,12 @@ fn s2_bursts_then_close() {
             reset(stream);
         }
         if number == count / 2 {
+            until("the end of the lag", PATIENCE, || lag(world) < REFUSED_FROM);
             scene.is_unharmed();
             scene.lets_in(world.net.ip(100));
         }
     }
+    until("the end of the lag", PATIENCE, || lag(world) < REFUSED_FROM);
     scene.is_unharmed();
     let ended = || since(world, &before).values().sum::<u64>();
     until("the end of all bursts", PATIENCE * 4, || ended() >= (count - refused) as u64);
