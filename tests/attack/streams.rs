@@ -1,6 +1,7 @@
 //! S2: connections that burst and vanish, drip, promise giants or stay half
 //! open. They cost what strangers may cost and no more; phones on connections
-//! of their own do not notice, and a transaction outlives its connection.
+//! of their own do not notice, but for what is new while a burst makes siplatch lag
+//! (503, ADR 13), and a transaction outlives its connection.
 
 use std::collections::BTreeMap;
 use std::io::{Read as _, Write as _};
