@@ -113,6 +113,18 @@ impl Daemon {
         Command::new(binary()).args(["status", "--config"]).arg(file).args(flags).output().unwrap()
     }
 
+    /// Whether it still runs, and the end of its log: a test has failed.
+    fn explain(&mut self) {
+        let state = match self.child.try_wait() {
+            Ok(Some(status)) => format!("has ended: {status}"),
+            Ok(None) => "runs".to_owned(),
+            Err(error) => error.to_string(),
+        };
+        let log = std::fs::read_to_string(self.dir.join("log")).unwrap_or_default();
+        let lines: Vec<&str> = log.lines().collect();
+        eprintln!("siplatch {state}; the end of its log:\n{}", lines[lines.len().saturating_sub(20)..].join("\n"));
+    }
+
     /// Asks it to end, and waits until it has.
     pub fn terminate(&mut self) {
         assert!(Command::new("kill").args(["-TERM", &self.id().to_string()]).status().unwrap().success());
@@ -122,6 +134,9 @@ impl Daemon {
 
 impl Drop for Daemon {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.explain();
+        }
         let _ = self.child.kill();
         let _ = self.child.wait();
         let _ = std::fs::remove_dir_all(&self.dir);
