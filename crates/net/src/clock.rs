@@ -58,13 +58,13 @@ fn monotonic() -> Instant {
     Instant::now()
 }
 
-/// `CLOCK_BOOTTIME`. Kernels have had it since 2.6.39; a sandbox that refuses
-/// it gets `CLOCK_MONOTONIC`, which every Linux has.
 /// Processor time that the calling thread has had.
 pub(crate) fn of_thread() -> Duration {
     read(libc::CLOCK_THREAD_CPUTIME_ID).unwrap_or_default()
 }
 
+/// `CLOCK_BOOTTIME`. Kernels have had it since 2.6.39; a sandbox that refuses
+/// it gets `CLOCK_MONOTONIC`, which every Linux has.
 fn since_boot() -> Duration {
     read(libc::CLOCK_BOOTTIME).or_else(|| read(libc::CLOCK_MONOTONIC)).unwrap_or_default()
 }

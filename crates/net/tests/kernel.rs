@@ -12,7 +12,7 @@ use aya::programs::{SchedClassifier, TcAttachType};
 use media::relay::KeepAlive;
 use media::{Command, Early, Fact, LegPlan, PortPair, Sources, StreamId, Target};
 use nat::Side;
-use net::datapath::{Config, Datapath};
+use net::datapath::{Config, Datapath, Priority};
 use net::dscp::{Dscp, Mark, Marks};
 use net::sockopt::{Class, bind_udp};
 use net::{Report, WorkerHandle, spawn_workers};
@@ -36,6 +36,7 @@ fn config(place: &Place, datapath: Datapath) -> Config {
         marks: Marks { audio: Mark::Set(Dscp::EF), ..Marks::default() },
         datapath,
         addresses: place.ours.to_vec(),
+        priority: Priority::Normal,
     }
 }
 
@@ -271,6 +272,7 @@ fn a_process_that_waits_to_be_killed() {
         marks: Marks::default(),
         datapath: Datapath::Kernel,
         addresses,
+        priority: Priority::Normal,
     };
     let _workers = spawn_workers(1, &config, &unbounded_channel().0).unwrap();
     println!("attached");

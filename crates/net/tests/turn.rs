@@ -10,7 +10,7 @@ use media::ports::{Command, Event};
 use media::{PortPair, StreamId, relay};
 use nat::turn::{Credentials, End};
 use nat::{Discovery, Side};
-use net::datapath::{Config, Datapath, MediaSocket, Report as Told, spawn_workers};
+use net::datapath::{Config, Datapath, MediaSocket, Priority, Report as Told, spawn_workers};
 use net::dscp::{Dscp, Mark, Marks};
 use net::sockopt::{Class, bind_udp};
 use net::transport::tls;
@@ -98,6 +98,7 @@ impl Call {
             marks: Marks::default(),
             datapath: Datapath::Userspace,
             addresses: Vec::new(),
+            priority: Priority::Normal,
         };
         let worker = spawn_workers(1, &config, &sender).unwrap().remove(0);
         let plain = [0, 0].map(|port| bind_udp(world.net.at(5, port), Class::Media(Mark::Set(Dscp::EF))).unwrap());

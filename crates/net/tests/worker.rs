@@ -7,7 +7,7 @@ use std::time::Duration;
 use media::relay::KeepAlive;
 use media::{Command, Component, Early, End, Fact, LegPlan, PortPair, Sources, StreamId, Target};
 use nat::Side;
-use net::datapath::{Config, Datapath, StreamSockets};
+use net::datapath::{Config, Datapath, Priority, StreamSockets};
 use net::dscp::{Dscp, Mark, Marks};
 use net::sockopt::{Class, bind_udp};
 use net::{Report, WorkerHandle, spawn_workers};
@@ -20,6 +20,7 @@ const CONFIG: Config = Config {
     marks: Marks { signalling: Dscp::CS3, audio: Mark::Set(Dscp::EF), video: Mark::Set(Dscp::AF41) },
     datapath: Datapath::Userspace,
     addresses: Vec::new(),
+    priority: Priority::Normal,
 };
 
 fn worker() -> (WorkerHandle, UnboundedReceiver<Report>) {

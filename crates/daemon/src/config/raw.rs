@@ -303,6 +303,10 @@ section! {
         /// start says which. "userspace": the workers alone. "kernel": without the kernel we do not
         /// start. What the kernel forwards passes no INPUT chain of the firewall. Default: "auto".
         datapath: String = r#""auto""#,
+        /// "realtime": media workers go before other programs (SCHED_RR), where the system allows it
+        /// (root, CAP_SYS_NICE or LimitRTPRIO) and as long as they leave time to others; the log of
+        /// the start says whether. "normal": they wait for their turn. Default: "realtime".
+        priority: String = r#""realtime""#,
     }
 }
 

@@ -102,6 +102,7 @@ fn refusals(now: &Settings, next: &Settings) -> Vec<String> {
     refuse("dscp.audio", mark.audio.to_string(), next_mark.audio.to_string());
     refuse("dscp.video", mark.video.to_string(), next_mark.video.to_string());
     refuse("media.datapath", changes::datapath(now.datapath), changes::datapath(next.datapath));
+    refuse("media.priority", changes::priority(now.priority), changes::priority(next.priority));
     refuse("media.keepalive", changes::keepalive(was.media.keepalive), changes::keepalive(is.media.keepalive));
     let open = |listener: &&Listener| !listener.retired;
     for listener in &is.listeners {

@@ -22,7 +22,7 @@ use std::time::Duration;
 use media::PortRange;
 use nat::turn::Credentials;
 use nat::{Access, Prefix, Side};
-use net::datapath::Datapath;
+use net::datapath::{Datapath, Priority};
 use net::dscp::Marks;
 use net::transport::tls::Files;
 use net::turn::Server;
@@ -71,6 +71,7 @@ pub(crate) struct Settings {
     pub(crate) marks: Marks,
     /// What forwards media.
     pub(crate) datapath: Datapath,
+    pub(crate) priority: Priority,
     /// The files of certificates.
     pub(crate) tls: Files,
     /// The TURN server, and who we are there.
@@ -151,7 +152,7 @@ impl Resolver<'_> {
     }
 
     fn settings(&mut self) -> Settings {
-        let datapath = self.datapath();
+        let (datapath, priority) = (self.datapath(), self.priority());
         let (upstreams, upstream_keys) = self.upstreams();
         let (networks, by_prefix) = self.networks();
         let doors = (by_prefix, [self.allowed(Side::Inner), self.allowed(Side::Outer)]);
@@ -203,6 +204,7 @@ impl Resolver<'_> {
             call_records,
             marks,
             datapath,
+            priority,
             tls,
             turn,
             certificates: None,
@@ -213,6 +215,11 @@ impl Resolver<'_> {
     fn datapath(&mut self) -> Datapath {
         let datapath = self.raw.media.datapath.as_deref().map_or(Ok(Datapath::Auto), written::datapath);
         self.take("media.datapath", datapath).unwrap_or(Datapath::Auto)
+    }
+
+    fn priority(&mut self) -> Priority {
+        let priority = self.raw.media.priority.as_deref().map_or(Ok(Priority::Realtime), written::priority);
+        self.take("media.priority", priority).unwrap_or(Priority::Realtime)
     }
 
     fn prefix(&mut self, key: &str, text: &str) -> Option<Prefix> {

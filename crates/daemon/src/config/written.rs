@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use media::PortRange;
 use nat::{Advertise, Side, portmap};
-use net::datapath::Datapath;
+use net::datapath::{Datapath, Priority};
 use net::dscp::{Dscp, Mark};
 use net::turn::{Over, Server};
 use proxy::config::{DigestAlgorithm, Fallback, MediaKeepAlive, Role};
@@ -202,6 +202,11 @@ pub(super) fn datapath(text: &str) -> Result<Datapath, Wrong> {
 
 const DATAPATHS: [(&str, Datapath); 3] =
     [("auto", Datapath::Auto), ("userspace", Datapath::Userspace), ("kernel", Datapath::Kernel)];
+
+/// What media workers are among other threads.
+pub(super) fn priority(text: &str) -> Result<Priority, Wrong> {
+    word(text, "priority", &[("realtime", Priority::Realtime), ("normal", Priority::Normal)])
+}
 
 /// In which protocol the router is asked for forwards.
 pub(super) fn router(text: &str) -> Result<portmap::Choice, Wrong> {

@@ -76,8 +76,8 @@ impl Relay {
         let mut addresses: Vec<IpAddr> = settings.proxy.listeners.iter().map(|listener| listener.bind.ip()).collect();
         addresses.sort_unstable();
         addresses.dedup();
-        let (marks, datapath) = (settings.marks, settings.datapath);
-        let config = Config { keepalive, keepalive_interval: KEEPALIVE, streams, marks, datapath, addresses };
+        let (marks, datapath, priority) = (settings.marks, settings.datapath, settings.priority);
+        let config = Config { keepalive, keepalive_interval: KEEPALIVE, streams, marks, datapath, addresses, priority };
         let workers = spawn_workers(media.workers, &config, &sender)?;
         let splices =
             Splices::new(usize::try_from(splices).unwrap_or(usize::MAX), settings.marks.audio.first(), sender);

@@ -22,7 +22,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use super::ebpf::{Kernel, Offload};
 use super::epoll::{Backend, MOST_STREAMS};
 use super::worker::Worker;
-use super::{Order, Report, StreamSockets};
+use super::{Order, Priority, Report, StreamSockets};
 use crate::dscp::Marks;
 use crate::poll::Waker;
 
@@ -72,6 +72,7 @@ impl WorkerHandle {
         relay: Relay,
         streams: u32,
         marks: Marks,
+        priority: Priority,
         kernel: Option<Arc<Kernel>>,
         reports: UnboundedSender<Report>,
     ) -> io::Result<Self> {
@@ -82,7 +83,7 @@ impl WorkerHandle {
         let inbox = Inbox { queue, shared: Arc::clone(&shared) };
         let thread = Builder::new()
             .name(format!("media-{worker}"))
-            .spawn(move || Worker::new(worker, relay, backend, offload, inbox, reports).run())?;
+            .spawn(move || Worker::new(worker, relay, backend, offload, inbox, reports).run(priority))?;
         let (streams, put) = (streams.min(MOST_STREAMS), Cell::new(false));
         Ok(Self { worker, streams, orders, shared, kernel, put, thread: Some(thread) })
     }

@@ -13,6 +13,7 @@ mod ebpf;
 mod epoll;
 mod gather;
 mod handle;
+mod realtime;
 mod worker;
 
 use std::io;
@@ -86,6 +87,18 @@ pub struct Config {
     pub datapath: Datapath,
     /// Our addresses that have media ports, for the kernel's part.
     pub addresses: Vec<IpAddr>,
+    /// Whether workers go before other threads.
+    pub priority: Priority,
+}
+
+/// What a worker's thread is among others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Priority {
+    /// As all others.
+    Normal,
+    /// Before all that have no such priority (`SCHED_RR`), where the system allows it, and
+    /// as long as the worker leaves time to others.
+    Realtime,
 }
 
 /// Where packets are forwarded.
@@ -173,6 +186,7 @@ pub fn spawn_workers(count: u8, config: &Config, reports: &UnboundedSender<Repor
                 Relay::new(relay, entropy::seed()?),
                 config.streams,
                 config.marks,
+                config.priority,
                 kernel.clone(),
                 reports.clone(),
             )

@@ -15,7 +15,8 @@ use tokio::sync::mpsc::UnboundedSender;
 use super::ebpf::Offload;
 use super::epoll::Backend;
 use super::handle::Inbox;
-use super::{Order, Report, StreamSockets};
+use super::realtime::Realtime;
+use super::{Order, Priority, Report, StreamSockets};
 use crate::clock;
 
 /// Time between two looks at deadlines that no packet brings about: each is a timer and a waking up.
@@ -47,7 +48,8 @@ impl Worker {
     }
 
     /// Runs until told to stop.
-    pub(super) fn run(mut self) {
+    pub(super) fn run(mut self, priority: Priority) {
+        let mut realtime = Realtime::begin(self.worker, priority == Priority::Realtime);
         let mut served = clock::now();
         loop {
             let deadline = self.relay.poll_timeout().map(|at| at.max(served + GRAIN));
@@ -88,6 +90,7 @@ impl Worker {
             if let Some(offload) = &mut self.offload {
                 offload.after(&self.relay, &self.backend);
             }
+            realtime.round(now);
         }
     }
 

@@ -2,7 +2,7 @@
 //! changed. Passwords are in none.
 
 use nat::Side;
-use net::datapath::Datapath;
+use net::datapath::{Datapath, Priority};
 use proxy::config::{Listener, MediaKeepAlive};
 
 use crate::config::Settings;
@@ -123,6 +123,14 @@ pub(super) fn datapath(datapath: Datapath) -> String {
         Datapath::Auto => "auto",
         Datapath::Userspace => "userspace",
         Datapath::Kernel => "kernel",
+    }
+    .to_owned()
+}
+
+pub(super) fn priority(priority: Priority) -> String {
+    match priority {
+        Priority::Realtime => "realtime",
+        Priority::Normal => "normal",
     }
     .to_owned()
 }
