@@ -82,6 +82,7 @@ listen = ["udp:{address}:5060"]
 [media]
 ports = "{ports}"
 datapath = "{datapath}"
+priority = "{priority}"
 [metrics]
 listen = "127.0.0.1:9090"
 [state]
@@ -99,13 +100,14 @@ class Siplatch(Contender):
 
     name = "siplatch"
 
-    def __init__(self, folder, binary, media=True, datapath="userspace", under=()):
+    def __init__(self, folder, binary, media=True, datapath="userspace", priority="realtime", under=()):
         super().__init__(folder, under)
-        self.binary, self.media, self.datapath = binary, media, datapath
+        self.binary, self.media, self.datapath, self.priority = binary, media, datapath, priority
 
     def start(self):
         config = self.folder / "siplatch.toml"
-        config.write_text(SIPLATCH.format(address=place.ADDRESS, folder=self.folder, datapath=self.datapath, ports=self.ports,
+        config.write_text(SIPLATCH.format(address=place.ADDRESS, folder=self.folder, ports=self.ports,
+                                          datapath=self.datapath, priority=self.priority,
                                           more="" if self.media else SIGNALLING_ONLY))
         process = self.run([self.binary, "run", "--config", config], env={"SIPLATCH_LOG": "info"})
         self.wait(process, *place.SIP)

@@ -16,21 +16,37 @@ HOGS = 4
 OVERLOADED = 65
 PATIENCE_S = 90
 ESTABLISHED = 200
+BESIDE = 500
 AUDIO_MS = 10_000
 
 
 def measure(run):
     if not run.wants("siplatch"):
         return
+    with run.attempt("audio beside busy processes"):
+        relay_goes_first(run)
     with run.attempt("overload of the relay"):
         relay_drops_evenly(run)
     with run.attempt("overload of signalling"):
         signalling_refuses(run)
 
 
+def relay_goes_first(run):
+    """The delay of audio beside others that are busy on its core."""
+    with contenders.Siplatch(run.folder, run.binary), relay.rtp("sip", None) as phones, slowed():
+        phones.do("sessions", BESIDE)
+        phones.do("stream", run.warm_ms)
+        answer = phones.do("stream", run.window_ms)
+        run.add("beside busy processes: p99 delay", "siplatch", answer["delay_p99_us"], BESIDE)
+        run.add("beside busy processes: audio kept", "siplatch", 100 * share(answer), BESIDE)
+
+
 def relay_drops_evenly(run):
-    """More and more others on its core, until about half of the audio is lost."""
-    with contenders.Siplatch(run.folder, run.binary), relay.rtp("sip", None) as phones:
+    """More and more others on its core, until about half of the audio is lost.
+
+    At the usual priority: with the other one the core could not be taken away.
+    """
+    with contenders.Siplatch(run.folder, run.binary, priority="normal"), relay.rtp("sip", None) as phones:
         most = 1600 if not run.quick else 800
         phones.do("sessions", most)
         phones.do("stream", 500)

@@ -31,6 +31,8 @@ MEASURES = {
     "memory per relayed call": ("B", None),
     "kernel memory per relayed call": ("B", None),
     "start to first answered REGISTER": ("ms", None),
+    "beside busy processes: p99 delay": ("µs", "sessions"),
+    "beside busy processes: audio kept": ("%", "sessions"),
     "overloaded relay: audio kept": ("%", None),
     "overloaded relay: least kept by a phone": ("%", None),
     "overloaded relay: most kept by a phone": ("%", None),

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::{Loopback, binary};
+use crate::{Loopback, announce, binary};
 
 /// The program, with a state directory and a log file of its own. Dropped, it
 /// is killed and its files are removed.
@@ -122,7 +122,10 @@ impl Daemon {
         };
         let log = std::fs::read_to_string(self.dir.join("log")).unwrap_or_default();
         let lines: Vec<&str> = log.lines().collect();
-        eprintln!("siplatch {state}; the end of its log:\n{}", lines[lines.len().saturating_sub(20)..].join("\n"));
+        announce(&format!(
+            "siplatch {state}; the end of its log:\n{}",
+            lines[lines.len().saturating_sub(20)..].join("\n")
+        ));
     }
 
     /// Asks it to end, and waits until it has.
