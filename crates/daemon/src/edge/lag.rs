@@ -1,6 +1,10 @@
 //! How long a message may have waited before it was read: what came before its
 //! socket was last found empty was read by then, and so was what came before
 //! the last one of a batch that did not take all.
+//!
+//! That counts for as long as it is so. Where the whole thread stood still, as on a
+//! machine that was paused, many have waited and soon nobody does: no reason to
+//! send them away.
 
 use std::time::{Duration, Instant};
 
@@ -12,6 +16,8 @@ const STEP: Duration = Duration::from_millis(50);
 pub(super) struct Lag {
     /// What came before has been read.
     read: Option<Instant>,
+    /// Somebody has been waiting for a step, as of this moment and ever since.
+    since: Option<Instant>,
     told: Duration,
 }
 
@@ -31,10 +37,17 @@ impl Lag {
         !self.told.is_zero()
     }
 
-    /// How long what is read now may have waited, in steps; `None` if that was told before.
+    /// How long what is read now may have waited, in steps, but no longer than such waits have
+    /// been seen; `None` if that was told before.
     pub(super) fn change(&mut self, now: Instant) -> Option<Duration> {
         let waited = now.saturating_duration_since(*self.read.get_or_insert(now));
-        let lag = if waited < STEP { Duration::ZERO } else { in_steps(waited) };
+        let lag = if waited < STEP {
+            self.since = None;
+            Duration::ZERO
+        } else {
+            let since = *self.since.get_or_insert(now);
+            in_steps(waited.min(now.saturating_duration_since(since) + STEP))
+        };
         (std::mem::replace(&mut self.told, lag) != lag).then_some(lag)
     }
 }
@@ -64,10 +77,25 @@ mod tests {
         let at = |ms| start + Duration::from_millis(ms);
         lag.emptied(start);
         assert_eq!(lag.change(at(49)), None);
-        assert_eq!(lag.change(at(120)), Some(Duration::from_millis(100)));
+        assert_eq!(lag.change(at(60)), Some(STEP));
+        assert_eq!(lag.change(at(120)), Some(2 * STEP));
         assert_eq!(lag.change(at(140)), None, "in steps");
         assert_eq!(lag.change(at(1234)), Some(Duration::from_millis(1200)));
         lag.emptied(at(1234));
         assert_eq!(lag.change(at(1240)), Some(Duration::ZERO));
+    }
+
+    #[test]
+    fn who_stood_still_does_not_lag_unless_it_stays_so() {
+        let (mut lag, start) = (Lag::default(), net::clock::now());
+        let at = |ms| start + Duration::from_millis(ms);
+        lag.emptied(start);
+        assert_eq!(lag.change(at(3000)), Some(STEP), "the first batch after three seconds");
+        lag.emptied(at(3010));
+        assert_eq!(lag.change(at(3020)), Some(Duration::ZERO), "was all there was");
+        assert_eq!(lag.change(at(6000)), Some(STEP));
+        lag.emptied(at(5000));
+        assert_eq!(lag.change(at(6049)), None);
+        assert_eq!(lag.change(at(6060)), Some(2 * STEP), "one that never ends");
     }
 }
