@@ -28,6 +28,8 @@ impl<B: FnOnce()> Edge<B> {
     pub(super) fn reload(&mut self, now: Instant, prepared: Prepared) {
         let Prepared { plan, done } = prepared;
         let result = self.apply(now, plan);
+        // Whoever is told that it is done finds it done.
+        self.settle(now);
         // Whoever asked may have gone; the log says it, too.
         let _ = done.send(result);
     }
