@@ -18,8 +18,8 @@ pub enum Kind {
 /// Packets each way of one measurement, and the time between two: 300 ms.
 const PACKETS: u16 = 15;
 const STEP: Duration = Duration::from_millis(20);
-/// What is on its way arrives within this time, on a machine that compiles and forces files to a disk, too.
-const LATE: Duration = Duration::from_millis(1500);
+/// What is on its way arrives within this time.
+const LATE: Duration = Duration::from_millis(400);
 
 /// The sockets of one end: one for each kind of stream.
 #[derive(Debug)]

@@ -71,6 +71,7 @@ pub(crate) struct Settings {
     pub(crate) marks: Marks,
     /// What forwards media.
     pub(crate) datapath: Datapath,
+    /// What media workers are among other threads.
     pub(crate) priority: Priority,
     /// The files of certificates.
     pub(crate) tls: Files,

@@ -277,7 +277,7 @@ pub(crate) const TABLE: &[Series] = &[
         Kind::Gauge,
         "seconds",
         &[],
-        "How long a message may have waited before it was read. From 0.1 on new requests are refused.",
+        "How long a message may have waited before it was read, as long as such waits go on. From 0.1 on new requests are refused.",
     ),
     series(
         Name::AuthenticationFailures,
