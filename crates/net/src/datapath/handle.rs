@@ -79,7 +79,7 @@ impl WorkerHandle {
         let (orders, queue) = unbounded_channel();
         let shared = Arc::new(Shared::new()?);
         let backend = Backend::new(Arc::clone(&shared), marks)?;
-        let offload = kernel.clone().map(|kernel| Offload::new(kernel, worker, Arc::clone(&shared))).transpose()?;
+        let offload = kernel.clone().map(|kernel| Offload::new(kernel, worker, Arc::clone(&shared)));
         let inbox = Inbox { queue, shared: Arc::clone(&shared) };
         let thread = Builder::new()
             .name(format!("media-{worker}"))

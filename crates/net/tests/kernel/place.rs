@@ -2,9 +2,10 @@
 #![expect(unsafe_code, reason = "setns has no safe wrapper in std")]
 
 use std::fs::File;
+use std::io::Write as _;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::os::fd::AsRawFd;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 /// Gone when dropped.
@@ -98,6 +99,19 @@ impl Place {
         (self.socket(Self::PHONE), self.socket(Self::SERVER))
     }
 
+    /// Makes hundreds of links in the middle, and removes them at once, as often as asked.
+    pub(crate) fn links(&self) -> impl Fn() + Send + 'static {
+        let name = self.name(Self::US);
+        let link = |n| format!("link add sl-a{n} group 71 type veth peer name sl-b{n} group 71\n");
+        let all: String = (0..400).map(link).collect();
+        move || {
+            let mut made = Command::new("ip").args(["-n", &name, "-batch", "-"]).stdin(Stdio::piped()).spawn().unwrap();
+            made.stdin.take().unwrap().write_all(all.as_bytes()).unwrap();
+            assert!(made.wait().unwrap().success());
+            must(&["-n", &name, "link", "del", "group", "71"]);
+        }
+    }
+
     /// ip(8) in the middle.
     pub(crate) fn us(&self, arguments: &[&str]) {
         let name = self.name(Self::US);
@@ -114,7 +128,7 @@ impl Drop for Place {
 }
 
 fn ip(arguments: &[&str]) -> bool {
-    Command::new("ip").args(arguments).stderr(std::process::Stdio::null()).status().is_ok_and(|status| status.success())
+    Command::new("ip").args(arguments).stderr(Stdio::null()).status().is_ok_and(|status| status.success())
 }
 
 fn must(arguments: &[&str]) {

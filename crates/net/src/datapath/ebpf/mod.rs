@@ -4,38 +4,40 @@
 //! (`bpf/relay.bpf.c`, attached by tcx) forwards packets that a rule names and
 //! that continue their stream; all others come up to the portable backend, in
 //! the order of arrival. What is told here of a stream, and what is taken
-//! back, is in `offload.rs`; this file loads, attaches, and looks after routes:
-//! whenever links, addresses, routes or routing rules change, the epoch does,
-//! and no rule of another epoch is obeyed.
+//! back, is in `offload.rs`. Which way a stream leaves is found in `routes.rs`,
+//! on a thread of its own. This file loads, and watches: whenever links,
+//! addresses, routes or routing rules change, the epoch does, and no rule of
+//! another epoch is obeyed.
 //!
 //! Everything hangs on descriptors of this process and nothing is pinned, so
 //! the kernel removes program, maps and links when it ends, however it ends.
 //! Must not decide what may be forwarded.
 
+mod attach;
 mod netlink;
 mod offload;
+mod routes;
 mod rule;
 mod rules;
 mod sys;
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error;
 use std::io;
 use std::net::IpAddr;
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{Builder, JoinHandle};
 
 use aya::maps::Map;
-use aya::programs::links::LinkOrder;
-use aya::programs::tc::{SchedClassifierLinkId, TcAttachOptions};
-use aya::programs::{SchedClassifier, TcAttachType};
+use aya::programs::SchedClassifier;
 use aya::util::KernelVersion;
 use aya::{Ebpf, EbpfLoader, VerifierLogLevel};
 
-use self::netlink::{BARE, ETHERNET, LOOPBACK, Netlink};
+use self::attach::Attached;
+use self::netlink::Netlink;
 pub(super) use self::offload::Offload;
+use self::routes::{Passage, Routes};
 use self::rules::{OURS, Orders, Ours, PLACES, Rules, STREAMS};
 use self::sys::Single;
 use crate::poll::{Epoll, Ready, Waker};
@@ -55,6 +57,9 @@ const NET_ADMIN: u32 = 12;
 const SYS_ADMIN: u32 = 21;
 const BPF: u32 = 39;
 
+/// The epoch of no rule.
+const NOBODYS: u32 = 0;
+
 const NEWS: u64 = 0;
 const END: u64 = 1;
 
@@ -62,11 +67,12 @@ const END: u64 = 1;
 #[derive(Debug)]
 pub(super) struct Kernel {
     inner: Arc<Inner>,
+    routes: Routes,
     end: Arc<Waker>,
     watcher: Option<JoinHandle<()>>,
 }
 
-/// What workers and watcher share.
+/// What workers and both threads behind them share.
 #[derive(Debug)]
 struct Inner {
     rules: Rules,
@@ -76,17 +82,6 @@ struct Inner {
     /// Of each worker.
     streams: u32,
     epoch: AtomicU32,
-    attached: Mutex<Attached>,
-}
-
-#[derive(Debug)]
-struct Attached {
-    ebpf: Ebpf,
-    netlink: Netlink,
-    /// By number of the interface.
-    links: BTreeMap<u32, (&'static str, SchedClassifierLinkId)>,
-    /// Interfaces that could not have it.
-    refused: BTreeSet<u32>,
 }
 
 impl Kernel {
@@ -101,6 +96,7 @@ impl Kernel {
         }
         entitled()?;
         let netlink = Netlink::new()?;
+        let news = Netlink::listening()?;
         let all_streams = streams.saturating_mul(workers.into()).max(1);
         let (ours, left) = Ours::of(addresses);
         if let Some(address) = left.first() {
@@ -115,33 +111,26 @@ impl Kernel {
         }
         let Loaded { ebpf, rules, current, orders } = load(ours, all_streams).map_err(explain)?;
         current.set(1_u32.to_ne_bytes())?;
-        let attached = Attached { ebpf, netlink, links: BTreeMap::new(), refused: BTreeSet::new() };
-        let inner = Arc::new(Inner {
-            rules,
-            current,
-            orders,
-            workers: workers.into(),
-            streams,
-            epoch: AtomicU32::new(1),
-            attached: Mutex::new(attached),
-        });
+        let mut attached = Attached::new(ebpf, netlink);
+        let inner =
+            Arc::new(Inner { rules, current, orders, workers: workers.into(), streams, epoch: AtomicU32::new(1) });
         for address in addresses.iter().filter(|address| !address.is_unspecified()) {
-            match inner.attached().cover(*address) {
+            match attached.cover(*address) {
                 Err(error) if all => return Err(error),
                 Err(error) => tracing::debug!(%error, "not yet in the kernel"),
                 Ok(()) => {}
             }
         }
+        let routes = Routes::start(Arc::clone(&inner), attached)?;
         let end = Arc::new(Waker::new()?);
-        let news = Netlink::listening()?;
         let (watched, ended) = (Arc::clone(&inner), Arc::clone(&end));
         let watcher = Builder::new().name("media-kernel".to_owned()).spawn(move || watched.watch(news, &ended))?;
-        Ok(Self { inner, end, watcher: Some(watcher) })
+        Ok(Self { inner, routes, end, watcher: Some(watcher) })
     }
 
-    /// Rules must be of this epoch.
-    fn epoch(&self) -> u32 {
-        self.inner.epoch.load(Ordering::Acquire)
+    /// Rules must be of this epoch; `None`: there may be none.
+    fn epoch(&self) -> Option<u32> {
+        self.inner.epoch()
     }
 
     /// A worker is about to be given an order for this stream: no rule that it has put before is obeyed any more.
@@ -161,14 +150,9 @@ impl Kernel {
         &self.inner.rules
     }
 
-    /// Sees to it that the program sees what comes in for this address.
-    fn covers(&self, address: IpAddr) -> bool {
-        self.inner.attached().cover(address).is_ok()
-    }
-
-    /// The same for what comes in by this interface.
-    fn covers_link(&self, ifindex: u32) -> bool {
-        self.inner.attached().cover_link(ifindex).is_ok()
+    /// Has a way out looked for. False: not now, too many others are being looked for.
+    fn ask(&self, passage: &Arc<Passage>) -> bool {
+        self.routes.ask(Arc::clone(passage))
     }
 }
 
@@ -184,8 +168,8 @@ impl Drop for Kernel {
 }
 
 impl Inner {
-    fn attached(&self) -> MutexGuard<'_, Attached> {
-        self.attached.lock().unwrap_or_else(PoisonError::into_inner)
+    fn epoch(&self) -> Option<u32> {
+        Some(self.epoch.load(Ordering::Acquire)).filter(|epoch| *epoch != NOBODYS)
     }
 
     /// Waits for changes of links, addresses and routes, until told to end.
@@ -218,14 +202,12 @@ impl Inner {
     /// Rules that nobody looks after are worse than none.
     fn give_up(&self, error: &io::Error) {
         tracing::error!(%error, "routes cannot be watched: media is relayed in user space");
-        self.renew(0);
+        self.renew(NOBODYS);
     }
 
     fn changed(&self) {
         let epoch = self.epoch.load(Ordering::Acquire);
-        // 0 is nobody's.
-        self.renew(epoch.wrapping_add(1).max(1));
-        self.attached().forget();
+        self.renew(epoch.wrapping_add(1).max(NOBODYS + 1));
     }
 
     fn renew(&self, epoch: u32) {
@@ -234,69 +216,6 @@ impl Inner {
             tracing::error!(%error, "rules cannot be revoked");
         }
         self.epoch.store(epoch, Ordering::Release);
-    }
-}
-
-impl Attached {
-    /// Attaches the program to the interface that has this address, unless it is there.
-    fn cover(&mut self, address: IpAddr) -> io::Result<()> {
-        let found = self.netlink.addresses()?.into_iter().find(|(ip, _)| *ip == address);
-        // All of 127.0.0.0/8 is ours, and no list has it.
-        let local = || self.netlink.way(address, address).filter(|way| way.local).map(|way| way.ifindex);
-        let ifindex = found.map(|(_, ifindex)| ifindex).or_else(local);
-        self.cover_link(ifindex.ok_or_else(|| io::Error::other(format!("no interface has the address {address}")))?)
-    }
-
-    fn cover_link(&mut self, ifindex: u32) -> io::Result<()> {
-        if self.links.contains_key(&ifindex) {
-            return Ok(());
-        }
-        let link = self.netlink.link(ifindex);
-        let link = link.ok_or_else(|| io::Error::other(format!("interface {ifindex} has gone")))?;
-        let attached = match link.kind {
-            ETHERNET | LOOPBACK => self.attach("relay_ethernet", &link.name),
-            BARE => self.attach("relay_bare", &link.name),
-            _ => Err(io::Error::other("neither an Ethernet nor a tunnel")),
-        };
-        match attached {
-            Ok(attached) => {
-                tracing::info!(interface = link.name, "media is forwarded in the kernel");
-                self.links.insert(ifindex, attached);
-                Ok(())
-            }
-            Err(error) => {
-                if self.refused.insert(ifindex) {
-                    tracing::warn!(%error, interface = link.name, "media of this interface stays in user space");
-                }
-                Err(io::Error::other(format!("interface {}: {error}", link.name)))
-            }
-        }
-    }
-
-    fn attach(&mut self, program: &'static str, interface: &str) -> io::Result<(&'static str, SchedClassifierLinkId)> {
-        let options = TcAttachOptions::TcxOrder(LinkOrder::default());
-        let link = self.program(program)?.attach_with_options(interface, TcAttachType::Ingress, options);
-        link.map(|link| (program, link)).map_err(explain)
-    }
-
-    fn program(&mut self, name: &str) -> io::Result<&mut SchedClassifier> {
-        let program = self.ebpf.program_mut(name).ok_or_else(|| io::Error::other("no such program"))?;
-        program.try_into().map_err(explain)
-    }
-
-    /// Lets go of interfaces that are not there any more.
-    fn forget(&mut self) {
-        self.refused.clear();
-        let netlink = &mut self.netlink;
-        let gone: Vec<u32> = self.links.keys().copied().filter(|index| netlink.link(*index).is_none()).collect();
-        for ifindex in gone {
-            if let Some((program, link)) = self.links.remove(&ifindex)
-                && let Ok(program) = self.program(program)
-                && let Err(error) = program.detach(link)
-            {
-                tracing::debug!(%error, "the interface took the program along");
-            }
-        }
     }
 }
 

@@ -1,6 +1,8 @@
 //! What the kernel knows of links, addresses and routes (rtnetlink(7)).
 //!
 //! Asks, and reads answers whose every length is checked. Decides nothing.
+//! An answer waits for whoever configures links at that moment: for hundreds of
+//! milliseconds, where containers come and go. No thread that moves media asks.
 
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -39,8 +41,6 @@ pub(super) struct Way {
     pub(super) ifindex: u32,
     /// The router, if there is one between.
     pub(super) hop: Option<IpAddr>,
-    /// Longest IP packet.
-    pub(super) mtu: u32,
     /// To an address of this machine, by the loopback.
     pub(super) local: bool,
 }
@@ -118,12 +118,11 @@ impl Netlink {
                 }
             }
             let usable = matches!(kind, Some(UNICAST | LOCAL));
-            found = ifindex.filter(|_| usable).map(|ifindex| (ifindex, hop, kind == Some(LOCAL)));
+            let local = kind == Some(LOCAL);
+            found = ifindex.filter(|_| usable).map(|ifindex| Way { ifindex, hop, local });
         })
         .ok()?;
-        let (ifindex, hop, local) = found?;
-        let link = self.link(ifindex)?;
-        Some(Way { ifindex, hop, mtu: link.mtu, local })
+        found
     }
 
     /// The interface of this number.
@@ -269,7 +268,7 @@ mod tests {
         let link = netlink.link(*ifindex).unwrap();
         assert_eq!(link.name, "lo");
         assert!(link.mtu >= 1500, "{link:?}");
-        let way = Way { ifindex: *ifindex, hop: None, mtu: link.mtu, local: true };
+        let way = Way { ifindex: *ifindex, hop: None, local: true };
         assert_eq!(netlink.way(local, local), Some(way));
         assert_eq!(netlink.way(local, [127, 255, 255, 255].into()), None, "a broadcast");
         assert_eq!(netlink.link(u32::MAX >> 1), None);

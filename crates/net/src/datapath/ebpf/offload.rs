@@ -13,20 +13,21 @@
 //!
 //! The program takes a packet only if it is the very next of its stream. So one
 //! that is still on its way up is never overtaken: those behind it come up, too.
-//! Must not decide what may pass: `Relay::pace` does.
+//! Must not decide what may pass: `Relay::pace` does. Must not wait for the
+//! kernel: which way a stream leaves is asked, and known some packets later.
 
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, OnceLock};
 
 use media::{Component, End, Hold, Passed, Relay, Slot};
 use socket2::SockRef;
 use wire::demux::{self, Media};
 
 use super::Kernel;
-use super::netlink::Netlink;
-use super::rule::{Exit, Known, Rule};
-use super::rules::{Held, Place, Standing};
+use super::routes::Passage;
+use super::rule::{Known, Rule};
+use super::rules::{Held, Standing};
 use crate::clock;
 use crate::datapath::epoll::Backend;
 use crate::datapath::handle::Shared;
@@ -42,7 +43,6 @@ pub(in crate::datapath) struct Offload {
     kernel: Arc<Kernel>,
     worker: u8,
     shared: Arc<Shared>,
-    netlink: Netlink,
     /// How many orders were obeyed, by slot of the stream.
     obeyed: Vec<u32>,
     /// By slot of the RTP sockets, halved.
@@ -61,18 +61,11 @@ struct Lane {
     again: bool,
     /// In which batch was asked last what had passed.
     looked: u64,
-    /// The way out, or that there is none, as of an epoch.
-    exit: Option<(u32, Option<(Entry, Exit)>)>,
+    /// As of its epoch.
+    passage: Option<Arc<Passage>>,
     /// Packets to be judged here before the next rule, and how many it will be then.
     rest: u8,
     rests: u8,
-}
-
-/// Where packets come in.
-#[derive(Debug, Clone, Copy)]
-struct Entry {
-    local: SocketAddr,
-    place: Place,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -86,9 +79,8 @@ struct Inside {
 
 impl Offload {
     /// Nothing in the kernel yet.
-    pub(in crate::datapath) fn new(kernel: Arc<Kernel>, worker: u8, shared: Arc<Shared>) -> std::io::Result<Self> {
-        let netlink = Netlink::new()?;
-        Ok(Self { kernel, worker, shared, netlink, obeyed: Vec::new(), lanes: Vec::new(), again: Vec::new(), batch: 1 })
+    pub(in crate::datapath) fn new(kernel: Arc<Kernel>, worker: u8, shared: Arc<Shared>) -> Self {
+        Self { kernel, worker, shared, obeyed: Vec::new(), lanes: Vec::new(), again: Vec::new(), batch: 1 }
     }
 
     /// This holds from now on.
@@ -101,7 +93,7 @@ impl Offload {
             self.lanes.resize_with(at + 1, || None);
         }
         self.lanes[at] =
-            Some(Box::new(Lane { hold, inside: None, again: true, looked: 0, exit: None, rest: 0, rests: 0 }));
+            Some(Box::new(Lane { hold, inside: None, again: true, looked: 0, passage: None, rest: 0, rests: 0 }));
         self.again.push(hold.on);
     }
 
@@ -158,7 +150,7 @@ impl Offload {
             let on = Slot::of(stream, end, Component::Rtp);
             self.withdraw(relay, on);
             if let Some(lane) = lane(&mut self.lanes, on) {
-                lane.exit = None;
+                lane.passage = None;
             }
         }
     }
@@ -181,16 +173,24 @@ impl Offload {
             return;
         }
         let Some(pace) = relay.pace(on) else { return };
-        let epoch = self.kernel.epoch();
-        if lane.exit.is_none_or(|(known, _)| known != epoch) {
-            let stream = self.kernel.number(self.worker, on.stream());
-            let exit = stream.and_then(|stream| exit(&self.kernel, &mut self.netlink, backend, &lane.hold, stream));
-            lane.exit = Some((epoch, exit));
-        }
-        let Some((epoch, Some((Entry { local, place }, exit)))) = lane.exit else { return };
+        let Some(epoch) = self.kernel.epoch() else { return };
+        let passage = match &lane.passage {
+            Some(passage) if passage.epoch == epoch => passage,
+            Some(_) | None => {
+                let stream = self.kernel.number(self.worker, on.stream());
+                let passage = stream.and_then(|stream| passage(&self.kernel, backend, &lane.hold, epoch, stream));
+                let Some(passage) = passage.map(Arc::new).filter(|passage| self.kernel.ask(passage)) else {
+                    lane.rest = REST;
+                    return;
+                };
+                lane.passage.insert(passage)
+            }
+        };
+        // Not known yet: one of the next packets asks again.
+        let Some(exit) = passage.exit() else { return };
         let orders = self.obeyed.get(on.stream() as usize).copied().unwrap_or_default();
         let known = Known { epoch, orders };
-        match self.kernel.rules().put(place, &Rule::new(known, local, lane.hold.from, &exit, &pace)) {
+        match self.kernel.rules().put(passage.place, &Rule::new(known, passage.local, lane.hold.from, &exit, &pace)) {
             Some((rule, told)) => lane.inside = Some(Inside { rule, sequence: told.highest, told }),
             None => {
                 tracing::debug!("no room for a rule");
@@ -207,7 +207,7 @@ impl Offload {
         inside.tell(&self.shared, relay, &lane.hold, now);
         // A sender whose numbers do not go on is not worth a rule a packet.
         let worth = now.highest.wrapping_sub(inside.sequence) >= WORTH.into();
-        lane.rests = if worth { 0 } else { (lane.rests * 2 + 1).min(REST) };
+        lane.rests = if worth { 0 } else { lane.rests.saturating_mul(2).saturating_add(1).min(REST) };
         lane.rest = if lane.rests > WORTH { lane.rests } else { 0 };
     }
 
@@ -239,8 +239,8 @@ fn lane(lanes: &mut [Option<Box<Lane>>], on: Slot) -> Option<&mut Lane> {
     lanes.get_mut((on.0 / 2) as usize)?.as_deref_mut().filter(|lane| lane.hold.on == on)
 }
 
-/// Where packets of this hold come in and how they leave, if the program can do so.
-fn exit(kernel: &Kernel, netlink: &mut Netlink, backend: &Backend, hold: &Hold, stream: u32) -> Option<(Entry, Exit)> {
+/// What is to be found out for this hold, if it is of a kind that the program can serve.
+fn passage(kernel: &Kernel, backend: &Backend, hold: &Hold, epoch: u32, stream: u32) -> Option<Passage> {
     let (entry, socket) = (backend.plain(hold.on)?, backend.plain(hold.via)?);
     let (local, from) = (entry.local_addr().ok()?, socket.local_addr().ok()?);
     let ipv4 = local.is_ipv4();
@@ -253,12 +253,6 @@ fn exit(kernel: &Kernel, netlink: &mut Netlink, backend: &Backend, hold: &Hold, 
         return None;
     }
     let place = kernel.rules().place(local, stream, hold.on.end())?;
-    // A peer on this machine comes in by the loopback, whatever its address.
-    let back = netlink.way(local.ip(), hold.from.ip())?;
-    let seen = if back.local { kernel.covers_link(back.ifindex) } else { kernel.covers(local.ip()) };
-    if !seen {
-        return None;
-    }
     let socket = SockRef::from(socket);
     let (tos, ttl) = if ipv4 {
         (socket.tos_v4().ok()?, socket.ttl_v4().ok()?)
@@ -266,8 +260,6 @@ fn exit(kernel: &Kernel, netlink: &mut Netlink, backend: &Backend, hold: &Hold, 
         (socket.tclass_v6().ok()?, socket.unicast_hops_v6().ok()?)
     };
     let (tos, ttl) = (u8::try_from(tos).ok()?, u8::try_from(ttl).ok()?);
-    let way = netlink.way(from.ip(), hold.to.ip())?;
-    // What came in by the loopback has a route within this machine already.
-    let routed = way.local && !back.local;
-    Some((Entry { local, place }, Exit { from, to: hold.to, tos, ttl, way, routed }))
+    let (source, to) = (hold.from.ip(), hold.to);
+    Some(Passage { epoch, place, local, source, from, to, tos, ttl, found: OnceLock::new() })
 }

@@ -51,6 +51,8 @@ pub(super) struct Exit {
     pub(super) ttl: u8,
     /// By which interface and neighbour.
     pub(super) way: Way,
+    /// Longest IP packet there.
+    pub(super) mtu: u32,
     /// The kernel is to find the route itself: it leads to a socket, not to a neighbour.
     pub(super) routed: bool,
 }
@@ -77,7 +79,7 @@ impl Rule {
             &after,
             &difference(&was.concat(), &is.concat()).to_ne_bytes(),
             &difference(&before, &after).to_ne_bytes(),
-            &u16::try_from(exit.way.mtu).unwrap_or(u16::MAX).to_ne_bytes(),
+            &u16::try_from(exit.mtu).unwrap_or(u16::MAX).to_ne_bytes(),
             &[exit.tos, exit.ttl],
             &exit.way.ifindex.to_ne_bytes(),
             &family.to_ne_bytes(),

@@ -1,6 +1,7 @@
 //! The program itself, packet by packet, by way of BPF_PROG_TEST_RUN.
 #![expect(unsafe_code, reason = "BPF_PROG_TEST_RUN has no safe wrapper")]
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::os::fd::AsRawFd;
 use std::time::Duration;
@@ -133,8 +134,8 @@ impl Bench {
 
 impl Shape {
     fn exit(&self) -> Exit {
-        let way = Way { ifindex: 1, hop: None, mtu: 1500, local: false };
-        Exit { from: self.from, to: self.to, tos: 0xb8, ttl: 64, way, routed: false }
+        let way = Way { ifindex: 1, hop: None, local: false };
+        Exit { from: self.from, to: self.to, tos: 0xb8, ttl: 64, way, mtu: 1500, routed: false }
     }
 
     fn rule(&self) -> Rule {
