@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use nat::{Access, Side};
 use net::transport::{Caps, Event, Patience, Why};
+use tokio::net::TcpSocket;
 use wire::{ListenerId, Transmit, Transport};
 
 use super::world::*;
@@ -256,9 +257,10 @@ async fn connections_of_ours_carry_what_was_sent_before_they_were_open() {
 #[tokio::test]
 async fn one_that_cannot_be_opened_is_told() {
     let mut ours = Ours::new(settings(), &[]);
-    let (server, address) = server().await;
-    drop(server);
-    let flow = ours.connect(Transport::Tcp, 0, address, "core.example");
+    // A port that is taken, so that nobody else listens there, either.
+    let silent = TcpSocket::new_v4().unwrap();
+    silent.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let flow = ours.connect(Transport::Tcp, 0, silent.local_addr().unwrap(), "core.example");
     ours.send(flow, MESSAGE);
     let (closed, why, what) = ours.closed().await;
     assert_eq!((closed, why), (flow, Why::Unreachable));
