@@ -20,12 +20,18 @@ allow 1024-65535 192.168.1.0/24 1024-65535
 deny 0-65535 0.0.0.0/0 0-65535
 """
 
+# Where there is no syslog, miniupnpd writes to the console as well, and a serial one takes a core away, by interrupts, for
+# up to seconds.
+UNHEARD = 'if [ -e /dev/console ]; then mount --bind /dev/null /dev/console; fi; exec miniupnpd "$@"'
+
 
 def start(namespace, folder):
     config = folder / "miniupnpd.conf"
     config.write_text(CONFIG)
     process = Process(
-        namespace, ["miniupnpd", "-d", "-f", config, "-P", folder / "miniupnpd.pid"], folder / "miniupnpd.log", cwd=folder,
+        namespace, ["unshare", "--mount", "sh", "-c", UNHEARD, "sh", "-d", "-f", config, "-P", folder / "miniupnpd.pid"],
+        folder / "miniupnpd.log", cwd=folder,
     )
+    process.name = "miniupnpd"
     process.wait_for_line("listening on", settings.START_DEADLINE_S)
     return process

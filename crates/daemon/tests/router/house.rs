@@ -14,6 +14,10 @@ pub(crate) const HOST: &str = "192.168.77.2";
 pub(crate) const OTHER: &str = "192.168.77.3";
 pub(crate) const EXTERNAL: &str = "45.45.45.1";
 
+/// Starts miniupnpd where it sees no console. Without a syslog it would write there, and a serial one takes a core away,
+/// by interrupts, for up to seconds.
+const UNHEARD: &str = "if [ -e /dev/console ]; then mount --bind /dev/null /dev/console; fi; exec miniupnpd \"$@\"";
+
 /// Why the tests cannot run here, if they cannot. With `CI` set that is a failure.
 pub(crate) fn missing() -> Option<String> {
     let has = |program: &str| {
@@ -171,8 +175,8 @@ impl House {
         let file = self.dir.join("miniupnpd.conf");
         fs::write(&file, config).unwrap();
         let pid = self.dir.join("miniupnpd.pid");
-        let arguments = ["-d", "-f", file.to_str().unwrap(), "-P", pid.to_str().unwrap()];
-        let mut command = self.command("r", "miniupnpd", &arguments);
+        let arguments = ["-c", UNHEARD, "sh", "-d", "-f", file.to_str().unwrap(), "-P", pid.to_str().unwrap()];
+        let mut command = self.command("r", "sh", &arguments);
         let log = fs::File::create(self.dir.join("miniupnpd.log")).unwrap();
         Running(command.stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap())
     }
