@@ -30,11 +30,12 @@ def cpu_ns(pids):
 
 
 def private_bytes(pids):
-    """Memory that would be free without these processes; what they share counts once each by its share."""
+    """Memory that these processes have taken; what they share counts once, by its share. Not the pages of their programs, of
+    which the kernel holds what was run of late and can drop them at any time."""
     total = 0
     for pid in pids:
         text = (PROC / str(pid) / "smaps_rollup").read_text()
-        total += int(re.search(r"^Pss:\s+(\d+) kB", text, re.MULTILINE).group(1)) * 1024
+        total += sum(int(kilobytes) for kilobytes in re.findall(r"^Pss_(?:Anon|Shmem):\s+(\d+) kB", text, re.MULTILINE)) * 1024
     return total
 
 
