@@ -11,8 +11,6 @@ FIRST = (AT, 1000, 2000)
 GROWTH = 1.5
 # The search ends when the best rate that passed and the lowest that failed are this close.
 CLOSE = 1.1
-# A rate is too high when calls have failed in so many windows, one after the other.
-TRIES = 2
 
 
 def measure(run):
@@ -33,7 +31,7 @@ def climb(run, contender, sip, suffix):
             rate = rates.pop(0)
         else:
             rate = int(best * GROWTH if failed is None else (best + failed) / 2)
-        answer, cpu = attempt(run, contender, sip, rate)
+        answer, cpu = step(run, contender, sip, rate)
         if rate == AT:
             run.add(f"p99 of the 100{suffix}", contender.name, answer["trying_p99_us"], rate)
             run.add(f"p99 of the 200's way{suffix}", contender.name, answer["accepted_p99_us"], rate)
@@ -46,20 +44,11 @@ def climb(run, contender, sip, suffix):
             run.results.note(f"{contender.name}{suffix}: answers 503 to some at {rate} calls/s")
         if rate <= FIRST[0]:
             break
+        calm(sip, contender)
     run.add(f"highest calls/s{suffix}", contender.name, best)
     if ceiling:
         run.results.note(f"{contender.name}{suffix}: {best} calls/s is the load's own ceiling")
         run.ceilings.add((contender.name, suffix))
-
-
-def attempt(run, contender, sip, rate):
-    """A step, and where calls fail another: one pause of a shared machine is not the contender's limit."""
-    for _ in range(TRIES):
-        answer, cpu = step(run, contender, sip, rate)
-        if served(answer):
-            break
-        calm(sip, contender)
-    return answer, cpu
 
 
 def step(run, contender, sip, rate):
