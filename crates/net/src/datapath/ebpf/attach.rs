@@ -19,7 +19,8 @@ use super::netlink::{BARE, ETHERNET, LOOPBACK, Netlink};
 #[derive(Debug)]
 pub(super) struct Attached {
     ebpf: Ebpf,
-    netlink: Netlink,
+    /// To ask about links.
+    pub(super) netlink: Netlink,
     /// By number of the interface.
     links: BTreeMap<u32, (&'static str, SchedClassifierLinkId)>,
     /// Interfaces that could not have it.
@@ -81,8 +82,8 @@ impl Attached {
 
     /// Lets go of interfaces that are not there any more.
     pub(super) fn forget(&mut self) {
-        self.refused.clear();
         let netlink = &mut self.netlink;
+        self.refused.retain(|index| netlink.link(*index).is_some());
         let gone: Vec<u32> = self.links.keys().copied().filter(|index| netlink.link(*index).is_none()).collect();
         for ifindex in gone {
             if let Some((program, link)) = self.links.remove(&ifindex)

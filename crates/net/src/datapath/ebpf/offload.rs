@@ -186,7 +186,7 @@ impl Offload {
                 lane.passage.insert(passage)
             }
         };
-        // Not known yet: one of the next packets asks again.
+        // Not known yet, and one of the next packets looks again; or there is no way.
         let Some(exit) = passage.exit() else { return };
         let orders = self.obeyed.get(on.stream() as usize).copied().unwrap_or_default();
         let known = Known { epoch, orders };

@@ -14,7 +14,7 @@ use tokio::sync::mpsc::{Receiver, Sender, channel};
 
 use super::Inner;
 use super::attach::Attached;
-use super::netlink::{Netlink, Way};
+use super::netlink::Way;
 use super::rule::Exit;
 use super::rules::Place;
 
@@ -73,7 +73,7 @@ impl Routes {
     /// Nothing asked yet. `attached` is where the program is so far.
     pub(super) fn start(inner: Arc<Inner>, attached: Attached) -> std::io::Result<Self> {
         let (questions, asked) = channel(QUESTIONS);
-        let finder = Finder { netlink: Netlink::new()?, attached, known: Known::default() };
+        let finder = Finder { attached, known: Known::default() };
         let thread = Builder::new().name("media-routes".to_owned()).spawn(move || finder.run(&inner, asked))?;
         Ok(Self { questions: Some(questions), thread: Some(thread) })
     }
@@ -96,7 +96,6 @@ impl Drop for Routes {
 }
 
 struct Finder {
-    netlink: Netlink,
     attached: Attached,
     known: Known,
 }
@@ -132,10 +131,10 @@ impl Finder {
     }
 
     fn find(&mut self, passage: &Passage) -> Option<Found> {
-        let Self { netlink, attached, known } = self;
+        let Self { attached, known } = self;
         let local = passage.local.ip();
         // A peer on this machine comes in by the loopback, whatever its address.
-        let back = netlink.way(local, passage.source)?;
+        let back = attached.netlink.way(local, passage.source)?;
         let seen = if back.local {
             *known.links.entry(back.ifindex).or_insert_with(|| attached.cover_link(back.ifindex).is_ok())
         } else {
@@ -144,8 +143,8 @@ impl Finder {
         if !seen {
             return None;
         }
-        let way = netlink.way(passage.from.ip(), passage.to.ip())?;
-        let mtu = || netlink.link(way.ifindex).map(|link| link.mtu);
+        let way = attached.netlink.way(passage.from.ip(), passage.to.ip())?;
+        let mtu = || attached.netlink.link(way.ifindex).map(|link| link.mtu);
         let mtu = (*known.mtus.entry(way.ifindex).or_insert_with(mtu))?;
         // What came in by the loopback has a route within this machine already.
         let routed = way.local && !back.local;
