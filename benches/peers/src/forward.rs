@@ -1,8 +1,7 @@
 //! The bare forwarder: what a relay with a connected socket for each leg costs at the least. It judges nothing.
 //!
 //! Port `first + 2i` belongs to the caller of session i, the next one to who is called; what comes at one leaves from the
-//! other. It has the real-time priority that siplatch's workers have: whoever waits for a core finds more packets at once, and
-//! each of them is cheaper.
+//! other.
 #![expect(unsafe_code, reason = "libc's epoll")]
 
 use std::io;
@@ -10,7 +9,6 @@ use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket};
 use std::os::fd::AsRawFd as _;
 
 use crate::options::Options;
-use crate::priority;
 use crate::sip::media_at;
 
 const READY: usize = 64;
@@ -37,8 +35,6 @@ pub(crate) fn run(options: &Options) -> io::Result<()> {
         }
         legs.push(socket);
     }
-    // Where a machine does not allow it, siplatch goes without, too.
-    let _refused = priority::realtime();
     let mut ready = [libc::epoll_event { events: 0, u64: 0 }; READY];
     let mut packet = [0; 2048];
     loop {

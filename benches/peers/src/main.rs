@@ -6,7 +6,6 @@ mod clock;
 mod forward;
 mod options;
 mod phones;
-mod priority;
 mod reply;
 mod rtp;
 mod sip;
