@@ -22,11 +22,14 @@ def relayed(run, make):
     with make(run.folder) as contender, relay.rtp("sip", None) as phones:
         phones.do("sessions", 8)
         phones.do("stream", 500)
-        before, kernel = usage.private_bytes(contender.pids()), slab_bytes()
+        before, program = usage.private_bytes(contender.pids()), usage.file_bytes(contender.pids())
+        kernel = slab_bytes()
         phones.do("sessions", 8 + run.memory_calls)
         phones.do("stream", 1000)
-        grown, kernel = usage.private_bytes(contender.pids()) - before, slab_bytes() - kernel
+        grown, program = usage.private_bytes(contender.pids()) - before, usage.file_bytes(contender.pids()) - program
+        kernel = slab_bytes() - kernel
         run.add("memory per relayed call", contender.name, grown / run.memory_calls)
+        run.add("program's pages per relayed call", contender.name, program / run.memory_calls)
         run.add("kernel memory per relayed call", contender.name, kernel / run.memory_calls)
 
 

@@ -29,6 +29,7 @@ MEASURES = {
     "sessions with p99 < 1 ms": ("", None),
     "memory per registration": ("B", None),
     "memory per relayed call": ("B", None),
+    "program's pages per relayed call": ("B", None),
     "kernel memory per relayed call": ("B", None),
     "start to first answered REGISTER": ("ms", None),
     "beside busy processes: p99 delay": ("µs", "sessions"),

@@ -30,12 +30,21 @@ def cpu_ns(pids):
 
 
 def private_bytes(pids):
-    """Memory that these processes have taken; what they share counts once, by its share. Not the pages of their programs, of
-    which the kernel holds what was run of late and can drop them at any time."""
+    """Memory that these processes have taken; what they share counts once, by its share. Not the pages of files."""
+    return mapped(pids, "Anon", "Shmem")
+
+
+def file_bytes(pids):
+    """Pages of files, of the program itself above all: read in when first run, and the kernel can drop them at any time."""
+    return mapped(pids, "File")
+
+
+def mapped(pids, *kinds):
+    """By its share, of so many kinds of smaps_rollup."""
     total = 0
     for pid in pids:
         text = (PROC / str(pid) / "smaps_rollup").read_text()
-        total += sum(int(kilobytes) for kilobytes in re.findall(r"^Pss_(?:Anon|Shmem):\s+(\d+) kB", text, re.MULTILINE)) * 1024
+        total += sum(int(re.search(rf"^Pss_{kind}:\s+(\d+) kB", text, re.MULTILINE).group(1)) * 1024 for kind in kinds)
     return total
 
 
