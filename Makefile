@@ -83,7 +83,7 @@ bpf: ## the kernel's half of the relay (needs clang-14, llvm-14, libbpf-dev)
 bench: ## instructions and allocations per step against their budgets (needs valgrind)
 	cargo bench --locked -p siplatch-benches
 
-bench-peers: ## siplatch beside Kamailio, rtpengine and bare forwarders, 35 minutes; options in PEERS (needs root)
+bench-peers: ## siplatch beside Kamailio, rtpengine and bare forwarders, half an hour; options in PEERS (needs root)
 	benches/peers/install
 	cargo build --release --locked -p siplatch-bench-peers
 	benches/peers/tune || { [ $$? = 69 ] && echo "bench-peers: measures the plain release build" && cargo build --release --locked -p siplatch-daemon; }
